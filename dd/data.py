@@ -1,0 +1,292 @@
+"""Worlds: collections of images with the words people gave them. The built-in emoji world, a COCO file, or a folder.
+
+    world = load_world("emoji")                        # 12,799 drawings, nine styles of 1,914 concepts, four splits
+    world = load_world("annotations/captions_val2014.json", images="val2014", on_bad="skip")
+    world = load_world("my_pictures/")                 # holds captions.csv, captions.jsonl or metadata.jsonl
+
+Knows nothing else of dd. Dimension letters: M images in a world, B batch, H = W = image size in pixels.
+"""
+from __future__ import annotations
+
+import hashlib, io, json, random, re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, UnidentifiedImageError
+
+EMOJI = Path(__file__).parent / "assets" / "emoji" / "emoji.parquet"
+SPLITS = ("train", "val", "test", "novel")
+
+
+class BadData(ValueError):
+    """Input that cannot be used; the message is one line: what, where, how to fix."""
+
+
+@dataclass
+class World:
+    """Images and people's words. `frame` has one row an image: id, split, name (main caption), captions (all of them), and for
+    emoji also concept, style, group, keywords, near. `images` is uint8 (M, H, W, 3), row by row with `frame`."""
+    name: str
+    frame: pd.DataFrame
+    images: np.ndarray                       # (M, H, W, 3) uint8
+    skipped: list[str] = field(default_factory=list)     # one line for each record left out
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def part(self, split: str, n: int | None = None) -> "World":
+        """The images of one split (or "all"); with n, the first n in a fixed pseudo-random order."""
+        if split != "all" and split not in set(self.frame["split"]):
+            raise BadData(f"world {self.name!r} has no split {split!r}; it has {sorted(set(self.frame['split']))}")
+        rows = np.arange(len(self.frame)) if split == "all" else np.flatnonzero(self.frame["split"] == split)
+        if n is not None and n < len(rows):
+            rows = np.sort(sorted(rows, key=lambda i: stable_hash(self.frame["id"].iloc[i]))[:n])
+        return World(self.name, self.frame.iloc[rows].reset_index(drop=True), self.images[rows], self.skipped)
+
+    def pixels(self, rows=slice(None)) -> torch.Tensor:
+        """float32 (B, 3, H, W) in [-1, 1], as diffusers' autoencoders take them."""
+        return to_pixels(self.images[rows])
+
+    def fingerprint(self) -> str:
+        """Hash of the image ids in order: recorded beside every number."""
+        return hashlib.sha256("\n".join(self.frame["id"]).encode()).hexdigest()[:12]
+
+
+def stable_hash(text: str) -> int:
+    """The same on every machine and run, unlike hash(): seeds per-image noise and orders subsets."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def to_pixels(images: np.ndarray) -> torch.Tensor:
+    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+
+
+def to_uint8(pixels: torch.Tensor) -> np.ndarray:
+    """float (B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3), by rounding: real and generated images pass the same door."""
+    return pixels.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def load_world(source: str | Path = "emoji", images: str | Path | None = None, size: int = 64, on_bad: str = "stop",
+               split: str = "test") -> World:
+    """Read a world.
+
+    source   "emoji"; a COCO captions file (.json); a folder with captions.csv, captions.jsonl or metadata.jsonl (or that file)
+    images   folder of the image files of a COCO file; default: the folder of the annotation file
+    size     pixels per side; other images are resized (shorter side) and centre-cropped, transparent ones laid on white
+    on_bad   "stop": raise BadData at the first bad record; "skip": leave it out and say so in `world.skipped`
+    split    the split that images of a COCO file or folder get when the file names none
+    """
+    if on_bad not in ("stop", "skip"):
+        raise BadData(f"on_bad is {on_bad!r}; use 'skip' or 'stop'")
+    if str(source) == "emoji":
+        return _load_emoji(size)
+    path = Path(source)
+    if path.is_dir():
+        found = [path / n for n in ("captions.csv", "captions.jsonl", "metadata.jsonl") if (path / n).exists()]
+        if not found:
+            raise BadData(f"{path}: no captions.csv, captions.jsonl or metadata.jsonl in this folder; add one with columns file_name, text")
+        path = found[0]
+    if not path.exists():
+        raise BadData(f"{path}: no such world; use 'emoji', a COCO .json file, or a folder with a captions file")
+    if path.suffix not in (".json", ".csv", ".jsonl"):
+        raise BadData(f"{path}: cannot read {path.suffix or 'a file without suffix'}; use .json (COCO), .csv or .jsonl")
+    return _collect(path, *_records(path, Path(images) if images else path.parent), size, on_bad, split)
+
+
+def _load_emoji(size: int) -> World:
+    if not EMOJI.exists():
+        raise BadData(f"{EMOJI}: the built-in world is missing; fetch the whole repository or run tools/build_emoji.py")
+    frame = pd.read_parquet(EMOJI)
+    pictures = [Image.open(io.BytesIO(b)).convert("RGB") for b in frame.pop("image")]
+    frame["keywords"] = [list(k) for k in frame["keywords"]]
+    frame["captions"] = [[name, *keywords] for name, keywords in zip(frame["name"], frame["keywords"])]
+    return World("emoji", frame, np.stack([np.asarray(square(p, size)) for p in pictures]))
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Any picture -> size x size RGB: transparency on white, shorter side to `size`, centre crop, antialiased."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, "white")
+        canvas.alpha_composite(image)
+        image = canvas
+    image = image.convert("RGB")
+    if image.size == (size, size):
+        return image
+    scale = size / min(image.size)
+    image = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.LANCZOS)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def _records(path: Path, folder: Path):
+    """-> (world name, folder, [(where, id, file name, captions, split)]); `where` names file and row for messages."""
+    if path.suffix == ".json":
+        try:
+            data = json.loads(path.read_text())
+            captions: dict = {}
+            for a in data["annotations"]:
+                captions.setdefault(a["image_id"], []).append(a["caption"])
+            rows = [(f"{path.name}, images[{i}]", str(r["id"]), r["file_name"], captions.get(r["id"], []), None)
+                    for i, r in enumerate(data["images"])]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise BadData(f"{path}: not a COCO captions file ({type(error).__name__}: {error}); it needs 'images' and 'annotations'") from None
+        return path.stem, folder, rows
+    if path.suffix == ".csv":
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    else:
+        table = []
+        for i, line in enumerate(path.read_text().splitlines(), 1):
+            if line.strip():
+                try:
+                    table.append(json.loads(line))
+                except json.JSONDecodeError as error:
+                    raise BadData(f"{path}, line {i}: not JSON ({error}); one object a line") from None
+    rows = []
+    for i, r in enumerate(table, 2 if path.suffix == ".csv" else 1):
+        name = next((r[k] for k in ("file_name", "file", "image") if r.get(k)), None)
+        text = next((r[k] for k in ("captions", "text", "caption") if r.get(k)), "")
+        if name is None:
+            raise BadData(f"{path}, row {i}: no file_name column; it needs file_name and text (or captions)")
+        rows.append((f"{path.name}, row {i}", str(r.get("id") or name), name, text if isinstance(text, list) else [text], r.get("split") or None))
+    return path.parent.name, folder, rows
+
+
+def _collect(path: Path, name: str, folder: Path, rows: list, size: int, on_bad: str, split: str) -> World:
+    kept, images, seen, skipped = [], [], set(), []
+    for where, id, file_name, captions, own_split in rows:
+        captions = [c.strip() for c in captions if isinstance(c, str) and c.strip()]
+        problem, picture = None, None
+        if id in seen:
+            problem = f"duplicate id {id!r}; give every image its own"
+        elif not captions:
+            problem = f"empty caption for {file_name!r}; write one or remove the row"
+        else:
+            try:
+                with Image.open(folder / file_name) as opened:
+                    picture = square(opened, size)
+            except FileNotFoundError:
+                problem = f"missing image {folder / file_name}; add it or remove the row"
+            except (UnidentifiedImageError, OSError, ValueError) as error:
+                problem = f"cannot decode image {folder / file_name} ({type(error).__name__}); replace it or remove the row"
+        if problem:
+            if on_bad == "stop":
+                raise BadData(f"{where}: {problem} (or use on_bad='skip')")
+            skipped.append(f"{where}: {problem}")
+            continue
+        seen.add(id)
+        kept.append(dict(id=id, split=own_split or split, name=captions[0], captions=captions, keywords=captions[1:]))
+        images.append(np.asarray(picture))
+    if not kept:
+        raise BadData(f"{path}: no usable image; first problem: {skipped[0] if skipped else 'the file lists none'}")
+    return World(name, pd.DataFrame(kept), np.stack(images), skipped)
+
+
+# ---------------------------------------------------------------------------------------------------------------------------
+# Alt text: the decoder's diet. Web alt text says more than a caption; a decoder fed only names could not draw the rest.
+
+STYLE_WORDS = {"noto": "noto soft shaded", "noto-v1": "blob vintage noto", "twemoji": "twemoji flat bold", "openmoji": "openmoji outlined line",
+               "fluent-3d": "fluent 3d glossy", "fluent-flat": "fluent flat geometric", "emojione": "emojione clean flat",
+               "emojione-v1": "emojione vintage shaded", "fxemoji": "firefox flat rounded"}
+COLOURS = {"red": (220, 40, 50), "orange": (245, 140, 40), "yellow": (255, 205, 60), "green": (80, 165, 70), "teal": (50, 180, 180),
+           "blue": (50, 110, 210), "sky": (135, 205, 245), "purple": (140, 75, 180), "pink": (245, 130, 180), "brown": (125, 75, 45),
+           "tan": (235, 195, 150), "black": (30, 30, 35), "gray": (130, 140, 145), "silver": (200, 208, 212), "white": (252, 252, 252)}
+REGIONS = ("top", "bottom", "left", "right", "middle")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and numbers: the unit in which texts are counted and compared."""
+    return re.findall(r"[a-z0-9]+", text.lower().replace("’", "").replace("'", ""))
+
+
+def pixel_words(image: np.ndarray) -> dict[str, list[str]]:
+    """Colour and shape words measured from one drawing, uint8 (H, W, 3) on white: {"colours", "regions", "shape"}.
+
+    A rule, not a model: nearest named colour per pixel, thresholds on area, extent, symmetry and edges. The same for every image,
+    so the words are as true of a drawing nobody has named as of one that people have."""
+    H, W, _ = image.shape
+    rgb = image.astype(np.float32)
+    ink = (image < 246).any(2)
+    if not ink.any():
+        return {"colours": ["white"], "regions": [], "shape": ["blank"]}
+    # the figure: ink, and paper that has ink on both sides in its row and in its column
+    spans = [np.maximum.accumulate(ink, axis) & np.flip(np.maximum.accumulate(np.flip(ink, axis), axis), axis) for axis in (0, 1)]
+    figure = ink | (spans[0] & spans[1])
+    prototypes = np.array(list(COLOURS.values()), np.float32)
+    weight = np.array([0.8, 1.0, 0.7], np.float32)
+    nearest = (((rgb[:, :, None] - prototypes) * weight) ** 2).sum(-1).argmin(-1)       # (H, W) colour number
+    names = list(COLOURS)
+
+    def main_colours(mask, least):
+        counts = np.bincount(nearest[mask], minlength=len(names)) / max(1, mask.sum())
+        return [names[i] for i in counts.argsort()[::-1] if counts[i] >= least]
+
+    ys, xs = np.nonzero(figure)
+    y0, y1, x0, x1 = ys.min(), ys.max() + 1, xs.min(), xs.max() + 1
+    height, width = y1 - y0, x1 - x0
+    yy, xx = np.mgrid[0:H, 0:W]
+    boxes = {"top": yy < y0 + height / 3, "bottom": yy >= y1 - height / 3, "left": xx < x0 + width / 3, "right": xx >= x1 - width / 3,
+             "middle": (abs(yy - (y0 + y1) / 2) < height / 6) & (abs(xx - (x0 + x1) / 2) < width / 6)}
+    regions = [f"{found[0]} {region}" for region in REGIONS if (found := main_colours(figure & boxes[region], 0.0))]
+
+    filled, area = figure[y0:y1, x0:x1].mean(), figure.mean()
+    shape = ["tall" if height > 1.3 * width else "wide" if width > 1.3 * height else "even"]
+    shape.append("tiny" if area < 0.15 else "small" if area < 0.3 else "medium" if area < 0.5 else "large" if area < 0.7 else "huge")
+    shape.append("boxy" if filled > 0.9 else "round" if filled > 0.72 else "angular" if filled > 0.5 else "sparse")
+    mirror = abs(rgb[:, x0:x1] - rgb[:, x0:x1][:, ::-1]).mean()
+    shape.append("symmetric" if mirror < 12 else "lopsided" if mirror > 45 else "balanced")
+    light = rgb[figure].mean()
+    shape.append("dark" if light < 110 else "bright" if light > 185 else "midtone")
+    edges = (abs(np.diff(rgb.mean(2), axis=0)) > 30).mean() + (abs(np.diff(rgb.mean(2), axis=1)) > 30).mean()
+    shape.append("plain" if edges < 0.12 else "detailed" if edges > 0.3 else "simple")
+    ring = figure & ~(np.roll(figure, 2, 0) & np.roll(figure, -2, 0) & np.roll(figure, 2, 1) & np.roll(figure, -2, 1))
+    if ring.any() and rgb[ring].mean() < 90:
+        shape.append("bordered")
+    return {"colours": main_colours(figure, 0.07)[:4], "regions": regions, "shape": shape}
+
+
+def alt_text_parts(world: World) -> list[dict[str, list[str]]]:
+    """What web alt text could say of each image: {"name", "keywords", "style", "colours", "regions", "shape"}, lists of phrases."""
+    parts = []
+    for row, image in zip(world.frame.to_dict("records"), world.images):
+        style = STYLE_WORDS.get(row.get("style"), "").split()
+        parts.append({"name": [" ".join(words(row["name"]))], "keywords": [" ".join(words(k)) for k in row["keywords"]],
+                      "style": style, **pixel_words(image)})
+    return parts
+
+
+def alt_text(part: dict[str, list[str]], limit: int = 30) -> str:
+    """The whole alt text in a fixed order, at most `limit` words: the oracle row of the tables."""
+    phrases = [*part["name"], *part["style"], *part["colours"], *part["regions"], *part["shape"], *part["keywords"]]
+    return " ".join(" ".join(phrases).split()[:limit])
+
+
+def diet(part: dict[str, list[str]], rng: random.Random, empty: float = 0.1) -> str:
+    """One training text for the decoder: nothing, a name, name + keywords, or a bag of alt-text phrases, often shuffled.
+
+    Mixed on purpose: people's captions, the full alt text and short shuffled lists of words must all be in distribution, because
+    all of them will be drawn. `empty` is the condition-dropout rate for classifier-free guidance."""
+    draw = rng.random()
+    if draw < empty:
+        return ""
+    if draw < empty + 0.12:
+        return " ".join(part["name"])
+    keywords = [k for k in part["keywords"] if k]
+    if draw < empty + 0.25:
+        return " ".join([*part["name"], *rng.sample(keywords, rng.randint(0, min(8, len(keywords))))])
+    if draw < empty + 0.37:
+        return alt_text(part)
+    phrases = [*(part["name"] if rng.random() < 0.8 else [])]
+    for kind, keep in (("style", 0.6), ("colours", 0.6), ("regions", 0.5), ("shape", 0.5)):
+        phrases += [p for p in part[kind] if rng.random() < keep]
+    phrases += rng.sample(keywords, rng.randint(0, min(4, len(keywords))))
+    if rng.random() < 0.6:
+        rng.shuffle(phrases)
+    tokens = " ".join(phrases).split()
+    if rng.random() < 0.25:
+        rng.shuffle(tokens)
+    return " ".join(tokens[:30])
