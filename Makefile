@@ -1,0 +1,31 @@
+# make study               all notebooks at the small setting (minutes on two cores) -> results/quick/
+# make study STUDY=full    the shipped results' setting (hours)                      -> results/full/
+# make test                unit tests, then every notebook compared with its stored outputs
+# make venv                only the environment, in .venv
+# Another interpreter: make study PYTHON=python3.12
+
+PYTHON ?= python3
+STUDY ?= quick
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: study test venv
+.DELETE_ON_ERROR:
+
+study: $(STAMP)
+	@$(BIN)/python -m dd run $(STUDY)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest tests -q
+	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
+	DD_RESULTS="$$results" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -p no:cacheprovider notebooks -q
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Try: make $(firstword $(MAKECMDGOALS) study) PYTHON=python3.12")'
+	@echo "First call: making .venv and installing the pinned packages there, about 2 minutes ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+	@echo "Installed."

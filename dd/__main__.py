@@ -1,0 +1,208 @@
+"""python -m dd: write a picture in words, draw words, score captions, run the study. Each command's --help says units and defaults."""
+from __future__ import annotations
+
+import argparse, json, sys
+from pathlib import Path
+
+
+def number(text: str):
+    """A YAML scalar or list from the command line: 3, 0.5, [1, 2], name."""
+    import yaml
+    return yaml.safe_load(text)
+
+
+def write(args) -> None:
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+    from .data import BadData, square, to_pixels
+    from .encoder import Encoder
+    pictures = []
+    for path in args.images:
+        try:
+            with Image.open(path) as opened:
+                pictures.append(np.asarray(square(opened, 64)))
+        except FileNotFoundError:
+            raise BadData(f"{path}: no such image") from None
+        except (UnidentifiedImageError, OSError):
+            raise BadData(f"{path}: cannot decode this as an image; PNG, JPEG, WebP and GIF are read") from None
+    for path, text in zip(args.images, Encoder.load(args.encoder).write(to_pixels(np.stack(pictures)))):
+        print(f"{path}\t{text}" if len(args.images) > 1 else text)
+
+
+def draw(args) -> None:
+    from PIL import Image
+    from .data import BadData
+    from .decoder import Decoder
+    from .runtime import say
+    from .vocab import reading_rates
+    if not args.text.strip():
+        raise BadData("the text is empty; say what to draw")
+    decoder = Decoder.load(args.decoder, args.revision)
+    rates = reading_rates(decoder.tokenizer, [args.text])
+    if rates["unknown"]:
+        say(f"note: {rates['unknown']:.0%} of these words are unknown to {decoder.name} and say nothing to it")
+    if rates["truncated"]:
+        say(f"note: longer than the {decoder.L - 2} tokens {decoder.name} reads; the rest is cut off")
+    pictures = decoder.draw([args.text] * args.n, [f"draw/{i}" for i in range(args.n)], guidance=args.guidance, steps=args.steps, sampler=args.sampler, seed=args.seed)
+    sheet = Image.new("RGB", (pictures.shape[2] * args.n, pictures.shape[1]), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(Image.fromarray(picture), (i * pictures.shape[2], 0))
+    sheet.resize((sheet.width * args.scale, sheet.height * args.scale), Image.NEAREST).save(args.out)
+    print(args.out)
+
+
+def score(args) -> None:
+    import pandas as pd
+    from . import judge
+    from .data import load_world
+    from .decoder import Decoder
+    from .texts import read_texts, readability
+    world = load_world(args.world, images=args.images, on_bad=args.on_bad)
+    world = world.part(args.split if args.world == "emoji" else "all")
+    covered, texts = read_texts(args.file, world, args.on_bad)
+    real, decoder, rows = judge.eye_features(covered.images), Decoder.load(args.decoder, args.revision), []
+    judge.require_enough(len(covered), real.shape[1])
+    for guidance in args.guidance:
+        pictures = decoder.draw(texts, list(covered.frame["id"]), guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed, progress=True)
+        rows.append({"world": world.name, "split": args.split, "source": Path(args.file).stem, "decoder": decoder.name, "guidance": guidance, "seed": args.seed,
+                     **judge.score(real, judge.eye_features(pictures))})
+    table = pd.DataFrame(rows)
+    print(table.round(3).to_string(index=False))
+    if args.world == "emoji":
+        print("words:", json.dumps({k: round(v, 3) for k, v in readability(covered, texts).items()}))
+    if args.out:
+        table.to_csv(args.out, index=False)
+
+
+def run(args) -> None:
+    from .study import run as run_study
+    run_study(args.study, {k: number(v) for k, v in (p.split("=", 1) for p in args.parameter)})
+
+
+def claims(args) -> None:
+    from .report import claims as verdicts
+    from .study import results_root
+    for c in verdicts(results_root() / args.study):
+        print(f"{c['id']:4} {c['verdict']:15} {c['statement']}\n{'':21}criterion: {c['criterion']}\n{'':21}{c.get('numbers', '')}")
+
+
+def train_decoder(args) -> None:
+    from .train import make_sketch
+    make_sketch(Path(args.out), seen=args.seen, autoencoder_seen=args.autoencoder_seen, seed=args.seed, compile=args.compile)
+
+
+def train_encoder(args) -> None:
+    from .data import load_world
+    from .decoder import Decoder
+    from .train import train_encoder as train
+    world = load_world(args.world, images=args.images)
+    out = Path(args.out)
+    encoder = train(world.part("train"), Decoder.load(args.decoder, args.revision), out, seen=args.seen, tokens=args.tokens, tau_start=args.tau_start,
+                    tau_end=args.tau_end, noise=args.noise, hard_from=args.hard_from, seed=args.seed,
+                    probe=world.part("val", 256) if "val" in set(world.frame["split"]) else None)
+    encoder.save(out, half=True)
+    print(out)
+
+
+def bench(args) -> None:
+    from .bench import run as run_bench
+    run_bench(repeats=args.repeats, out=Path(args.out) if args.out else None)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m dd", description="De-Diffusion: pictures to words, words to pictures, and how good the words are.")
+    commands = p.add_subparsers(dest="command", required=True)
+
+    def command(name, action, help):
+        c = commands.add_parser(name, help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        c.set_defaults(action=action)
+        return c
+
+    def drawing(c, guidance=True):
+        c.add_argument("--decoder", default="sketch", help="shipped decoder, diffusers pipeline folder, or Hub id (with --revision)")
+        c.add_argument("--revision", help="commit of a Hub id; required for one")
+        c.add_argument("--steps", type=whole(1), default=10, help="sampler steps per picture")
+        c.add_argument("--sampler", choices=("ddim", "dpm"), default="dpm", help="diffusers sampler")
+        c.add_argument("--seed", type=whole(0), default=0, help="root seed; starting noise is fixed per image and seed")
+
+    c = command("write", write, "image -> text, one line an image")
+    c.add_argument("images", nargs="+", metavar="IMAGE", help="picture files; transparent ones are laid on white, others centre-cropped to a square")
+    c.add_argument("--encoder", default="encoder", help="shipped encoder or a folder made by train-encoder")
+    c = command("draw", draw, "text -> image")
+    c.add_argument("text", metavar="TEXT")
+    c.add_argument("--out", default="drawing.png", help="picture file to write")
+    c.add_argument("--n", type=whole(1), default=4, help="pictures, side by side, each from its own noise")
+    c.add_argument("--scale", type=whole(1), default=3, help="screen pixels per picture pixel")
+    c.add_argument("--guidance", type=real(0), default=3.0, help="classifier-free guidance; 1 is none")
+    drawing(c)
+    c = command("score", score, "any file of captions (id, text) -> reconstruction FID, KID, paired similarity, retrieval")
+    c.add_argument("file", metavar="FILE", help=".csv, .jsonl or .parquet with columns id and text")
+    c.add_argument("--world", default="emoji", help="'emoji', a COCO captions .json, or a folder with a captions file")
+    c.add_argument("--images", help="image folder of a COCO file")
+    c.add_argument("--split", default="test", choices=("train", "val", "test", "novel"), help="emoji split the captions are for")
+    c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with a record that cannot be used")
+    c.add_argument("--guidance", type=real(0), nargs="+", default=[3.0], help="one or more guidance values")
+    c.add_argument("--out", help="CSV file to write the table to as well")
+    drawing(c)
+    c = command("run", run, "run the study's notebooks; done ones are not computed again, a killed run goes on")
+    c.add_argument("study", nargs="?", default="quick", help="quick, full, or a parameter YAML file")
+    c.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="override one parameter (YAML value); see dd/study.py SCHEMA")
+    c = command("claims", claims, "verdict on every claim, with its criterion and numbers")
+    c.add_argument("study", nargs="?", default="full", help="which results folder")
+    c = command("train-decoder", train_decoder, "train the decoder `sketch` from nothing (autoencoder, then denoiser); resumes")
+    c.add_argument("--out", default="sketch", help="folder for checkpoints and the pipeline")
+    c.add_argument("--autoencoder-seen", type=whole(1), default=90_000, help="images the autoencoder sees")
+    c.add_argument("--seen", type=whole(1), default=300_000, help="images the denoiser sees")
+    c.add_argument("--seed", type=whole(0), default=0, help="root seed")
+    c.add_argument("--compile", action="store_true", help="torch.compile the U-Net (needs a C++ compiler); faster steps")
+    c = command("train-encoder", train_encoder, "train a De-Diffusion encoder through a frozen decoder; resumes")
+    c.add_argument("--out", default="encoder", help="folder for checkpoints and the encoder")
+    c.add_argument("--world", default="emoji", help="'emoji', a COCO captions .json, or a folder with a captions file")
+    c.add_argument("--images", help="image folder of a COCO file")
+    c.add_argument("--decoder", default="sketch", help="shipped decoder, diffusers pipeline folder, or Hub id (with --revision)")
+    c.add_argument("--revision", help="commit of a Hub id; required for one")
+    c.add_argument("--seen", type=whole(1), default=150_000, help="images seen in all")
+    c.add_argument("--tokens", type=whole(1), default=16, help="N, words written per image")
+    c.add_argument("--tau-start", type=real(1e-3), default=1.0, help="softmax temperature at the start (paper: 2.0)")
+    c.add_argument("--tau-end", type=real(1e-3), default=0.3, help="and at the end (paper: 0.3)")
+    c.add_argument("--noise", type=real(0), default=0.0, help="scale of the Gumbel noise (paper: 1)")
+    c.add_argument("--hard-from", type=real(0), default=0.7, help="share of the run after which the forward pass is the argmax (paper: never, 1)")
+    c.add_argument("--seed", type=whole(0), default=0, help="root seed")
+    c = command("bench", bench, "speed as ratios against the stock way, measured in one run")
+    c.add_argument("--repeats", type=whole(1), default=5, help="repeats of each measurement; medians are printed")
+    c.add_argument("--out", help="JSON file to write to as well")
+    return p
+
+
+def whole(low: int):
+    def integer(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{value} is below {low}")
+        return value
+    return integer
+
+
+def real(low: float):
+    def decimal(text: str) -> float:
+        value = float(text)
+        if not low <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{value} is not a number from {low}")
+        return value
+    return decimal
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        if getattr(args, "parameter", None) and (wrong := [p for p in args.parameter if "=" not in p]):
+            raise ValueError(f"-p {wrong[0]!r}: NAME=VALUE needed")
+        args.action(args)
+    except (ValueError, FileNotFoundError) as error:        # bad data, parameters, paths: one line, no traceback
+        print(f"dd {args.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""The frozen decoder: one class around a diffusers pipeline folder, Stable-Diffusion-shaped.
+
+    decoder = Decoder.load("sketch")                         # shipped, 64 pixels
+    decoder = Decoder.load("runwayml/stable-diffusion-v1-5", revision="<commit>")    # the same code at paper scale
+    states = decoder.text_states(["red apple fluent 3d"])    # (B, L, D) from strings
+    states = decoder.soft_states(weights)                    # (B, L, D) from relaxed tokens (B, N, V)
+    loss = decoder.loss(z_0, states, t, noise)               # the decoder's own denoising loss
+    pictures = decoder.draw(texts, ids, guidance=3.0)        # uint8 (B, H, W, 3), starting noise fixed per image id
+
+Letters: B batch, N written tokens, L context length (N + start, end, padding), V vocabulary, D text width, C/h/w latent.
+Symbols as in the paper: z_0 latent, x_t noised latent, eps noise, v velocity, t noise level.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from .data import stable_hash, to_uint8
+from .runtime import Progress, autocast, device
+from .vocab import tokenise
+
+ASSETS = Path(__file__).parent / "assets"
+SAMPLERS = ("ddim", "dpm")
+
+
+class Decoder:
+    def __init__(self, pipeline, name: str):
+        self.pipeline, self.name = pipeline, name
+        self.tokenizer, self.text_encoder = pipeline.tokenizer, pipeline.text_encoder
+        self.unet, self.vae, self.scheduler = pipeline.unet, pipeline.vae, pipeline.scheduler
+        for part in (self.text_encoder, self.unet, self.vae):
+            part.eval().requires_grad_(False).to(device())
+        fast_attention(self.unet)
+        self.L = self.tokenizer.model_max_length
+        self.V = self.text_encoder.get_input_embeddings().num_embeddings
+        self.C, self.h = self.unet.config.in_channels, self.unet.config.sample_size
+        self.T = self.scheduler.config.num_train_timesteps
+        self.alpha_bar = self.scheduler.alphas_cumprod.to(device())             # (T,)
+        self._empty = None
+
+    @classmethod
+    def load(cls, name: str | Path = "sketch", revision: str | None = None) -> "Decoder":
+        """A shipped decoder by name, a pipeline folder, or a Hub id with its pinned revision."""
+        from diffusers import DiffusionPipeline
+        path = ASSETS / str(name) if (ASSETS / str(name) / "model_index.json").exists() else Path(name)
+        if path.is_dir():
+            source, options = str(path), {"local_files_only": True}
+        elif revision:
+            source, options = str(name), {"revision": revision}
+        else:
+            raise FileNotFoundError(f"decoder {name!r}: neither shipped, nor a pipeline folder; a Hub id needs its revision (a commit), too")
+        pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False, **options)
+        return cls(pipeline, Path(name).name)
+
+    # -- text ----------------------------------------------------------------------------------------------------------------
+
+    def _states(self, input_ids: torch.Tensor, embedded: torch.Tensor | None = None) -> torch.Tensor:
+        """input_ids (B, L) -> text states (B, L, D). With `embedded` (B, L, D) it replaces the embedding table's output: the library's
+        own text transformer then runs unchanged on relaxed tokens (a forward hook, because it takes input_ids only)."""
+        table, handle = self.text_encoder.get_input_embeddings(), None
+        if embedded is not None:
+            handle = table.register_forward_hook(lambda module, args, output: embedded.to(output.dtype))
+        try:
+            return self.text_encoder(input_ids.to(device()))[0]
+        finally:
+            if handle is not None:
+                handle.remove()
+
+    @torch.no_grad()
+    def text_states(self, texts: list[str]) -> torch.Tensor:
+        """Strings -> (B, L, D), tokenised, padded and truncated as the pipeline does it."""
+        return self._states(tokenise(self.tokenizer, texts))
+
+    def soft_states(self, weights: torch.Tensor) -> torch.Tensor:
+        """Relaxed tokens, weights (B, N, V) with rows summing to 1 -> text states (B, L, D), differentiable in `weights`.
+
+        Each position's embedding is the mixture of the table's rows; start, end and padding are the tokenizer's own. One-hot
+        weights give exactly what the ids would (tests/test_decoder.py)."""
+        B, N, V = weights.shape
+        if N > self.L - 2:
+            raise ValueError(f"{N} tokens do not fit the decoder's context of {self.L} with its start and end; at most {self.L - 2}")
+        frame = tokenise(self.tokenizer, [""]).to(weights.device).expand(B, self.L).clone()     # (B, L): start, end, padding
+        frame[:, 1 + N] = self.tokenizer.eos_token_id
+        table = self.text_encoder.get_input_embeddings().weight                                  # (V, D)
+        around = F.embedding(frame, table)                                                       # (B, L, D)
+        written = (weights.reshape(B * N, V) @ table).reshape(B, N, -1)                          # (B, N, D)
+        embedded = torch.cat([around[:, :1], written, around[:, 1 + N:]], 1)                     # (B, L, D)
+        # the text transformer finds its end token in the ids, so the stand-ins must not be end tokens themselves
+        stand_in = frame.clone()
+        stand_in[:, 1:1 + N] = next(i for i in range(V) if i not in self.tokenizer.all_special_ids)
+        return self._states(stand_in, embedded)
+
+    # -- images and noise ------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """pixels (B, 3, H, W) in [-1, 1] -> scaled latents z_0 (B, C, h, h). The mode of the posterior where there is one."""
+        with autocast():
+            out = self.vae.encode(pixels.to(device()))
+        z = out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents
+        return z.float() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, z_0: torch.Tensor) -> np.ndarray:
+        """latents (B, C, h, h) -> pictures uint8 (B, H, W, 3)."""
+        with autocast():
+            pixels = self.vae.decode(z_0.to(device()) / self.vae.config.scaling_factor, return_dict=False)[0]
+        return to_uint8(pixels)
+
+    def start_noise(self, ids: list[str], seed: int = 0) -> torch.Tensor:
+        """(B, C, h, h), a function of (image id, seed) alone: every text of an image starts from the same noise."""
+        return torch.stack([torch.randn(self.C, self.h, self.h, generator=torch.Generator().manual_seed(stable_hash(f"{seed}/start/{i}")))
+                            for i in ids])
+
+    def add_noise(self, z_0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """-> (x_t, target): the noised latent and what the U-Net was trained to predict, eps or v (by the scheduler's own setting)."""
+        a = self.alpha_bar[t].sqrt().view(-1, 1, 1, 1)                                            # (B, 1, 1, 1)
+        s = (1 - self.alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
+        kind = self.scheduler.config.prediction_type
+        if kind not in ("epsilon", "v_prediction"):
+            raise ValueError(f"decoder {self.name}: prediction type {kind!r}; epsilon and v_prediction are supported")
+        return a * z_0 + s * noise, noise if kind == "epsilon" else a * noise - s * z_0
+
+    def loss(self, z_0: torch.Tensor, states: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The decoder's own denoising loss per image (B,): mean squared error of the predicted noise or velocity, in float32.
+        Section 3, Eq. 1 of the paper; one noise level per image."""
+        x_t, target = self.add_noise(z_0, noise, t)
+        with autocast():
+            predicted = self.unet(x_t, t, encoder_hidden_states=states).sample
+        return (predicted.float() - target).pow(2).mean((1, 2, 3))
+
+    @torch.no_grad()
+    def probe_loss(self, z_0: torch.Tensor, texts: list[str], ids: list[str], levels: int = 4, B: int = 128) -> np.ndarray:
+        """Denoising loss per image (M,) of given strings at fixed noise and noise levels: a fast, paired score of texts."""
+        out = []
+        for i in range(0, len(texts), B):
+            states, z = self.text_states(texts[i:i + B]), z_0[i:i + B].to(device())
+            noise = self.start_noise(ids[i:i + B], seed=1).to(device())
+            each = [self.loss(z, states, torch.full((len(z),), int(self.T * (k + 0.5) / levels), device=device()), noise) for k in range(levels)]
+            out.append(torch.stack(each).mean(0).cpu())
+        return torch.cat(out).numpy()
+
+    # -- drawing ---------------------------------------------------------------------------------------------------------------
+
+    def _sampler(self, name: str, steps: int):
+        from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+        if name not in SAMPLERS:
+            raise ValueError(f"sampler {name!r}; use one of {SAMPLERS}")
+        config = dict(self.scheduler.config)
+        scheduler = (DDIMScheduler.from_config(config, timestep_spacing="trailing") if name == "ddim" else
+                     DPMSolverMultistepScheduler.from_config(config, timestep_spacing="trailing", algorithm_type="dpmsolver++", final_sigmas_type="zero"))
+        scheduler.set_timesteps(steps, device=device())
+        return scheduler
+
+    @torch.no_grad()
+    def draw(self, texts: list[str], ids: list[str], *, guidance: float = 3.0, steps: int = 12, sampler: str = "dpm", seed: int = 0,
+             B: int = 128, progress: bool = False, states: torch.Tensor | None = None) -> np.ndarray:
+        """Draw one picture per text -> uint8 (M, H, W, 3). The same noise for the same (id, seed), whatever the text.
+
+        Classifier-free guidance: prediction = empty + guidance * (text - empty); at guidance 1 the empty half is not computed.
+        `states` (M, L, D) replaces the text's own (soft latents, interpolated texts)."""
+        if len(texts) != len(ids):
+            raise ValueError(f"{len(texts)} texts for {len(ids)} ids")
+        if self._empty is None:
+            self._empty = self.text_states([""])                                                   # (1, L, D)
+        pictures, tick = [], Progress(f"draw {self.name} at guidance {guidance:g}", len(texts), unit="pictures")
+        for i in range(0, len(texts), B):
+            scheduler = self._sampler(sampler, steps)
+            said = states[i:i + B].to(device()) if states is not None else self.text_states(texts[i:i + B])   # (B, L, D)
+            x_t = self.start_noise(ids[i:i + B], seed).to(device()) * scheduler.init_noise_sigma   # (B, C, h, h)
+            for t in scheduler.timesteps:
+                given = scheduler.scale_model_input(x_t, t)
+                with autocast():
+                    if guidance == 1:
+                        predicted = self.unet(given, t, encoder_hidden_states=said).sample.float()
+                    else:
+                        both = torch.cat([self._empty.expand_as(said), said])                      # (2B, L, D)
+                        without, with_text = self.unet(torch.cat([given, given]), t, encoder_hidden_states=both).sample.float().chunk(2)
+                        predicted = without + guidance * (with_text - without)
+                x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
+            pictures.append(self.decode(x_t))
+            if progress:
+                tick(min(i + B, len(texts)))
+        return np.concatenate(pictures)
+
+
+def fast_attention(unet) -> None:
+    """On a CPU the fused attention is the slowest part of a step at few latent tokens; plain batched products are faster."""
+    from diffusers.models.attention_processor import AttnProcessor
+    if device().type == "cpu":
+        unet.set_attn_processor(AttnProcessor())
+
+
+def new_sketch(tokenizer, vae, *, channels: tuple[int, int] = (128, 192), D: int = 256, layers: int = 2):
+    """An untrained Stable-Diffusion-shaped pipeline for 64-pixel drawings: U-Net on (C, 8, 8) latents, CLIP text transformer.
+
+    Cross-attention only at 4x4: at 8x8 it cost a third of a step. v-prediction and the cosine schedule, as in the paper's decoder family."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+    text_encoder = CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=D, intermediate_size=4 * D, num_hidden_layers=layers, num_attention_heads=D // 64,
+        max_position_embeddings=tokenizer.model_max_length, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id))
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=vae.config.latent_channels, out_channels=vae.config.latent_channels, block_out_channels=channels,
+        layers_per_block=1, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=D, attention_head_dim=64, norm_num_groups=32)
+    scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True,
+                              steps_offset=1, timestep_spacing="trailing")
+    return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
+                                   safety_checker=None, feature_extractor=None, requires_safety_checker=False)

@@ -1,0 +1,147 @@
+"""The encoder: frozen backbone -> attentional pooler -> logits over the decoder's vocabulary -> relaxed tokens -> (argmax) a string.
+
+    encoder = Encoder.load("encoder")                        # shipped
+    texts = encoder.write(pixels)                            # (B, 3, H, W) in [-1, 1] -> B strings
+
+Letters: B batch, P image patches, F feature channels, N written tokens (= queries), D pooler width, V vocabulary.
+Symbols as in the paper: tau the Gumbel-softmax temperature, s of S training steps.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+from torch.nn import functional as F
+
+from .runtime import autocast, device
+from .vision import efficientnet, features, resize
+from .vocab import allowed_tokens, to_strings
+
+ASSETS = Path(__file__).parent / "assets"
+SIZE, P = 128, 64                                  # backbone input in pixels; 8 x 8 patches
+BLOCKS = (2, 4, 10)                                # EfficientNet-Lite0 blocks whose maps are kept (strides 4, 8, 16)
+FEATURES = 24 + 40 + 112 + 3                       # F: their channels, and the mean colour of the patch
+
+
+@torch.no_grad()
+def backbone_features(pixels: torch.Tensor, B: int = 128) -> torch.Tensor:
+    """pixels (M, 3, H, W) in [-1, 1] -> frozen ImageNet features (M, P, F) float16, on the CPU. Computed once per image and cached."""
+    net, out = efficientnet(0).to(device()), []
+    for i in range(0, len(pixels), B):
+        x = pixels[i:i + B].to(device())
+        with autocast():
+            maps = [*features(net, resize(x, SIZE), upto=10, keep=BLOCKS), x]
+        maps = [F.adaptive_avg_pool2d(m.float(), 8) for m in maps]                        # each (B, f, 8, 8)
+        out.append(torch.cat(maps, 1).flatten(2).transpose(1, 2).half().cpu())            # (B, P, F)
+    return torch.cat(out)
+
+
+def temperature(s: int, S: int, start: float = 2.0, end: float = 0.3) -> float:
+    """tau(s) = start * (end / start)^(s / S): exponential over the whole run, however long (the paper: 2.0 to 0.3)."""
+    return start * (end / start) ** (s / S)
+
+
+def relax(logits: torch.Tensor, tau: float, *, noise: float = 1.0, straight_through: bool = False, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Gumbel-softmax: logits (B, N, V) -> weights (B, N, V), rows summing to 1, differentiable.
+
+    noise             scale of the Gumbel noise: 1 is the paper's sample, 0 a plain softmax
+    straight_through  forward the one-hot argmax, backward the soft weights (the paper does not mention it)
+    """
+    logits = logits.float()
+    if noise > 0:
+        uniform = torch.rand(logits.shape, generator=generator).clamp_(1e-9, 1 - 1e-7).to(logits.device)
+        logits = logits - noise * torch.log(-torch.log(uniform))
+    soft = torch.softmax(logits / tau, -1)
+    if not straight_through:
+        return soft
+    hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft)
+    return hard + soft - soft.detach()
+
+
+class PoolerBlock(nn.Module):
+    """Self-attention over the queries, cross-attention to the image, MLP; pre-norm (the paper names the parts, not the norms)."""
+
+    def __init__(self, D: int, heads: int):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(D) for _ in range(3))
+        self.self_attention = nn.MultiheadAttention(D, heads, batch_first=True)
+        self.cross_attention = nn.MultiheadAttention(D, heads, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(D, 4 * D), nn.GELU(), nn.Linear(4 * D, D))
+
+    def forward(self, q: torch.Tensor, image: torch.Tensor) -> torch.Tensor:               # q (B, N, D), image (B, P, D)
+        y = self.norms[0](q)
+        q = q + self.self_attention(y, y, y, need_weights=False)[0]
+        q = q + self.cross_attention(self.norms[1](q), image, image, need_weights=False)[0]
+        return q + self.mlp(self.norms[2](q))
+
+
+class Pooler(ModelMixin, ConfigMixin):
+    """N learned queries read the image, one per text position; a linear layer gives logits over the decoder's own vocabulary."""
+
+    @register_to_config
+    def __init__(self, N: int, V: int, F: int = FEATURES, D: int = 256, blocks: int = 5, heads: int = 4):
+        super().__init__()
+        self.read = nn.Sequential(nn.LayerNorm(F), nn.Linear(F, D), nn.LayerNorm(D))
+        self.place = nn.Parameter(torch.randn(P, D) * 0.5)
+        self.queries = nn.Parameter(torch.randn(N, D))     # unit scale: alike queries write the same word everywhere
+        self.layers = nn.ModuleList(PoolerBlock(D, heads) for _ in range(blocks))
+        self.norm, self.to_logits = nn.LayerNorm(D), nn.Linear(D, V)
+        self.register_buffer("allowed", torch.ones(V, dtype=torch.bool))
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """patches (B, P, F) -> logits (B, N, V); forbidden tokens at a value no noise can lift."""
+        image = self.read(patches) + self.place                                            # (B, P, D)
+        q = self.queries.expand(len(patches), -1, -1)                                      # (B, N, D)
+        for block in self.layers:         # not `blocks`: diffusers would hand out the config entry of that name
+            q = block(q, image)
+        return self.to_logits(self.norm(q)).float().masked_fill(~self.allowed, -1e4)       # (B, N, V)
+
+
+class Encoder:
+    """Backbone + pooler + the decoder's tokenizer: pictures in, strings out."""
+
+    def __init__(self, pooler: Pooler, tokenizer, name: str = "encoder"):
+        self.pooler, self.tokenizer, self.name = pooler.to(device()), tokenizer, name
+
+    @classmethod
+    def new(cls, decoder, N: int = 15, *, D: int = 256, blocks: int = 5, rule: str = "alphanumeric", seed: int = 0) -> "Encoder":
+        """An untrained encoder for a decoder's vocabulary."""
+        if not 1 <= N <= decoder.L - 2:
+            raise ValueError(f"tokens is {N}; the decoder's context holds 1 to {decoder.L - 2}")
+        torch.manual_seed(seed)
+        pooler = Pooler(N=N, V=decoder.V, D=D, blocks=blocks)
+        allowed = allowed_tokens(decoder.tokenizer, rule)
+        pooler.allowed[:] = F.pad(allowed, (0, decoder.V - len(allowed)))
+        return cls(pooler, decoder.tokenizer)
+
+    @classmethod
+    def load(cls, name: str | Path = "encoder") -> "Encoder":
+        from transformers import AutoTokenizer
+        path = ASSETS / str(name) if (ASSETS / str(name) / "config.json").exists() else Path(name)
+        if not (path / "config.json").exists():
+            raise FileNotFoundError(f"encoder {name!r}: neither shipped nor a folder made by save(); see python -m dd train-encoder --help")
+        pooler = Pooler.from_pretrained(path, use_safetensors=True, torch_dtype=torch.float32)
+        return cls(pooler.eval().requires_grad_(False), AutoTokenizer.from_pretrained(path, local_files_only=True), path.name)
+
+    def save(self, path: Path, half: bool = False) -> None:
+        """Safetensors + config + tokenizer. `half` stores float16, to ship."""
+        import copy
+        pooler = copy.deepcopy(self.pooler).cpu()
+        (pooler.half() if half else pooler).save_pretrained(path, safe_serialization=True)
+        self.tokenizer.save_pretrained(path)
+
+    @torch.no_grad()
+    def ids(self, patches: torch.Tensor, B: int = 256) -> torch.Tensor:
+        """Cached features (M, P, F) -> the argmax ids (M, N)."""
+        out = []
+        for i in range(0, len(patches), B):
+            with autocast():
+                out.append(self.pooler(patches[i:i + B].to(device()).float()).argmax(-1).cpu())
+        return torch.cat(out)
+
+    def write(self, pixels: torch.Tensor) -> list[str]:
+        """pixels (B, 3, H, W) in [-1, 1] -> B strings."""
+        return to_strings(self.tokenizer, self.ids(backbone_features(pixels)))

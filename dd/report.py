@@ -1,0 +1,337 @@
+"""From result files to tables, figures, verdicts and one page to read. Knows results only: no model is loaded, nothing is computed anew.
+
+    headline(folder)                       # the table of the test drawings as text, and one verdict
+    claims(folder)                         # every claim below -> holds | does not hold | not tested, with its numbers
+    build_report(folder, notebooks)        # results/<study>/report/index.html, readable without a network
+
+Files missing from a study (no sweep in `quick`, a notebook not yet run) leave their part out and never stop the rest.
+"""
+from __future__ import annotations
+
+import base64, html, json, re
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import pandas as pd
+
+from . import published
+from .runtime import write_json
+
+NAMES = {"real": "originals, half against half", "autoencoder": "autoencoder only (floor)", "names": "people: name",
+         "names_keywords": "people: name and keywords", "dediffusion": "De-Diffusion", "alt_text": "alt text (oracle)",
+         "soft": "De-Diffusion, soft tokens (ceiling)", "shuffled": "De-Diffusion, shuffled (control)", "random": "random words (control)",
+         "empty": "empty text (control)"}
+SPLITS = {"test": "test drawings", "novel": "novel concepts"}
+KEY_FIGURES = {"reconstruction_sheet": "Original, text, and what the decoder draws from the text.", "fid_guidance": "FID against guidance, ours and the paper's.",
+               "texts_examples": "One drawing, every source's words for it.", "rate_quality": "Words spent against distance left.",
+               "texts_words": "The words used most, by the encoder and by people."}
+
+
+# -- claims: fixed before the numbers were made ---------------------------------------------------------------------------------
+
+class Claim(NamedTuple):
+    id: str
+    statement: str
+    place: str                                          # in the paper; "-" for a control of ours
+    criterion: str
+    test: Callable[[pd.DataFrame], tuple[bool | None, str]]
+
+
+def row(table: pd.DataFrame, split: str, source: str) -> pd.Series | None:
+    """The one row of a source on test or novel; None if the study has none."""
+    found = table[(table["split"] == split) & (table["source"] == source)]
+    return found.iloc[0] if len(found) else None
+
+
+def below(split: str, score: str, low: str, *high: str, apart: bool = True):
+    """A test: `low`'s score lies below that of each source in `high`, with their intervals apart."""
+    def test(table):
+        rows = [row(table, split, s) for s in (low, *high)]
+        if any(r is None for r in rows):
+            return None, f"no row for {' or '.join(s for s, r in zip((low, *high), rows) if r is None)} on {split}"
+        a, *others = rows
+        good = all(a[f"{score}_hi"] < b[f"{score}_lo"] if apart else a[score] < b[score] for b in others)
+        return good, "; ".join(f"{score} of {r['source']} {interval(r, score)}" for r in rows)
+    return test
+
+
+def interval(r: pd.Series, score: str) -> str:
+    digits = 3 if score == "paired" else 1 if abs(r[score]) < 1000 else 0
+    return f"{r[score]:.{digits}f} [{r[f'{score}_lo']:.{digits}f}, {r[f'{score}_hi']:.{digits}f}]"
+
+
+def shuffled_collapse(table):
+    own, other, chance = (row(table, "test", s) for s in ("dediffusion", "shuffled", "random"))
+    if own is None or other is None or chance is None:
+        return None, "dediffusion, shuffled and random are all needed on test"
+    kept = own["fid_lo"] <= other["fid"] <= own["fid_hi"]
+    fell = other["paired"] <= chance["paired"] + 0.1 * (own["paired"] - chance["paired"])
+    return bool(kept and fell), (f"fid {other['fid']:.1f} shuffled, De-Diffusion {interval(own, 'fid')}; paired {other['paired']:.3f} shuffled, "
+                                 f"{chance['paired']:.3f} random, {own['paired']:.3f} De-Diffusion")
+
+
+def oracle_listens(table):
+    fid, told = below("test", "fid", "alt_text", "names")(table)
+    paired, more = below("test", "paired", "names", "alt_text")(table)
+    return (None, told) if fid is None else (fid and paired, f"{told}; {more}")
+
+
+def floor_is_low(table):
+    floor, people = row(table, "test", "autoencoder"), row(table, "test", "names")
+    if floor is None or people is None:
+        return None, "autoencoder and names are both needed on test"
+    return bool(floor["fid"] <= people["fid"] / 6), f"fid {floor['fid']:.1f} autoencoder, {people['fid']:.1f} names: 1 to {people['fid'] / floor['fid']:.1f}"
+
+
+def swept(table: pd.DataFrame) -> pd.DataFrame:
+    """FID of the guidance sweep: one row a guidance, one column a source."""
+    return table[table["split"] == "val"].pivot_table(index="guidance", columns="source", values="fid")
+
+
+def in_sweep(low: float, high: float, better: bool):
+    """A test: at every swept guidance from low to high De-Diffusion's FID is below (better) or above names'."""
+    def test(table):
+        fid = swept(table)
+        fid = fid[(fid.index >= low) & (fid.index <= high)]
+        if fid.empty or not {"dediffusion", "names"} <= set(fid.columns):
+            return None, f"no sweep between guidance {low:g} and {high:g} in this study"
+        gaps = fid["dediffusion"] - fid["names"]
+        good = gaps < 0 if better else gaps > 0
+        return bool(good.all()), "De-Diffusion minus names: " + ", ".join(f"{g:+.1f} at {w:g}" for w, g in gaps.items())
+    return test
+
+
+def flatter(table):
+    fid = swept(table)
+    if len(fid) < 3 or not {"dediffusion", "names"} <= set(fid.columns):
+        return None, "no sweep in this study"
+    rise = {s: fid[s].iloc[-1] / fid[s].min() for s in ("dediffusion", "names")}
+    return bool(rise["dediffusion"] < rise["names"]), f"FID at guidance {fid.index[-1]:g} over the lowest: {rise['dediffusion']:.3f} De-Diffusion, {rise['names']:.3f} names"
+
+
+def third_party(table):
+    judged = table[table["split"] == "test"]
+    others = list(judged["decoder"].unique())[1:]                    # the first is the one trained through
+    if not others:
+        return None, "every row was drawn by the decoder that the encoder was trained through"
+    results = [below("test", "fid", "dediffusion", "names")(judged[judged["decoder"] == d]) for d in others]
+    done = [good for good, _ in results if good is not None]
+    return (all(done) if done else None), "; ".join(f"{d}: {told}" for d, (_, told) in zip(others, results))
+
+
+def untested(why: str):
+    return lambda table: (None, why)
+
+
+APART = "the 95 % intervals do not overlap"
+CLAIMS = [
+    Claim("C1", "De-Diffusion text regenerates images better than what people call them.", "Fig. 3, Table 6", f"test FID of De-Diffusion below names', {APART}",
+          below("test", "fid", "dediffusion", "names")),
+    Claim("C2", "... and better than everything that people wrote about them.", "Fig. 3, Table 6 (5 concatenated)", f"test FID of De-Diffusion below names and keywords', {APART}",
+          below("test", "fid", "dediffusion", "names_keywords")),
+    Claim("C3", "The same by an unbiased distance.", "- (no KID in the paper)", f"test KID of De-Diffusion below names' and below names and keywords', {APART}",
+          below("test", "kid", "dediffusion", "names", "names_keywords")),
+    Claim("C4", "Each picture is closer to its own original than with people's names.", "- (no per-image score in the paper)", f"test paired similarity of De-Diffusion above names', {APART}",
+          below("test", "paired", "names", "dediffusion")),
+    Claim("C5", "FID cannot see a shuffled pairing; the paired score can.", "- (control)", "shuffled texts: FID inside De-Diffusion's interval, and paired similarity at most "
+          "random words' plus a tenth of De-Diffusion's lead over it", shuffled_collapse),
+    Claim("C6", "The decoder listens: text that says more draws better.", "- (control)", f"test: the alt text's FID below names' and its paired similarity above names', {APART}", oracle_listens),
+    Claim("C7", "The autoencoder does not hide the differences between texts.", "- (control)", "test FID of the autoencoder alone at most a sixth of names'", floor_is_low),
+    Claim("C8", "De-Diffusion is ahead at every guidance from 3 on.", "Fig. 3, Table 6", "FID of De-Diffusion below names' at each swept guidance of 3 and more", in_sweep(3, 99, True)),
+    Claim("C9", "With little guidance the order turns: De-Diffusion behind people's text.", "Table 6, guidance 1.5", "FID of De-Diffusion above names' at each swept guidance from 1 to 1.5", in_sweep(1, 1.5, False)),
+    Claim("C10", "The lead holds for concepts never seen.", "- (the paper has no such split)", f"novel FID of De-Diffusion below names', {APART}", below("novel", "fid", "dediffusion", "names")),
+    Claim("C11", "De-Diffusion's curve over guidance is flatter.", "Fig. 3, Table 6", "FID at the highest swept guidance over the lowest FID: smaller for De-Diffusion than for names", flatter),
+    Claim("C12", "The text serves a decoder it was not trained through.", "Fig. 3, Section 4", f"another decoder's test FID of De-Diffusion below names', {APART}", third_party),
+    Claim("C13", "A language model answers questions from the text.", "Tables 1-3, 7", "few-shot exact match above the blank context's", untested("this study runs no language model")),
+    Claim("C14", "More tokens are better, and fifteen suffice to beat people.", "Table 4", "FID falls with the number of tokens", untested("one length of text was trained")),
+]
+
+
+def claims(folder: Path) -> list[dict]:
+    """Every claim with its verdict and numbers; written to claims.json."""
+    folder, out = Path(folder), []
+    table = read_table(folder)
+    for c in CLAIMS:
+        good, numbers = (None, f"no {folder.name}/reconstruction.csv yet; run notebook 05_reconstruction") if table is None else c.test(table)
+        out.append({"id": c.id, "statement": c.statement, "place": c.place, "criterion": c.criterion,
+                    "verdict": "not tested" if good is None else "holds" if good else "does not hold", "numbers": numbers})
+    if folder.exists():
+        write_json(folder / "claims.json", out)
+    return out
+
+
+# -- tables ---------------------------------------------------------------------------------------------------------------------
+
+def read_table(folder: Path) -> pd.DataFrame | None:
+    path = Path(folder) / "reconstruction.csv"
+    return pd.read_csv(path) if path.exists() else None
+
+
+def table_rows(table: pd.DataFrame, split: str) -> list[dict[str, str]]:
+    """The rows of one split as text, in the fixed order of NAMES; what markdown, LaTeX, plain text and HTML all print."""
+    out = []
+    for source, name in NAMES.items():
+        r = row(table, split, source)
+        if r is None:
+            continue
+        cell = lambda value, digits: "-" if pd.isna(value) else f"{value:.{digits}f}"
+        spread = lambda s: "-" if pd.isna(r[s]) else interval(r, s)
+        out.append({"text source": name, "guidance": "-" if pd.isna(r["guidance"]) else f"{r['guidance']:g}", "FID": spread("fid"), "KID x1000": spread("kid"),
+                    "paired": spread("paired"), "R@1 %": cell(100 * r["r_at_1"], 1), "n": str(int(r["n"]))})
+    return out
+
+
+def tables(folder: Path) -> list[Path]:
+    """tables/reconstruction.md and .tex, test drawings first, then novel concepts."""
+    folder, table = Path(folder), read_table(folder)
+    if table is None:
+        return []
+    out = folder / "tables"
+    out.mkdir(parents=True, exist_ok=True)
+    md, tex, notes = [], [], f"95 % intervals in brackets; FID and KID in EfficientNet-Lite2 features, not comparable with Inception's; decoder {table['decoder'].iloc[0]}; one seed ({table['seed'].iloc[0]})."
+    for split, title in SPLITS.items():
+        rows = table_rows(table, split)
+        if not rows:
+            continue
+        heads = list(rows[0])
+        md += [f"**{title}**", "", "| " + " | ".join(heads) + " |", "|" + "|".join(["---"] + ["---:"] * (len(heads) - 1)) + "|"]
+        md += ["| " + " | ".join(r.values()) + " |" for r in rows] + [""]
+        tex += [rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{title}}}}} \\"] + [" & ".join(latex(v) for v in r.values()) + r" \\" for r in rows] + [r"\midrule"]
+    (out / "reconstruction.md").write_text("\n".join([*md, notes, ""]))
+    lines = [r"% \usepackage{booktabs}", r"\begin{tabular}{lrrrrrr}", r"\toprule", " & ".join(latex(h) for h in heads) + r" \\", r"\midrule", *tex[:-1],
+             r"\bottomrule", r"\end{tabular}", f"% {notes}", ""] if tex else [""]
+    (out / "reconstruction.tex").write_text("\n".join(lines))
+    return [out / "reconstruction.md", out / "reconstruction.tex"]
+
+
+def latex(text: str) -> str:
+    return text.replace("%", r"\%").replace("&", r"\&").replace("_", r"\_").replace(" x1000", r" $\times 10^3$") if text != "-" else "--"
+
+
+def verdict_line(table: pd.DataFrame) -> str:
+    ours, people = row(table, "test", "dediffusion"), row(table, "test", "names")
+    if ours is None or people is None:
+        return "De-Diffusion or names missing from the test table: no verdict."
+    gap, apart = people["fid"] - ours["fid"], ours["fid_hi"] < people["fid_lo"] or people["fid_hi"] < ours["fid_lo"]
+    return f"De-Diffusion's FID is {'lower' if gap > 0 else 'higher'} than names' by {abs(gap):.1f} (intervals apart: {'yes' if apart else 'no'})"
+
+
+def headline(folder: Path) -> str:
+    """The test drawings' table as plain text, and one verdict."""
+    table = read_table(folder)
+    if table is None:
+        return f"no results yet in {folder}: notebook 05_reconstruction writes them"
+    rows = table_rows(table, "test")
+    heads = list(rows[0])
+    widths = [max(len(h), *(len(r[h]) for r in rows)) for h in heads]
+    line = lambda cells: "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths)))
+    return "\n".join([line(heads), *(line(list(r.values())) for r in rows), "", verdict_line(table)])
+
+
+# -- figures --------------------------------------------------------------------------------------------------------------------
+
+def curve(folder: Path) -> Path | None:
+    """FID against guidance in the form of the paper's Fig. 3, ours with intervals beside the paper's; None without a sweep."""
+    from .figures import panels
+    table = read_table(folder)
+    ours = None if table is None else table[table["split"] == "val"]
+    if ours is None or ours.empty:
+        return None
+    series = {NAMES[s]: tuple(part[c].to_numpy() for c in ("guidance", "fid", "fid_lo", "fid_hi"))
+              for s in NAMES if len(part := ours[ours["source"] == s].sort_values("guidance"))}
+    shown = ("human, random 1 of 5", "human, 5 concatenated", "De-Diffusion", "human, longest of 5", "BLIP-2 captions", "PaLI-X captions")
+    theirs = {s: (published.GUIDANCE, published.SWEEP[s]) for s in shown}       # same colours as ours where the source is the same kind
+    return panels([{"series": series, "xlabel": "guidance", "ylabel": "FID (EfficientNet-Lite2)", "title": f"this study, n = {int(ours['n'].max())}", "markers": True},
+                   {"series": theirs, "xlabel": "guidance", "ylabel": "FID (Inception-v3)", "title": "the paper, Table 6, n = 30,000", "markers": True}],
+                  Path(folder) / "figures" / "fid_guidance", size=(3.3, 2.6))
+
+
+def rate(folder: Path) -> Path | None:
+    """Words a text spends against the FID it leaves, from rate_quality.csv (source, words, fid, fid_lo, fid_hi)."""
+    from matplotlib.figure import Figure
+    from .figures import COLOURS, save, style
+    path = Path(folder) / "rate_quality.csv"
+    if not path.exists():
+        return None
+    points = pd.read_csv(path)
+    with style():
+        figure = Figure(figsize=(4.2, 2.8))
+        axis = figure.subplots()
+        for k, p in enumerate(points.itertuples()):
+            axis.errorbar(p.words, p.fid, yerr=[[p.fid - p.fid_lo], [p.fid_hi - p.fid]], fmt="o", color=COLOURS[k % len(COLOURS)], capsize=2, elinewidth=0.8)
+            axis.annotate(NAMES.get(p.source, p.source), (p.words, p.fid), (4, 4), textcoords="offset points", fontsize=6.2)
+        axis.set(xlabel="words per text (mean)", ylabel="FID, test drawings")
+        axis.margins(x=0.22)
+        return save(figure, Path(folder) / "figures" / "rate_quality")
+
+
+# -- the page -------------------------------------------------------------------------------------------------------------------
+
+CSS = """body{font:16px/1.5 Georgia,serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}h1,h2{font-weight:600}table{border-collapse:collapse;
+font-size:.88rem;margin:1rem 0}th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid #ddd;vertical-align:top}td:first-child,th:first-child,.claims td,
+.claims th{text-align:left}th{border-bottom:2px solid #444}.best td{background:#eef4fb}.holds{color:#1c7c3c}.does.not{color:#b3261e}.tested{color:#777}figure{margin:1.5rem 0}
+img{max-width:100%}figcaption{font-size:.88rem;color:#555}pre{background:#f6f6f6;padding:.7rem;overflow:auto;font-size:.82rem}a{color:#1b5e9b}.small{font-size:.85rem;color:#666}"""
+
+
+def html_table(rows: list[dict[str, str]], css: str = "") -> str:
+    cells = lambda tag, values: "".join(f"<{tag}>{html.escape(v)}</{tag}>" for v in values)
+    body = "".join(f"<tr{' class=best' if r.get('text source') == NAMES['dediffusion'] else ''}>{cells('td', r.values())}</tr>" for r in rows)
+    return f"<table class='{css}'><thead><tr>{cells('th', rows[0])}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def html_figure(path: Path, caption: str = "") -> str:
+    picture = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape(caption or path.stem.replace("_", " "))
+    return f"<figure><img alt='{name}' src='data:image/png;base64,{picture}'><figcaption>{name}</figcaption></figure>"
+
+
+def page(notebook: Path, out: Path) -> str:
+    """One executed notebook as a page that needs no network: pictures inside, no script from elsewhere. -> its title."""
+    from nbconvert import HTMLExporter
+    import nbformat
+    nb = nbformat.read(notebook, as_version=4)
+    body, _ = HTMLExporter(template_name="lab", embed_images=True).from_notebook_node(nb)
+    body = re.sub(r"<script\b[^>]*>.*?</script>", lambda m: "" if "http" in m[0] else m[0], body, flags=re.S | re.I)
+    out.write_text(re.sub(r"<link\b[^>]*https?://[^>]*>", "", body, flags=re.I))
+    heading = next((line for c in nb.cells if c.cell_type == "markdown" for line in c.source.splitlines() if line.startswith("# ")), f"# {notebook.stem}")
+    return heading[2:].strip()
+
+
+def build_report(folder: Path, notebooks) -> Path:
+    """report/index.html: table, verdicts, figures, the notebooks as pages, the parameters. Whatever exists is shown."""
+    folder = Path(folder)
+    out, table = folder / "report", read_table(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    tables(folder), curve(folder), rate(folder)
+    verdicts = claims(folder)
+    parts = [f"<h1>De-Diffusion, studied again: <em>{html.escape(folder.name)}</em></h1>",
+             "<p>Which text regenerates an image best: people's, or that of an encoder trained through a frozen text-to-image model? "
+             "After Wei et al., <em>De-Diffusion Makes Text a Strong Cross-Modal Interface</em> (arXiv 2311.00618). Every number below comes from a file in this results folder.</p>"]
+    if table is not None:
+        parts += [f"<p><strong>{html.escape(verdict_line(table))}</strong></p>"]
+        for split, title in SPLITS.items():
+            if rows := table_rows(table, split):
+                parts += [f"<h2>{title.capitalize()}</h2>", html_table(rows)]
+        parts += ["<p class=small>95 % intervals in brackets. FID and KID in EfficientNet-Lite2 features of 64-pixel drawings: not comparable in size with the paper's.</p>"]
+    else:
+        parts += ["<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
+    claim_rows = "".join(f"<tr><td>{c['id']}</td><td>{html.escape(c['statement'])}<br><span class=small>{html.escape(c['place'])}. Criterion: {html.escape(c['criterion'])}.</span></td>"
+                         f"<td class='{c['verdict']}'>{c['verdict']}</td><td class=small>{html.escape(c['numbers'])}</td></tr>" for c in verdicts)
+    parts += ["<h2>Claims</h2><p>Each criterion was written down before the numbers were made.</p>",
+              f"<table class=claims><thead><tr><th></th><th>claim</th><th>verdict</th><th>numbers</th></tr></thead><tbody>{claim_rows}</tbody></table>"]
+    found = {p.stem: p for p in sorted((folder / "figures").glob("*.png"))}
+    if found:
+        parts += ["<h2>Figures</h2>", *(html_figure(found.pop(k), caption) for k, caption in KEY_FIGURES.items() if k in found)]
+        parts += ["<details><summary>All other figures</summary>", *(html_figure(p) for p in found.values()), "</details>"] if found else []
+    links = []
+    for name in notebooks:
+        executed = folder / "notebooks" / f"{name}.ipynb"
+        links += [f"<li><a href='{name}.html'>{html.escape(page(executed, out / f'{name}.html'))}</a></li>" if executed.exists() else f"<li>{name}: not run in this study</li>"]
+    parts += ["<h2>Notebooks, as they ran</h2><ol>", *links, "</ol>", "<h2>Parameters</h2>"]
+    for path in sorted((folder / "parameters").glob("*.json")):
+        parts += [f"<p><a href='../parameters/{path.name}'>{path.stem}</a></p><pre>{html.escape(json.dumps(json.loads(path.read_text()), sort_keys=True))}</pre>"]
+    parts += ["<h2>The paper's own inconsistencies</h2><ul>", *(f"<li>{html.escape(i)}</li>" for i in published.INCONSISTENCIES), "</ul>"]
+    index = out / "index.html"
+    index.write_text(f"<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'><title>De-Diffusion: {html.escape(folder.name)}</title>"
+                     f"<style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n")
+    return index

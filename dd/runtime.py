@@ -1,0 +1,105 @@
+"""Choices a machine forces on us (device, number format, threads), each made once and said once; seeds; progress; checkpoints.
+
+One root seed, one generator per purpose: `generator(seed, "gumbel")` and `generator(seed, "noise")` never disturb each other.
+"""
+from __future__ import annotations
+
+import json, os, sys, time
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from .data import stable_hash
+
+
+def say(message: str) -> None:
+    """Progress goes to stderr: it is seen in a terminal and never compared by notebook tests."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@cache
+def device() -> torch.device:
+    chosen = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    say(f"device: {chosen} ({torch.cuda.get_device_name() if chosen.type == 'cuda' else f'{torch.get_num_threads()} threads; no GPU found'})")
+    return chosen
+
+
+@cache
+def half() -> torch.dtype | None:
+    """bfloat16 where the processor multiplies it in hardware, else None (stay in float32)."""
+    if device().type == "cuda":
+        choice, why = torch.bfloat16, "GPU"
+    else:
+        flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
+        fast = [f for f in ("amx_bf16", "avx512_bf16") if f in flags]
+        choice, why = (torch.bfloat16, f"this processor has {fast[0]}") if fast else (None, "no bfloat16 arithmetic on this processor")
+    say(f"numbers: {'bfloat16 autocast' if choice else 'float32'} ({why})")
+    return choice
+
+
+def autocast():
+    return torch.autocast(device().type, half()) if half() else nullcontext()
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator for one purpose; every other purpose has its own stream."""
+    return torch.Generator().manual_seed(stable_hash(f"{seed}/{purpose}"))
+
+
+class Progress:
+    """How far, how fast, how long is left; a line every `every` seconds."""
+
+    def __init__(self, what: str, total: int, done: int = 0, unit: str = "images", every: float = 20.0):
+        self.what, self.total, self.first, self.unit, self.every = what, total, done, unit, every
+        self.start = self.last = time.time()
+
+    def __call__(self, done: int, note: str = "") -> None:
+        now = time.time()
+        if now - self.last < self.every and done < self.total:
+            return
+        rate = (done - self.first) / max(1e-9, now - self.start)
+        left = (self.total - done) / max(1e-9, rate)
+        self.last = now
+        self.show(f"{done:,}/{self.total:,} {self.unit} ({100 * done / self.total:.0f} %), {rate:.0f}/s, {left / 60:.1f} min left {note}")
+
+    def show(self, text: str) -> None:
+        say(f"{self.what}: {text}")
+
+
+def save_state(path: Path, tensors: dict, facts: dict) -> None:
+    """A resumable checkpoint without pickle: tensors as safetensors, the rest as JSON in its header. Renamed into place, so a kill
+    leaves the old checkpoint or the new one, never half of either."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, temporary, metadata={"facts": json.dumps(facts)})
+    os.replace(temporary, path)
+
+
+def load_state(path: Path) -> tuple[dict, dict]:
+    from safetensors import safe_open
+    with safe_open(path, "pt") as opened:
+        facts = json.loads(opened.metadata()["facts"])
+    return load_file(path), facts
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict:
+    return {f"optimizer/{i}/{k}": torch.as_tensor(v) for i, s in optimizer.state_dict()["state"].items() for k, v in s.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict) -> None:
+    state: dict = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, i, name = key.split("/")
+            state.setdefault(int(i), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def write_json(path: Path, value) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    os.replace(temporary, path)

@@ -1,0 +1,355 @@
+"""Running the study: the parameters' schema, the notebooks through Papermill, stages that are never computed twice.
+
+    run("quick")            # or python -m dd run quick; results/quick/ holds tables, figures, report
+
+Each stage writes plain files under results/<study>/, named by the fingerprint of what made them; a second run recomputes nothing,
+a killed one goes on where it stopped.
+"""
+from __future__ import annotations
+
+import hashlib, json, os, re, time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import judge
+from .data import BadData, World, load_world
+from .decoder import SAMPLERS, Decoder
+from .encoder import Encoder, backbone_features
+from .runtime import load_state, save_state, say, write_json
+from .texts import SOURCES, shuffled, write_texts
+
+PACKAGE = Path(__file__).parent
+ROOT = PACKAGE.parent
+NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction")
+
+# name: (type, low, high or choices, what it is). The one list of parameters; notebooks and YAML files may use no other names.
+SCHEMA = {
+    "study": (str, None, None, "name of the results folder"),
+    "seed": (int, 0, 2**31, "root seed of everything random"),
+    "decoder": (str, None, None, "shipped decoder, pipeline folder, or Hub id"),
+    "encoder": (str, None, None, "'trained' (by notebook 3 of this study), 'shipped', or a folder made by train-encoder"),
+    "decoder_seen": (int, 0, 10**9, "images the demonstration denoiser sees in notebook 2"),
+    "encoder_seen": (int, 0, 10**9, "images the encoder sees in notebook 3"),
+    "probe_seen": (int, 0, 10**9, "images each rival relaxation sees in notebook 3; 0 leaves the comparison out"),
+    "tokens": (int, 1, 75, "N, words De-Diffusion writes per image"),
+    "n_test": (int, 0, 10**6, "test drawings judged; 0 means all"),
+    "n_val": (int, 0, 10**6, "validation drawings on which guidance is chosen; 0 leaves the sweep out and uses `guidance`"),
+    "n_novel": (int, 0, 10**6, "drawings of never-seen concepts judged; 0 leaves the split out"),
+    "guidance": (float, 0.0, 30.0, "classifier-free guidance when no sweep is made"),
+    "guidances": (list, 0.0, 30.0, "guidance values of the sweep"),
+    "sampler_check": (int, 0, 10**6, "validation drawings on which samplers are compared with a 50-step run; 0 leaves it out"),
+    "steps": (int, 1, 1000, "sampler steps per picture"),
+    "sampler": (str, None, SAMPLERS, "diffusers sampler"),
+}
+SWEPT = ("names", "names_keywords", "dediffusion", "alt_text")
+TEST_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "soft", "shuffled", "random", "empty")
+NOVEL_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text")
+
+
+class BadParameter(ValueError):
+    """A parameter that cannot be used; one line: which, why, what would do."""
+
+
+def check(parameters: dict) -> dict:
+    """Refuse unknown names, wrong types and values out of range before anything is computed."""
+    for name, value in parameters.items():
+        if name not in SCHEMA:
+            raise BadParameter(f"unknown parameter {name!r}; known: {', '.join(SCHEMA)}")
+        kind, low, high, meaning = SCHEMA[name]
+        good = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not good:
+            raise BadParameter(f"{name} is {value!r} ({type(value).__name__}); {kind.__name__} needed: {meaning}"
+                               + ("; in YAML write 1.0e-4, not 1e-4" if kind is float and isinstance(value, str) else ""))
+        if kind is list and not (value and all(isinstance(v, (int, float)) and low <= v <= high for v in value)):
+            raise BadParameter(f"{name} is {value!r}; a list of numbers from {low} to {high} needed: {meaning}")
+        if kind is str and high and value not in high:
+            raise BadParameter(f"{name} is {value!r}; one of {high} needed: {meaning}")
+        if kind in (int, float) and not low <= value <= high:
+            raise BadParameter(f"{name} is {value!r}; {low} to {high} needed: {meaning}")
+    if "study" in parameters and not re.fullmatch(r"[A-Za-z0-9_-]+", parameters["study"]):
+        raise BadParameter(f"study is {parameters['study']!r}; letters, digits, - and _ needed: it names a folder")
+    return parameters
+
+
+def fingerprint(*facts) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def folder_hash(path: Path) -> str:
+    """Fingerprint of a model folder: retrained weights make new results."""
+    return fingerprint([(str(p.relative_to(path)), hashlib.sha256(p.read_bytes()).hexdigest()) for p in sorted(path.rglob("*")) if p.is_file()])
+
+
+@dataclass
+class Study:
+    """One results folder and the parameters that fill it; what notebooks talk to."""
+    parameters: dict
+
+    def __post_init__(self):
+        self.__dict__.update(check(self.parameters))           # study.seed, study.tokens, ...
+        self.folder = results_root() / self.parameters["study"]
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def note(self, notebook: str) -> "Study":
+        """Write the resolved parameters beside the outputs, before the work starts."""
+        write_json(self.path(f"parameters/{notebook}.json"), self.parameters)
+        return self
+
+    @cached_property
+    def world(self) -> World:
+        return load_world("emoji")
+
+    def part(self, split: str) -> World:
+        n = {"test": "n_test", "val": "n_val", "novel": "n_novel"}.get(split)
+        return self.world.part(split, self.parameters.get(n) or None)
+
+    @cached_property
+    def dec(self) -> Decoder:
+        return Decoder.load(self.parameters["decoder"])
+
+    @cached_property
+    def decoder_hash(self) -> str:
+        path = PACKAGE / "assets" / self.parameters["decoder"]
+        return folder_hash(path) if path.exists() else self.parameters["decoder"]
+
+    @cached_property
+    def encoder_folder(self) -> Path:
+        chosen = self.parameters["encoder"]
+        path = {"trained": self.folder / "encoder", "shipped": PACKAGE / "assets" / "encoder"}.get(chosen, Path(chosen))
+        if not (path / "config.json").exists():
+            raise BadParameter(f"encoder is {chosen!r} but {path} holds none; run notebook 03_encoder first or use 'shipped'")
+        return path
+
+    @cached_property
+    def enc(self) -> Encoder:
+        return Encoder.load(self.encoder_folder)
+
+    def patches(self, split: str) -> torch.Tensor:
+        """Frozen backbone features (M, P, F) of a split, computed once."""
+        part = self.part(split)
+        return self._cached(f"features-{split}-{fingerprint(part.fingerprint(), 'lite0')}", lambda: {"patches": backbone_features(part.pixels())})["patches"]
+
+    def latents(self, split: str) -> torch.Tensor:
+        """Decoder latents z_0 (M, C, h, h) of a split, computed once."""
+        from .train import encode_all
+        part = self.part(split)
+        return self._cached(f"latents-{split}-{fingerprint(part.fingerprint(), self.decoder_hash)}", lambda: {"z": encode_all(self.dec, part)})["z"]
+
+    def _cached(self, name: str, make) -> dict[str, torch.Tensor]:
+        path = self.path(f"cache/{name}.safetensors")
+        if not path.exists():
+            save_state(path, make(), {})
+        return load_state(path)[0]
+
+    # -- texts ---------------------------------------------------------------------------------------------------------------
+
+    def texts(self, source: str, split: str = "test") -> list[str]:
+        """The strings of one source for one split; written once to texts/<split>/<source>.parquet."""
+        part = self.part(split)
+        if source == "dediffusion":
+            from .vocab import to_strings
+            made = lambda: to_strings(self.enc.tokenizer, self.enc.ids(self.patches(split)))
+        elif source == "shuffled":
+            made = lambda: shuffled(self.texts("dediffusion", split), self.seed)
+        else:
+            made = lambda: SOURCES[source](part, self.seed)
+        key = fingerprint(part.fingerprint(), source, self.seed, folder_hash(self.encoder_folder) if source in ("dediffusion", "shuffled") else "")
+        path, stamp = self.path(f"texts/{split}/{source}.parquet"), self.path(f"cache/texts-{split}-{source}.json")
+        if not (path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key):
+            write_texts(path, part, made())
+            write_json(stamp, key)
+        return pd.read_parquet(path)["text"].tolist()
+
+    # -- pictures and scores ---------------------------------------------------------------------------------------------------
+
+    def real(self, split: str) -> torch.Tensor:
+        """What the judge's eye sees of the originals, (M, D)."""
+        part = self.part(split)
+        return self._cached(f"real-{split}-{fingerprint(part.fingerprint(), judge.EYE_SIZE)}",
+                            lambda: {"eye": judge.eye_features(part.images, progress=f"look at {split}")})["eye"]
+
+    def drawn(self, source: str, split: str, guidance: float, chunk: int = 256) -> tuple[torch.Tensor, np.ndarray]:
+        """Draw a source's texts -> (eye features (M, D), the first chunk's pictures uint8). Chunk by chunk, each kept as it is done.
+
+        Chunks are fixed, so a resumed run draws what an undisturbed one would have drawn."""
+        part, ids = self.part(split), list(self.part(split).frame["id"])
+        if source == "autoencoder":
+            texts, facts = [""] * len(ids), ["autoencoder"]
+        elif source == "soft":
+            texts, facts = [""] * len(ids), ["soft", folder_hash(self.encoder_folder)]
+        else:
+            texts = self.texts(source, split)
+            facts = [texts]
+        key = fingerprint(part.fingerprint(), facts, guidance, self.steps, self.sampler, self.seed, self.decoder_hash, chunk, judge.EYE_SIZE)
+        seen, first = [], None
+        missing = [i for i in range(0, len(ids), chunk) if not self._chunk_path(source, split, key, i).exists()]
+        for done, i in enumerate(missing):
+            tick = time.time()
+            pictures = self._draw_chunk(source, split, texts[i:i + chunk], ids[i:i + chunk], slice(i, i + chunk), guidance)
+            tensors = {"eye": judge.eye_features(pictures)}
+            if i == 0:
+                tensors["pictures"] = torch.from_numpy(pictures)
+            save_state(self._chunk_path(source, split, key, i), tensors, {})
+            rate = len(pictures) / (time.time() - tick)
+            say(f"draw {source} on {split} at guidance {guidance:g}: {min(i + chunk, len(ids))}/{len(ids)}, {rate:.1f} pictures/s, "
+                f"{(len(missing) - done - 1) * chunk / rate / 60:.1f} min left")
+        for i in range(0, len(ids), chunk):
+            tensors, _ = load_state(self._chunk_path(source, split, key, i))
+            seen.append(tensors["eye"])
+            first = tensors["pictures"].numpy() if i == 0 else first
+        return torch.cat(seen), first
+
+    def _chunk_path(self, source: str, split: str, key: str, i: int) -> Path:
+        return self.path(f"cache/drawn/{split}-{source}-{key}-{i:06d}.safetensors")
+
+    def _draw_chunk(self, source, split, texts, ids, rows, guidance) -> np.ndarray:
+        if source == "autoencoder":
+            return self.dec.decode(self.latents(split)[rows])
+        states = None
+        if source == "soft":
+            from .encoder import relax
+            from .runtime import autocast, device
+            patches = self.patches(split)[rows].to(device()).float()          # outside autocast: it may be computed here
+            with torch.no_grad(), autocast():
+                weights = relax(self.enc.pooler(patches), tau=0.3, noise=0.0)      # where training's temperature ends
+                states = self.dec.soft_states(weights).float()
+        return self.dec.draw(texts, ids, guidance=guidance, steps=self.steps, sampler=self.sampler, seed=self.seed, states=states)
+
+    def row(self, source: str, split: str, guidance: float) -> dict:
+        """One row of reconstruction.csv."""
+        real = self.real(split)
+        if source == "real":
+            half, order = len(real) // 2, torch.from_numpy(np.random.default_rng(self.seed).permutation(len(real)))
+            if half < real.shape[1] + 1:
+                return {}
+            fake, scores, guidance = real[order[half:]], None, float("nan")
+            facts = ("real", split, self.seed, self.part(split).fingerprint())
+            scores = self._scored(facts, lambda: judge.score(real[order[:half]], fake, paired=False))
+        else:
+            guidance = float("nan") if source == "autoencoder" else guidance
+            fake, _ = self.drawn(source, split, guidance)
+            facts = (source, split, fingerprint(fake.numpy().tobytes().hex()))
+            scores = self._scored(facts, lambda: judge.score(real, fake))
+        return {"world": self.world.name, "split": split, "source": source, "decoder": self.parameters["decoder"], "guidance": guidance, "seed": self.seed, **scores}
+
+    def _scored(self, facts, make) -> dict:
+        path = self.path(f"cache/scores/{fingerprint(facts, judge.EYE_SIZE, judge.BOOTSTRAPS)}.json")
+        if not path.exists():
+            write_json(path, make())
+        return json.loads(path.read_text())
+
+    def sweep(self) -> pd.DataFrame:
+        """FID against guidance on validation drawings (train-side, never test), for the sources of the paper's Fig. 3."""
+        if not self.parameters.get("n_val"):
+            return pd.DataFrame()
+        return pd.DataFrame([self.row(s, "val", float(g)) for g in self.guidances for s in SWEPT])
+
+    def samplers(self) -> pd.DataFrame:
+        """Is the study's short sampler as good as a long run? Same texts (alt text), same noise: DDIM 50 against few-step DPM-Solver++,
+        FID with interval and pictures per second, on validation drawings. Written to samplers.csv."""
+        part = self.world.part("val", self.sampler_check)
+        texts, ids, real, rows = SOURCES["alt_text"](part), list(part.frame["id"]), judge.eye_features(part.images), []
+        for sampler, steps in (("ddim", 50), ("dpm", 20), ("dpm", 14), ("dpm", 10), ("dpm", 7)):
+            path = self.path(f"cache/samplers/{fingerprint(part.fingerprint(), sampler, steps, self.guidance, self.decoder_hash)}.json")
+            if not path.exists():
+                tick = time.time()
+                pictures = self.dec.draw(texts, ids, guidance=self.guidance, steps=steps, sampler=sampler, seed=self.seed, progress=True)
+                seconds = time.time() - tick
+                write_json(path, {"sampler": sampler, "steps": steps, "pictures_per_second": round(len(ids) / seconds, 2), **judge.score(real, judge.eye_features(pictures))})
+            rows.append(json.loads(path.read_text()))
+        table = pd.DataFrame(rows)
+        table.round(4).to_csv(self.path("samplers.csv"), index=False)
+        return table
+
+    def best_guidance(self, sweep: pd.DataFrame) -> dict[str, float]:
+        """Each source's guidance of lowest FID on the validation drawings; controls take De-Diffusion's."""
+        if sweep.empty:
+            return dict.fromkeys(TEST_SOURCES, float(self.guidance))
+        best = sweep.loc[sweep.groupby("source")["fid"].idxmin()].set_index("source")["guidance"].to_dict()
+        return {s: best.get(s, best["dediffusion"]) for s in TEST_SOURCES}
+
+    def reconstruction(self) -> pd.DataFrame:
+        """The table of the study: the sweep (split val), then every source at its guidance on test, then on novel concepts."""
+        swept = self.sweep()
+        best = self.best_guidance(swept)
+        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [self.row(s, "test", best[s]) for s in TEST_SOURCES]
+        if self.parameters.get("n_novel"):
+            rows += [self.row(s, "novel", best.get(s, 0.0)) for s in ("autoencoder", *NOVEL_SOURCES)]
+        table = pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)
+        columns = ["world", "split", "source", "decoder", "guidance", "seed", "n", "fid", "fid_lo", "fid_hi", "kid", "kid_lo", "kid_hi",
+                   "paired", "paired_lo", "paired_hi", "r_at_1"]
+        table = table[columns]
+        table.round(5).to_csv(self.path("reconstruction.csv"), index=False)
+        return table
+
+
+def results_root() -> Path:
+    """results/ of the repository, or $DD_RESULTS, or ./results of an installed package."""
+    return Path(os.environ.get("DD_RESULTS") or (ROOT / "results" if (ROOT / "notebooks").exists() else Path.cwd() / "results"))
+
+
+def load_parameters(study: str) -> dict:
+    """notebooks/params/<study>.yaml, or a path to such a file; checked."""
+    import yaml
+    path = Path(study) if study.endswith((".yaml", ".yml")) else ROOT / "notebooks" / "params" / f"{study}.yaml"
+    if not path.exists():
+        raise BadParameter(f"no parameter file {path}; there are {sorted(p.stem for p in (ROOT / 'notebooks' / 'params').glob('*.yaml'))}")
+    return check(yaml.safe_load(path.read_text()))
+
+
+def run(study: str = "quick", overrides: dict | None = None) -> Path:
+    """Run the notebooks in order through Papermill. Done notebooks are not run again; a killed run goes on where it stopped."""
+    import papermill
+    from .report import build_report, headline
+    parameters = check({**load_parameters(study), **(overrides or {})})
+    folder = results_root() / parameters["study"]
+    done_path, started = folder / "run.json", time.time()
+    code = fingerprint([p.read_text() for p in sorted(PACKAGE.glob("*.py"))], folder_hash(PACKAGE / "assets"))
+    done = json.loads(done_path.read_text()) if done_path.exists() else {}
+    say(f"study {parameters['study']}: {len(NOTEBOOKS)} notebooks -> {folder}")
+    for k, name in enumerate(NOTEBOOKS, 1):
+        source, executed = ROOT / "notebooks" / f"{name}.ipynb", folder / "notebooks" / f"{name}.ipynb"
+        known = set(papermill.inspect_notebook(str(source)))
+        given = {p: v for p, v in parameters.items() if p in known}
+        cells = ["".join(c["source"]) for c in json.loads(source.read_text())["cells"]]
+        key = fingerprint(cells, given, code, [done.get(n, {}).get("key") for n in NOTEBOOKS[:k - 1]])
+        if done.get(name, {}).get("key") == key and executed.exists():
+            say(f"[{k}/{len(NOTEBOOKS)}] {name}: done before in {done[name]['seconds']:.0f} s, nothing to compute")
+            continue
+        left = sum(EXPECTED.get(n, 60) for n in NOTEBOOKS[k - 1:]) if parameters["study"] == "quick" else None
+        say(f"[{k}/{len(NOTEBOOKS)}] {name} ..." + (f" about {left / 60:.0f} min left in all" if left else ""))
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        tick = time.time()
+        papermill.execute_notebook(str(source), str(executed), parameters=given, kernel_name="python3", cwd=str(ROOT), progress_bar=False,
+                                   log_output=True, stderr_file=_Stderr())
+        done[name] = {"key": key, "seconds": round(time.time() - tick, 1)}
+        write_json(done_path, done)
+    report = build_report(folder, NOTEBOOKS)
+    say(f"\nstudy {parameters['study']} done in {(time.time() - started) / 60:.1f} min")
+    print(headline(folder))
+    print(f"\nreport   {report}\nfigures  {folder / 'figures'}\ntables   {folder / 'tables'}")
+    return report
+
+
+EXPECTED = {"01_data": 25, "02_decoder": 90, "03_encoder": 180, "04_texts": 20, "05_reconstruction": 300}    # seconds of `quick`, 2 cores
+
+
+class _Stderr:
+    """Papermill hands over the kernel's stderr: progress lines go on to the terminal."""
+
+    def write(self, text: str) -> None:
+        import sys
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        pass

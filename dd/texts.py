@@ -1,0 +1,110 @@
+"""Every source of text, one function each: a world -> one string per image. From here on only strings travel.
+
+    texts = SOURCES["names_keywords"](world, seed=0)
+
+De-Diffusion's own texts come from `Encoder.write`; a reader's own captions from `read_texts`. Readability is measured here, too: a
+private cipher that only one decoder understands would be a failure of the method.
+"""
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .data import BadData, World, alt_text, alt_text_parts, words
+
+LONGEST = 30                   # words; what a 32-token context holds with its start and end
+
+
+def names(world: World, seed: int = 0) -> list[str]:
+    """What people call it."""
+    return [" ".join(words(n)) for n in world.frame["name"]]
+
+
+def names_keywords(world: World, seed: int = 0) -> list[str]:
+    """The name and everything else people said, longest human text."""
+    return [" ".join(" ".join(words(t)) for t in (n, *k)) for n, k in zip(world.frame["name"], world.frame["keywords"])]
+
+
+def oracle(world: World, seed: int = 0) -> list[str]:
+    """The decoder's own alt text: name, style, colours and shape measured from the pixels, keywords."""
+    return [alt_text(p, LONGEST) for p in alt_text_parts(world)]
+
+
+def empty(world: World, seed: int = 0) -> list[str]:
+    return [""] * len(world)
+
+
+def random_words(world: World, seed: int = 0, length: int = 15) -> list[str]:
+    """Words drawn from the words of all alt texts of this world, with their frequencies: as long as De-Diffusion's, about nothing."""
+    bag = [w for t in oracle(world) for w in t.split()]
+    rng = random.Random(f"{seed}/random_words")
+    return [" ".join(rng.choices(bag, k=length)) for _ in range(len(world))]
+
+
+def shuffled(texts: list[str], seed: int = 0) -> list[str]:
+    """The same texts, each given to another image: nobody keeps their own position."""
+    order = list(range(len(texts)))
+    random.Random(f"{seed}/shuffled").shuffle(order)
+    turned = dict(zip(order, order[1:] + order[:1]))           # one big cycle: no fixed point
+    return [texts[turned[i]] for i in range(len(texts))]
+
+
+SOURCES = {"names": names, "names_keywords": names_keywords, "alt_text": oracle, "empty": empty, "random": random_words}
+
+
+def write_texts(path: Path, world: World, texts: list[str]) -> None:
+    """One Parquet per source: id, text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame({"id": world.frame["id"], "text": texts}).to_parquet(path, index=False)
+
+
+def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[World, list[str]]:
+    """Anybody's captions: .parquet, .csv or .jsonl with columns id and text -> the images they cover, and their texts in that order.
+
+    An id the world does not have, a duplicate or an empty text: one line saying which; stop, or leave it out."""
+    path = Path(path)
+    readers = {".parquet": pd.read_parquet, ".csv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False),
+               ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=str)}
+    if not path.exists():
+        raise BadData(f"{path}: no such file of captions")
+    if path.suffix not in readers:
+        raise BadData(f"{path}: cannot read {path.suffix!r}; use .csv, .jsonl or .parquet with columns id and text")
+    table = readers[path.suffix](path)
+    if missing := {"id", "text"} - set(table.columns):
+        raise BadData(f"{path}: no column {sorted(missing)}; it has {list(table.columns)}")
+    at, seen, rows, texts = {id: i for i, id in enumerate(world.frame["id"])}, set(), [], []
+    for k, (id, text) in enumerate(zip(table["id"].astype(str), table["text"]), 2):
+        problem = (f"unknown id {id!r} (this split's look like {world.frame['id'].iloc[0]!r})" if id not in at else f"duplicate id {id!r}" if id in seen
+                   else f"empty text for {id!r}" if not isinstance(text, str) or not text.strip() else None)
+        if problem:
+            if on_bad == "stop":
+                raise BadData(f"{path.name}, row {k}: {problem}; correct it or use --on-bad skip")
+            continue
+        seen.add(id)
+        rows.append(at[id])
+        texts.append(text)
+    if not rows:
+        raise BadData(f"{path}: no usable caption for this split")
+    return World(world.name, world.frame.iloc[rows].reset_index(drop=True), world.images[rows], world.skipped), texts
+
+
+def readability(world: World, texts: list[str]) -> dict[str, float]:
+    """How much of a text is words people (and the alt text) use for that drawing, and how much of theirs it covers.
+
+    precision   share of a text's distinct words that are in its drawing's name, keywords or alt text
+    coverage    share of its name's words that it says
+    distinct    mean distinct words per text; vocabulary: distinct words over the set; words: mean length
+    """
+    parts = alt_text_parts(world)
+    known = [set(" ".join([*p["name"], *p["keywords"], *p["style"], *p["colours"], *p["regions"], *p["shape"]]).split()) for p in parts]
+    people = [set(" ".join([*p["name"], *p["keywords"]]).split()) for p in parts]
+    named = [set(words(n)) for n in world.frame["name"]]
+    said = [words(t) for t in texts]
+    share = lambda a, b: float(np.mean([len(set(x) & y) / len(set(x)) for x, y in zip(a, b) if x])) if any(a) else 0.0
+    return {"words": float(np.mean([len(s) for s in said])), "precision": share(said, known), "precision_people": share(said, people),
+            "coverage": share([list(n) for n in named], [set(s) for s in said]), "distinct": float(np.mean([len(set(s)) for s in said])),
+            "vocabulary": len(Counter(w for s in said for w in s))}

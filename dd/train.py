@@ -1,0 +1,260 @@
+"""The visible loops: train the frozen decoder's two halves once, then the encoder through it.
+
+    python -m dd train-decoder --minutes 70 --out sketch          # autoencoder, then text-conditional denoiser
+    python -m dd train-encoder --out encoder                      # De-Diffusion: the loss is the decoder's own
+
+Every loop counts in images seen, logs JSON lines, writes a checkpoint that a killed run resumes from, and draws its batches from
+`(seed, step)`, so that a resumed run sees what an undisturbed one would have seen.
+"""
+from __future__ import annotations
+
+import json, math, random, time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .data import World, to_pixels
+from .runtime import (Progress, autocast, device, generator, load_state, optimizer_tensors, restore_optimizer, save_state)
+from .vision import efficientnet, features
+
+
+def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
+    """Row numbers of one training batch: epoch by epoch without replacement, a function of (seed, step) alone."""
+    per_epoch = M // B
+    epoch, i = divmod(step, per_epoch)
+    return np.random.default_rng((seed, epoch)).permutation(M)[i * B:(i + 1) * B]
+
+
+def cosine_rate(step: int, steps: int, peak: float, warmup: int, floor: float = 0.01) -> float:
+    """Linear warm-up, then cosine decay from `peak` to `floor * peak` (the paper: 3e-4 to 3e-6)."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))))
+
+
+def log_line(path: Path, **facts) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(facts) + "\n")
+
+
+def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channels: int = 64, C: int = 16, peak: float = 1.2e-3,
+                      perceptual: float = 0.5, seed: int = 0, checkpoint_every: int = 300):
+    """Train diffusers' AutoencoderTiny on 64-pixel drawings: (B, 3, 64, 64) <-> latents (B, C, 8, 8) of about unit variance.
+
+    Loss: L1 + perceptual (L1 between early EfficientNet-Lite0 maps, which the judge does not use) + a pull of each latent channel
+    towards mean 0, variance 1; a little noise on the latents makes the half that draws forgiving of what a denoiser gets wrong.
+    `seen` is in images. Resumes from `out/autoencoder.state.safetensors`."""
+    from diffusers import AutoencoderTiny
+    torch.manual_seed(seed)
+    vae = AutoencoderTiny(in_channels=3, out_channels=3, latent_channels=C, encoder_block_out_channels=(channels,) * 4,
+                          decoder_block_out_channels=(channels,) * 4, num_encoder_blocks=(0, 0, 1, 3), num_decoder_blocks=(3, 2, 0, 0),
+                          scaling_factor=1.0).to(device(), memory_format=torch.channels_last)
+    eye = efficientnet(0).to(device())
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    ema = {k: v.detach().clone() for k, v in vae.state_dict().items()}
+    state, steps, step = out / "autoencoder.state.safetensors", seen // B, 0
+    if state.exists():
+        tensors, facts = load_state(state)
+        vae.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
+        ema = {k[4:]: v.to(device()) for k, v in tensors.items() if k.startswith("ema/")}
+        restore_optimizer(optimizer, tensors)
+        step = facts["step"]
+    progress, started = Progress("autoencoder", steps * B, step * B), time.time()
+    while step < steps:
+        rng = generator(seed, f"autoencoder/{step}")
+        x_0 = world.pixels(batch_rows(len(world), B, step, seed)).to(device(), memory_format=torch.channels_last)   # (B, 3, 64, 64)
+        if torch.rand((), generator=rng) < 0.5:
+            x_0 = x_0.flip(-1)
+        with autocast():
+            z = vae.encoder(x_0)                                                        # (B, C, 8, 8)
+            noisy = z + 0.05 * torch.randn(z.shape, generator=rng).to(z)
+            x_hat = vae.decoder(noisy)                                                  # (B, 3, 64, 64)
+            seen_maps, true_maps = features(eye, x_hat, upto=4, keep=(0, 2, 4)), None
+            with torch.no_grad():
+                true_maps = features(eye, x_0, upto=4, keep=(0, 2, 4))
+        l1 = (x_hat.float() - x_0).abs().mean()
+        look = sum((a.float() - b.float()).abs().mean() / b.float().abs().mean() for a, b in zip(seen_maps, true_maps)) / 3
+        mean, std = z.float().mean((0, 2, 3)), z.float().std((0, 2, 3))                 # (C,)
+        loss = l1 + perceptual * look + 0.02 * (mean.pow(2) + std.clamp_min(1e-3).log().pow(2)).mean()
+        rate = cosine_rate(step, steps, peak, warmup=100)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        decay = min(0.999, step / (step + 20))
+        for name, value in vae.state_dict().items():
+            ema[name].lerp_(value, 1 - decay)
+        progress(step * B, f"L1 {l1.item():.4f} perceptual {look.item():.3f}")
+        if step % 50 == 0:
+            log_line(out / "autoencoder.jsonl", step=step, seen=step * B, l1=round(l1.item(), 5), perceptual=round(look.item(), 5),
+                     seconds=round(time.time() - started, 1))
+        if step % checkpoint_every == 0 or step == steps:
+            save_state(state, {**{f"net/{k}": v for k, v in vae.state_dict().items()}, **{f"ema/{k}": v for k, v in ema.items()},
+                               **optimizer_tensors(optimizer)}, {"step": step})
+    vae.load_state_dict(ema)
+    return vae.eval().requires_grad_(False)
+
+
+def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, peak: float = 1.0e-3, seed: int = 0, L: int = 32,
+                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 150, compile: bool = False):
+    """Train text encoder and U-Net together on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
+
+    One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
+    `seen` in images. Resumes from `out/denoiser.state.safetensors`."""
+    from .data import alt_text, alt_text_parts, diet
+    from .decoder import Decoder, new_sketch
+    from .vocab import build_word_tokenizer, tokenise
+    torch.manual_seed(seed)
+    parts = alt_text_parts(world)
+    tokenizer = build_word_tokenizer((alt_text(p, limit=10_000) for p in parts), max_length=L)
+    pipeline = new_sketch(tokenizer, vae, channels=channels)
+    decoder = Decoder(pipeline, "sketch")
+    vae.register_to_config(scaling_factor=1.0)
+    z_all = encode_all(decoder, world)                                                              # (M, C, h, h)
+    vae.register_to_config(scaling_factor=float(1 / z_all.std()))
+    z_all = z_all / z_all.std()
+    nets = nn.ModuleDict({"text_encoder": pipeline.text_encoder, "unet": pipeline.unet}).requires_grad_(True).train()
+    decays = [p for p in nets.parameters() if p.ndim > 1]
+    optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": 0.02}, {"params": [p for p in nets.parameters() if p.ndim <= 1],
+                                  "weight_decay": 0.0}], lr=peak, betas=(0.9, 0.99), fused=True)
+    ema = {k: v.detach().clone() for k, v in nets.named_parameters()}
+    state, steps, step = out / "denoiser.state.safetensors", seen // B, 0
+    if state.exists():
+        tensors, facts = load_state(state)
+        nets.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")}, strict=False)
+        ema = {k: tensors[f"ema/{k}"].to(device()) for k in ema}                       # in the parameters' order, not the file's
+        restore_optimizer(optimizer, tensors)
+        step = facts["step"]
+    unet = torch.compile(pipeline.unet) if compile else pipeline.unet
+    progress, started, window = Progress("denoiser", steps * B, step * B), time.time(), []
+    while step < steps:
+        rng, words_rng = generator(seed, f"denoiser/{step}"), random.Random(f"{seed}/diet/{step}")
+        rows = batch_rows(len(world), B, step, seed)
+        z_0 = z_all[torch.from_numpy(rows)].to(device()).float()                                    # (B, C, h, h)
+        ids = tokenise(tokenizer, [diet(parts[r], words_rng) for r in rows]).to(device())           # (B, L)
+        t = torch.randint(0, decoder.T, (B,), generator=rng).to(device())
+        noise = torch.randn(z_0.shape, generator=rng).to(device())
+        x_t, target = decoder.add_noise(z_0, noise, t)
+        with autocast():
+            states = pipeline.text_encoder(ids)[0]                                                  # (B, L, D)
+            predicted = unet(x_t, t, encoder_hidden_states=states).sample
+        loss = (predicted.float() - target).pow(2).mean()
+        rate = cosine_rate(step, steps, peak, warmup=200)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(nets.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        decay = min(0.998, step / (step + 20))
+        torch._foreach_lerp_(list(ema.values()), [p.detach() for p in nets.parameters()], 1 - decay)
+        window = [*window[-49:], loss.item()]
+        progress(step * B, f"v-loss {np.mean(window):.4f}")
+        if step % max(1, min(50, steps // 10)) == 0:                                                # short runs log ten times, too
+            log_line(out / "denoiser.jsonl", step=step, seen=step * B, loss=round(float(np.mean(window)), 5), rate=rate, seconds=round(time.time() - started, 1))
+        if step % checkpoint_every == 0 or step == steps:
+            save_state(state, {**{f"net/{k}": v for k, v in nets.named_parameters()}, **{f"ema/{k}": v for k, v in ema.items()},
+                               **optimizer_tensors(optimizer)}, {"step": step})
+    nets.load_state_dict(ema, strict=False)
+    nets.eval().requires_grad_(False)
+    return pipeline
+
+
+def make_sketch(out: Path, *, seen: int, autoencoder_seen: int, seed: int = 0, compile: bool = False) -> None:
+    """The shipped decoder, from nothing: both halves trained on the emoji world's train split, saved as a float16 pipeline folder
+    with its training log and what made it."""
+    from .data import load_world
+    from .runtime import write_json
+    world, started = load_world("emoji").part("train"), time.time()
+    vae = train_autoencoder(world, out, seen=autoencoder_seen, seed=seed)
+    pipeline = train_denoiser(world, vae, out, seen=seen, seed=seed, compile=compile)
+    pipeline.to(torch.float16).save_pretrained(out / "pipeline", safe_serialization=True)
+    write_json(out / "pipeline" / "recipe.json", {"autoencoder_seen": autoencoder_seen, "denoiser_seen": seen, "seed": seed, "train_images": len(world),
+               "images": world.fingerprint(), "seconds_this_call": round(time.time() - started), "torch": torch.__version__})
+    for name in ("autoencoder.jsonl", "denoiser.jsonl"):
+        (out / "pipeline" / name).write_text((out / name).read_text())
+
+
+@torch.no_grad()
+def encode_all(decoder, world: World, B: int = 256) -> torch.Tensor:
+    """Latents of a whole world, float32 (M, C, h, h) on the CPU, computed once."""
+    return torch.cat([decoder.encode(world.pixels(slice(i, i + B))).cpu() for i in range(0, len(world), B)])
+
+
+def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 15, width: int = 256, blocks: int = 5, B: int = 128,
+                  peak: float = 5.0e-4, tau_start: float = 1.0, tau_end: float = 0.3, noise: float = 0.0, hard_from: float = 0.7,
+                  rule: str = "alphanumeric", seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
+                  patches: torch.Tensor | None = None, z_all: torch.Tensor | None = None):
+    """De-Diffusion training: image -> relaxed tokens -> frozen decoder -> its own denoising loss. Only the pooler learns.
+
+    seen         images seen in all; tokens: N; tau_start, tau_end: the temperature schedule; noise: Gumbel noise scale
+    hard_from    share of the run after which the forward pass is the argmax (straight-through); 1.0 = never, as in the paper
+    probe        a held-out, train-side world: its argmax text is printed and its denoising loss logged now and then
+    patches, z_all   cached features (M, P, F) and latents (M, C, h, h) of `world`, computed here if not given
+    The paper's recipe is tau 2.0 -> 0.3, noise 1, hard_from 1. Resumes from `out/encoder.state.safetensors`."""
+    from accelerate import Accelerator
+    from .encoder import Encoder, backbone_features, relax, temperature
+    from .vocab import to_strings
+    accelerator = Accelerator(cpu=device().type == "cpu")
+    encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed)
+    patches = backbone_features(world.pixels()) if patches is None else patches                     # (M, P, F) float16
+    z_all = encode_all(decoder, world) if z_all is None else z_all                                  # (M, C, h, h)
+    if probe is not None:
+        probe_patches, probe_z = backbone_features(probe.pixels()), encode_all(decoder, probe)
+    optimizer = torch.optim.AdamW(encoder.pooler.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    pooler, optimizer = accelerator.prepare(encoder.pooler.train(), optimizer)                       # only what is trained
+    state, steps, step = out / "encoder.state.safetensors", seen // B, 0
+    if state.exists():
+        tensors, facts = load_state(state)
+        accelerator.unwrap_model(pooler).load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
+        restore_optimizer(optimizer.optimizer, tensors)
+        step = facts["step"]
+    progress, started, window = Progress("encoder", steps * B, step * B), time.time(), []
+    while step < steps:
+        rng = generator(seed, f"encoder/{step}")
+        rows = torch.from_numpy(batch_rows(len(world), B, step, seed))
+        z_0, seen_patches = z_all[rows].to(device()), patches[rows].to(device()).float()
+        t = torch.randint(0, decoder.T, (B,), generator=rng).to(device())                           # one noise level per image
+        eps = torch.randn(z_0.shape, generator=rng).to(device())
+        tau = temperature(step, steps, tau_start, tau_end)
+        with autocast():
+            logits = pooler(seen_patches)                                                           # (B, N, V)
+        weights = relax(logits, tau, noise=noise, straight_through=step >= hard_from * steps, generator=rng)
+        with autocast():
+            states = decoder.soft_states(weights)                                                   # (B, L, D)
+        loss = decoder.loss(z_0, states, t, eps).mean()
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_rate(step, steps, peak, warmup=50)
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(pooler.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        window = [*window[-49:], loss.item()]
+        progress(step * B, f"loss {np.mean(window):.4f} tau {tau:.2f}")
+        if step % max(1, min(100, steps // 8)) == 0 or step == steps:                               # short runs log eight times, too
+            facts = dict(step=step, seen=step * B, loss=round(float(np.mean(window)), 5), tau=round(tau, 3), seconds=round(time.time() - started, 1))
+            if probe is not None:
+                pooler.eval()
+                ids = encoder.ids(probe_patches)
+                pooler.train()
+                texts = to_strings(decoder.tokenizer, ids)
+                facts |= dict(probe=round(float(decoder.probe_loss(probe_z, texts, list(probe.frame["id"])).mean()), 5),
+                              distinct_per_text=round(float(np.mean([len(set(row)) for row in ids.tolist()])), 2),
+                              distinct=len(set(ids.flatten().tolist())), text=texts[0], of=probe.frame["name"].iloc[0])
+                progress.show(f"probe {facts['probe']:.4f}, {facts['distinct_per_text']:.1f} distinct words a text, {facts['distinct']} in all | "
+                              f"{facts['of']}: {facts['text']}")
+            log_line(out / "encoder.jsonl", **facts)
+        if step % checkpoint_every == 0 or step == steps:
+            save_state(state, {**{f"net/{k}": v for k, v in accelerator.unwrap_model(pooler).state_dict().items()},
+                               **optimizer_tensors(optimizer.optimizer)}, {"step": step})
+    encoder.pooler = accelerator.unwrap_model(pooler).eval().requires_grad_(False)
+    return encoder
