@@ -57,6 +57,8 @@ def score(args) -> None:
     from .data import load_world
     from .decoder import Decoder
     from .texts import read_texts, readability
+    if not Path(args.file).exists():
+        raise FileNotFoundError(f"{args.file}: no such file of captions")
     world = load_world(args.world, images=args.images, on_bad=args.on_bad)
     world = world.part(args.split if args.world == "emoji" else "all")
     covered, texts = read_texts(args.file, world, args.on_bad)

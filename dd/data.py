@@ -127,7 +127,7 @@ def _records(path: Path, folder: Path):
     """-> (world name, folder, [(where, id, file name, captions, split)]); `where` names file and row for messages."""
     if path.suffix == ".json":
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(path.read_text(encoding="utf-8"))
             captions: dict = {}
             for a in data["annotations"]:
                 captions.setdefault(a["image_id"], []).append(a["caption"])
@@ -140,12 +140,12 @@ def _records(path: Path, folder: Path):
         table = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
     else:
         table = []
-        for i, line in enumerate(path.read_text().splitlines(), 1):
+        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if line.strip():
                 try:
-                    table.append(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise BadData(f"{path}, line {i}: not JSON ({error}); one object a line") from None
+                    table.append(dict(json.loads(line)))
+                except (json.JSONDecodeError, TypeError, ValueError) as error:
+                    raise BadData(f"{path}, line {i}: not a JSON object ({error}); one object a line") from None
     rows = []
     for i, r in enumerate(table, 2 if path.suffix == ".csv" else 1):
         name = next((r[k] for k in ("file_name", "file", "image") if r.get(k)), None)

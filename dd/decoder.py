@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from .data import stable_hash, to_uint8
-from .runtime import Progress, autocast, device
+from .runtime import Progress, autocast, device, quiet
 from .vocab import tokenise
 
 ASSETS = Path(__file__).parent / "assets"
@@ -52,7 +52,8 @@ class Decoder:
             source, options = str(name), {"revision": revision}
         else:
             raise FileNotFoundError(f"decoder {name!r}: neither shipped, nor a pipeline folder; a Hub id needs its revision (a commit), too")
-        pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False, **options)
+        quiet()
+        pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, **options)
         return cls(pipeline, Path(name).name)
 
     # -- text ----------------------------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def new_sketch(tokenizer, vae, *, channels: tuple[int, int] = (128, 192), D: int
     unet = UNet2DConditionModel(
         sample_size=8, in_channels=vae.config.latent_channels, out_channels=vae.config.latent_channels, block_out_channels=channels,
         layers_per_block=1, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=D, attention_head_dim=64, norm_num_groups=32)
+        cross_attention_dim=D, attention_head_dim=max(1, channels[1] // 64), norm_num_groups=32)   # diffusers reads this as the number of heads
     scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True,
                               steps_offset=1, timestep_spacing="trailing")
     return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,

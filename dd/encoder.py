@@ -16,7 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
 
-from .runtime import autocast, device
+from .runtime import autocast, device, quiet
 from .vision import efficientnet, features, resize
 from .vocab import allowed_tokens, to_strings
 
@@ -123,7 +123,8 @@ class Encoder:
         path = ASSETS / str(name) if (ASSETS / str(name) / "config.json").exists() else Path(name)
         if not (path / "config.json").exists():
             raise FileNotFoundError(f"encoder {name!r}: neither shipped nor a folder made by save(); see python -m dd train-encoder --help")
-        pooler = Pooler.from_pretrained(path, use_safetensors=True, torch_dtype=torch.float32)
+        quiet()
+        pooler = Pooler.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
         return cls(pooler.eval().requires_grad_(False), AutoTokenizer.from_pretrained(path, local_files_only=True), path.name)
 
     def save(self, path: Path, half: bool = False) -> None:

@@ -20,6 +20,15 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def quiet() -> None:
+    """Loading a model is not news: no progress bars, no notices about classes that are as they should be."""
+    import diffusers, transformers
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
 @cache
 def device() -> torch.device:
     chosen = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -75,6 +84,7 @@ def save_state(path: Path, tensors: dict, facts: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, temporary, metadata={"facts": json.dumps(facts)})
+    temporary.chmod(0o644)
     os.replace(temporary, path)
 
 

@@ -304,7 +304,10 @@ def load_parameters(study: str) -> dict:
     path = Path(study) if study.endswith((".yaml", ".yml")) else ROOT / "notebooks" / "params" / f"{study}.yaml"
     if not path.exists():
         raise BadParameter(f"no parameter file {path}; there are {sorted(p.stem for p in (ROOT / 'notebooks' / 'params').glob('*.yaml'))}")
-    return check(yaml.safe_load(path.read_text()))
+    parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(parameters, dict):
+        raise BadParameter(f"{path}: no parameters in it; one 'name: value' a line")
+    return check(parameters)
 
 
 def run(study: str = "quick", overrides: dict | None = None) -> Path:

@@ -26,7 +26,7 @@ def names(world: World, seed: int = 0) -> list[str]:
 
 def names_keywords(world: World, seed: int = 0) -> list[str]:
     """The name and everything else people said, longest human text."""
-    return [" ".join(" ".join(words(t)) for t in (n, *k)) for n, k in zip(world.frame["name"], world.frame["keywords"])]
+    return [" ".join(w for t in (n, *k) for w in words(t)) for n, k in zip(world.frame["name"], world.frame["keywords"])]
 
 
 def oracle(world: World, seed: int = 0) -> list[str]:
@@ -77,7 +77,7 @@ def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[Wo
     if missing := {"id", "text"} - set(table.columns):
         raise BadData(f"{path}: no column {sorted(missing)}; it has {list(table.columns)}")
     at, seen, rows, texts = {id: i for i, id in enumerate(world.frame["id"])}, set(), [], []
-    for k, (id, text) in enumerate(zip(table["id"].astype(str), table["text"]), 2):
+    for k, (id, text) in enumerate(zip(table["id"].astype(str), table["text"]), 2 if path.suffix == ".csv" else 1):
         problem = (f"unknown id {id!r} (this split's look like {world.frame['id'].iloc[0]!r})" if id not in at else f"duplicate id {id!r}" if id in seen
                    else f"empty text for {id!r}" if not isinstance(text, str) or not text.strip() else None)
         if problem:

@@ -1,0 +1,159 @@
+"""The frozen decoder: relaxed one-hot = input_ids, the gradient's truth, noise fixed per image, drawing."""
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dd.decoder import Decoder
+from dd.vocab import allowed_tokens, to_strings, tokenise
+
+
+def some_ids(decoder, B: int, N: int) -> torch.Tensor:
+    allowed = allowed_tokens(decoder.tokenizer, "word_final").nonzero().flatten()
+    return allowed[torch.randint(len(allowed), (B, N), generator=torch.Generator().manual_seed(N))]
+
+
+@pytest.mark.parametrize("N", [1, 5, "full"])
+def test_one_hot_equals_input_ids(decoder, N, float32):
+    N = decoder.L - 2 if N == "full" else N
+    ids = some_ids(decoder, 3, N)
+    texts = to_strings(decoder.tokenizer, ids)
+    assert torch.equal(tokenise(decoder.tokenizer, texts)[:, 1:1 + N], ids)      # else the comparison below would be of other texts
+    expected = decoder.text_states(texts)
+    got = decoder.soft_states(F.one_hot(ids, decoder.V).float())
+    assert got.shape == expected.shape == (3, decoder.L, expected.shape[-1])
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    assert (expected[0] - expected[1]).abs().max() > 1e-2                        # texts do differ in their states
+
+
+def test_one_hot_equals_input_ids_where_padding_is_another_token(sd_decoder, sd_folder, float32):
+    """Stable Diffusion 2 pads with `!`, not with the end token: the end must still follow the last word."""
+    import copy
+    other = copy.copy(sd_decoder)
+    other.tokenizer = type(sd_decoder.tokenizer).from_pretrained(sd_folder / "tokenizer", pad_token="!")
+    ids = some_ids(other, 3, 5)
+    read = tokenise(other.tokenizer, to_strings(other.tokenizer, ids))
+    assert other.tokenizer.pad_token_id == 0 and torch.equal(read[:, 1:6], ids)
+    assert (read[:, 6] == other.tokenizer.eos_token_id).all() and (read[:, 7:] == 0).all()
+    torch.testing.assert_close(other.soft_states(F.one_hot(ids, other.V).float()), other.text_states(to_strings(other.tokenizer, ids)), atol=1e-5, rtol=1e-5)
+
+
+def test_too_many_tokens_are_refused(decoder):
+    with pytest.raises(ValueError, match="do not fit"):
+        decoder.soft_states(torch.zeros(1, decoder.L - 1, decoder.V))
+
+
+def loss_of(decoder, weights):
+    rng = torch.Generator().manual_seed(1)
+    z_0, noise = (torch.randn(len(weights), decoder.C, decoder.h, decoder.h, generator=rng) for _ in range(2))
+    return decoder.loss(z_0, decoder.soft_states(weights), torch.full((len(weights),), decoder.T // 2), noise).sum()
+
+
+def test_gradient_says_which_other_token_would_be_better(decoder, float32):
+    """The gradient differs across vocabulary entries and is the loss's own slope (finite differences), entry by entry."""
+    weights = torch.softmax(torch.randn(2, 4, decoder.V, generator=torch.Generator().manual_seed(0)), -1).requires_grad_(True)
+    gradient, = torch.autograd.grad(loss_of(decoder, weights), weights)          # (B, N, V)
+    assert gradient.isfinite().all()
+    for slots in gradient.flatten(0, 1):
+        assert slots.std() > 1e-3 * slots.abs().mean() > 0
+        assert slots.unique().numel() > decoder.V // 2
+    b, n = 1, 2
+    best, worst = int(gradient[b, n].argmin()), int(gradient[b, n].argmax())
+    step = torch.zeros_like(weights)
+    step[b, n, best], step[b, n, worst] = 0.05, -0.05
+    with torch.no_grad():
+        slope = (loss_of(decoder, weights + step) - loss_of(decoder, weights - step)) / 2
+    predicted = (gradient * step).sum()
+    assert predicted < 0
+    torch.testing.assert_close(slope, predicted, rtol=0.1, atol=1e-5)
+
+
+def test_loss_is_the_schedulers_own(decoder):
+    """Our noising and target agree with the library's, for epsilon and for v."""
+    from diffusers import DDIMScheduler
+    reference = DDIMScheduler.from_config(decoder.scheduler.config)
+    rng = torch.Generator().manual_seed(2)
+    z_0, noise = (torch.randn(4, decoder.C, decoder.h, decoder.h, generator=rng) for _ in range(2))
+    t = torch.tensor([0, 10, 500, decoder.T - 1])
+    x_t, target = decoder.add_noise(z_0, noise, t)
+    torch.testing.assert_close(x_t, reference.add_noise(z_0, noise, t), atol=1e-5, rtol=1e-5)
+    v = decoder.scheduler.config.prediction_type == "v_prediction"
+    torch.testing.assert_close(target, reference.get_velocity(z_0, noise, t) if v else noise, atol=1e-5, rtol=1e-5)
+
+
+def test_start_noise_depends_on_image_and_seed_alone(decoder):
+    a = decoder.start_noise(["x", "y"])
+    assert torch.equal(a, decoder.start_noise(["y", "x"]).flip(0))
+    assert not torch.equal(a[0], a[1])
+    assert not torch.equal(a, decoder.start_noise(["x", "y"], seed=1))
+    assert abs(float(a.mean())) < 0.3 and 0.7 < float(a.std()) < 1.3
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm"])
+def test_drawing_is_deterministic_and_order_independent(decoder, sampler, float32):
+    texts, ids = ["red apple", "blue sky", ""], ["a", "b", "c"]
+    draw = lambda t, i, **k: decoder.draw(t, i, guidance=2.0, steps=2, sampler=sampler, **k)
+    once = draw(texts, ids)
+    side = 8 * (decoder.pipeline.vae_scale_factor)
+    assert once.dtype == np.uint8 and once.shape == (3, side, side, 3)
+    assert np.array_equal(once, draw(texts, ids))
+    turned = draw(texts[::-1], ids[::-1])[::-1]
+    assert abs(once.astype(int) - turned).max() <= 1                 # another place in the batch may round a pixel differently
+    assert abs(once.astype(int) - draw(texts, ids, B=1)).max() <= 1
+    assert not np.array_equal(once[0], draw(["red apple"], ["z"])[0])      # other image, other noise
+    assert not np.array_equal(once, draw(texts, ids, seed=1))
+
+
+def test_same_noise_for_every_source(decoder, monkeypatch, float32):
+    """Whatever the text, the sampler starts one image from one noise: seen in what the U-Net is first given."""
+    given = []
+    handle = decoder.unet.register_forward_pre_hook(lambda module, args: given.append(args[0].clone()))
+    try:
+        for text in ("red apple", "", "blue blue blue"):
+            decoder.draw([text], ["one image"], guidance=1, steps=1)
+    finally:
+        handle.remove()
+    assert len(given) == 3 and all(torch.equal(given[0], g) for g in given)
+
+
+def test_guidance_one_needs_no_empty_half(decoder, float32):
+    sizes = []
+    handle = decoder.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    try:
+        decoder.draw(["red"], ["a"], guidance=1, steps=1)
+        decoder.draw(["red"], ["a"], guidance=2, steps=1)
+    finally:
+        handle.remove()
+    assert sizes == [1, 2]
+
+
+def test_stable_diffusion_is_driven_unchanged(sd_decoder, sd_folder):
+    """Drawing as the library's own pipeline does it, from the same start noise, gives the same picture."""
+    from diffusers import DDIMScheduler
+    from dd.bench import plain_float32
+    with plain_float32():
+        pipeline = sd_decoder.pipeline
+        ours = sd_decoder.draw(["red apple"], ["a"], guidance=3.0, steps=4, sampler="ddim")
+        pipeline.set_progress_bar_config(disable=True)
+        kept, pipeline.scheduler = pipeline.scheduler, DDIMScheduler.from_config(sd_decoder.scheduler.config, timestep_spacing="trailing")
+        try:
+            stock = pipeline("red apple", num_inference_steps=4, guidance_scale=3.0, latents=sd_decoder.start_noise(["a"]), output_type="np").images
+        finally:
+            pipeline.scheduler = kept
+    assert abs(ours.astype(float) - stock * 255).max() <= 1.5
+
+
+def test_unknown_decoder_and_sampler(tiny_decoder):
+    with pytest.raises(FileNotFoundError, match="needs its revision"):
+        Decoder.load("somebody/some-model")
+    with pytest.raises(ValueError, match="sampler"):
+        tiny_decoder.draw(["a"], ["a"], sampler="euler")
+    with pytest.raises(ValueError, match="1 texts for 2 ids"):
+        tiny_decoder.draw(["a"], ["a", "b"])
+
+
+def test_texts_in_probe_loss_matter_and_pairs_share_noise(tiny_decoder, small_world, small_latents):
+    ids = list(small_world.frame["id"])[:6]
+    a = tiny_decoder.probe_loss(small_latents[:6], ["red apple"] * 6, ids)
+    assert np.array_equal(a, tiny_decoder.probe_loss(small_latents[:6], ["red apple"] * 6, ids))
+    assert not np.array_equal(a, tiny_decoder.probe_loss(small_latents[:6], ["blue round"] * 6, ids))

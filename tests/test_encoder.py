@@ -1,0 +1,121 @@
+"""The encoder: temperature, relaxation, forbidden tokens, text that depends on the image, the string as interface."""
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dd.encoder import Encoder, backbone_features, relax, temperature
+from dd.vocab import allowed_tokens, to_strings
+
+
+@pytest.mark.parametrize("S", [1, 7, 1000, 500_000])
+def test_temperature_is_exponential_over_the_whole_run(S):
+    assert temperature(0, S) == 2.0
+    assert temperature(S, S) == pytest.approx(0.3)
+    assert temperature(S / 2, S) == pytest.approx(math.sqrt(2.0 * 0.3))
+    logs = [math.log(temperature(S * k / 10, S)) for k in range(11)]
+    assert np.allclose(np.diff(logs), np.diff(logs)[0]) and np.diff(logs)[0] < 0
+
+
+def test_relax_is_a_distribution_and_sharpens():
+    logits = torch.randn(4, 3, 50, generator=torch.Generator().manual_seed(0))
+    soft, sharp = (relax(logits, tau, noise=0.0) for tau in (2.0, 0.3))
+    for w in (soft, sharp, relax(logits, 1.0, generator=torch.Generator().manual_seed(1))):
+        torch.testing.assert_close(w.sum(-1), torch.ones(4, 3))
+    assert (sharp.amax(-1) > soft.amax(-1)).all()
+    a, b = (relax(logits, 1.0, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    assert not torch.equal(a, b) and torch.equal(a, relax(logits, 1.0, generator=torch.Generator().manual_seed(1)))
+
+
+def test_gumbel_noise_samples_the_softmax():
+    """argmax of noised logits is distributed as softmax(logits): the Gumbel-max identity."""
+    logits = torch.tensor([2.0, 1.0, 0.0]).expand(20_000, 1, 3)
+    drawn = relax(logits, 1.0, generator=torch.Generator().manual_seed(0)).argmax(-1).flatten().bincount(minlength=3) / 20_000
+    torch.testing.assert_close(drawn, torch.softmax(torch.tensor([2.0, 1.0, 0.0]), 0), atol=0.015, rtol=0)
+
+
+def test_straight_through_is_hard_forward_and_soft_backward():
+    logits = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weight = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(1))
+    hard, soft = (relax(logits, 0.5, noise=0.0, straight_through=h) for h in (True, False))
+    assert torch.allclose(hard.amax(-1), torch.ones(2, 3)) and torch.allclose(hard.sum(-1), torch.ones(2, 3))
+    gradients = [torch.autograd.grad((w * weight).sum(), logits)[0] for w in (hard, soft)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("rule", ["alphanumeric", "word_final"])
+def test_forbidden_tokens_are_never_written(decoder, small_patches, rule):
+    encoder = Encoder.new(decoder, 5, D=32, blocks=1, rule=rule)
+    allowed = allowed_tokens(decoder.tokenizer, rule)
+    assert not allowed.all() and allowed.any()
+    with torch.no_grad():                                       # however much the weights want the forbidden ones
+        encoder.pooler.to_logits.bias[~encoder.pooler.allowed] = 1e6
+        logits = encoder.pooler(small_patches[:8].float())
+    ids = encoder.ids(small_patches)
+    assert allowed[ids].all()
+    weights = relax(logits, 2.0, generator=torch.Generator().manual_seed(0))
+    assert weights[..., ~encoder.pooler.allowed].max() == 0     # nor seen by the decoder in training
+
+
+def test_text_depends_on_the_image(tiny_decoder, small_patches):
+    encoder = Encoder.new(tiny_decoder, 8, D=64, blocks=2)
+    with torch.no_grad():
+        logits = encoder.pooler(small_patches[:16].float())     # (B, N, V)
+    between = (logits - logits.mean(0)).std()
+    assert between > 0.01 * logits[..., encoder.pooler.allowed].std()
+    assert torch.equal(encoder.ids(small_patches[:16]), encoder.ids(small_patches[:16].flip(0)).flip(0))
+    positions = logits[:, :, encoder.pooler.allowed]
+    assert (positions[:, 0] - positions[:, 1]).abs().max() > 0.1   # alike queries would write one word everywhere
+
+
+def test_pooler_can_tell_pictures_apart(tiny_decoder, small_patches):
+    """Taught a different word for each of sixteen pictures it writes them: impossible for a pooler that ignores the image."""
+    encoder = Encoder.new(tiny_decoder, 2, D=64, blocks=2)
+    words = encoder.pooler.allowed.nonzero().flatten()[:16]
+    optimizer = torch.optim.AdamW(encoder.pooler.parameters(), lr=2e-3)
+    for _ in range(60):
+        logits = encoder.pooler(small_patches[:16].float())     # (B, N, V)
+        loss = torch.nn.functional.cross_entropy(logits[:, 0], words)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (encoder.ids(small_patches[:16])[:, 0] == words).float().mean() > 0.9
+
+
+def test_shipped_encoder_reads_the_image(whole_world):
+    world = whole_world.part("test", 64)
+    texts = Encoder.load("encoder").write(world.pixels())
+    assert len(set(texts)) > 56
+    blank, other = Encoder.load("encoder").write(torch.ones(1, 3, 64, 64)), texts[0]
+    assert blank[0] != other
+
+
+def test_save_and_load_write_the_same(tiny_decoder, small_world, tmp_path):
+    encoder = Encoder.new(tiny_decoder, 6, D=64, blocks=1)
+    encoder.save(tmp_path / "e")
+    again = Encoder.load(tmp_path / "e")
+    pixels = small_world.pixels(slice(0, 8))
+    assert encoder.write(pixels) == again.write(pixels)
+    assert not list((tmp_path / "e").glob("*.bin"))
+    with pytest.raises(FileNotFoundError):
+        Encoder.load(tmp_path / "nothing")
+
+
+def test_the_string_is_what_is_read_again(tiny_decoder, small_patches):
+    """A decoder is given strings: a written text, read back, gives the written ids (word-level vocabulary)."""
+    encoder = Encoder.new(tiny_decoder, 10, D=64, blocks=1)
+    ids = encoder.ids(small_patches)
+    texts = to_strings(encoder.tokenizer, ids)
+    assert all(isinstance(t, str) and t for t in texts)
+    assert [tiny_decoder.tokenizer(t, add_special_tokens=False).input_ids for t in texts] == ids.tolist()
+
+
+def test_backbone_features_are_per_image(small_world, small_patches):
+    assert small_patches.shape[1:] == (64, 179) and small_patches.isfinite().all()
+    torch.testing.assert_close(backbone_features(small_world.pixels(slice(3, 4)))[0].float(), small_patches[3].float(), atol=0.1, rtol=0.05)
+
+
+def test_tokens_must_fit(tiny_decoder):
+    with pytest.raises(ValueError, match="holds 1 to 30"):
+        Encoder.new(tiny_decoder, 31)

@@ -1,0 +1,124 @@
+"""Scores on cases with known answers, and against torchmetrics."""
+import numpy as np
+import pytest
+import torch
+
+from dd import judge
+from dd.texts import shuffled
+
+D = 16
+
+
+def some(M=200, seed=0, D=D):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(M, D, generator=rng) @ torch.randn(D, D, generator=torch.Generator().manual_seed(99)) / D ** 0.5
+
+
+class Identity(torch.nn.Module):
+    """Features in, features out: torchmetrics then computes its own distance of ours."""
+    num_features = D
+
+    def forward(self, x):
+        return x.float()
+
+
+def test_fid_of_a_set_with_itself_is_zero():
+    x = some()
+    assert abs(judge.frechet(x, x)) < 1e-6
+    assert abs(judge.frechet(x, x[torch.randperm(len(x))])) < 1e-6         # order does not matter
+
+
+def test_fid_grows_under_noise():
+    x, noise = some(), some(seed=5)
+    values = [judge.frechet(x, x + k * noise) for k in (0.0, 0.2, 0.5, 1.0)]
+    assert values == sorted(values) and values[1] > 1e-3
+    y = some(seed=7)
+    assert judge.frechet(x, y) == pytest.approx(judge.frechet(y, x), rel=1e-6)
+
+
+def test_fid_of_two_shifted_clouds_is_the_shift_squared():
+    x = some()
+    assert judge.frechet(x, x + 3.0) == pytest.approx(9.0 * D, rel=1e-6)
+
+
+def test_fid_equals_torchmetrics():
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    x, y = some(), some(seed=1) * 1.3 + 0.2
+    metric = FrechetInceptionDistance(feature=Identity(), normalize=False)
+    metric.set_dtype(torch.float64)
+    metric.update(x, real=True)
+    metric.update(y, real=False)
+    assert judge.frechet(x, y) == pytest.approx(float(metric.compute()), rel=1e-4)
+
+
+def test_kid_equals_torchmetrics_on_the_full_set():
+    from torchmetrics.image.kid import KernelInceptionDistance
+    x, y = some(), some(seed=1) * 1.3 + 0.2
+    metric = KernelInceptionDistance(feature=Identity(), subsets=1, subset_size=len(x))
+    metric.update(x, real=True)
+    metric.update(y, real=False)
+    assert judge.Kernel(x, y).value() == pytest.approx(1000 * float(metric.compute()[0]), rel=1e-3)
+
+
+def test_kid_is_unbiased_at_zero():
+    """Two samples of one distribution: positive and negative values, mean near nought."""
+    values = [judge.Kernel(some(60, 2 * s), some(60, 2 * s + 1)).value() for s in range(40)]
+    assert min(values) < 0 < max(values)
+    assert abs(np.mean(values)) < 3 * np.std(values) / 40 ** 0.5
+
+
+def test_kid_weights_are_a_bootstrap_without_self_pairs():
+    x, y = some(40), some(40, 1) + 0.3
+    counts = torch.ones(40)
+    assert judge.Kernel(x, y).value(counts, counts) == pytest.approx(judge.Kernel(x, y).value())
+    drop = torch.cat([torch.ones(30), torch.zeros(10)])
+    assert judge.Kernel(x, y).value(drop, drop) == pytest.approx(judge.Kernel(x[:30], y[:30]).value())
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(ValueError, match="more images"):
+        judge.frechet(some(D), some(D))
+    with pytest.raises(ValueError, match="more images"):
+        judge.frechet(some(100), some(D))
+    with pytest.raises(ValueError, match="352"):
+        judge.require_enough(352, 352)
+
+
+def test_paired_scores_see_a_shuffle_that_fid_cannot():
+    real = some(300)
+    fake = real + 0.3 * some(300, 3)
+    turn = torch.tensor(shuffled(list(range(300))))
+    own, other = judge.score(real, fake, bootstraps=5), judge.score(real, fake[turn], bootstraps=5)
+    assert other["fid"] == pytest.approx(own["fid"], rel=1e-6) and other["kid"] == pytest.approx(own["kid"], rel=1e-6)
+    assert own["paired"] > 0.8 and own["r_at_1"] > 0.8
+    assert abs(other["paired"]) < 0.15 and other["r_at_1"] < 0.03
+
+
+def test_score_reports_n_and_intervals_around_the_estimate():
+    real = some()
+    out = judge.score(real, real + 0.5 * some(seed=2), bootstraps=10)
+    assert out["n"] == len(real)
+    for name in ("fid", "kid", "paired"):
+        assert out[f"{name}_lo"] < out[name] < out[f"{name}_hi"]
+    assert out == judge.score(real, real + 0.5 * some(seed=2), bootstraps=10)
+
+
+def test_paired_difference_is_sharper_than_two_intervals():
+    real = some()
+    a, b = real + 0.5 * some(seed=2), real + 0.6 * some(seed=2)
+    out = judge.difference(real, a, b, bootstraps=20)
+    assert out["lo"] < out["difference"] < out["hi"] < 0
+
+
+def test_shuffle_has_no_fixed_point_and_keeps_the_texts():
+    for M in (2, 3, 10, 257):
+        texts = [f"text {i}" for i in range(M)]
+        turned = shuffled(texts, seed=M)
+        assert sorted(turned) == sorted(texts) and all(a != b for a, b in zip(turned, texts))
+
+
+def test_eye_sees_single_pictures(small_world):
+    features = judge.eye_features(small_world.images[:6])
+    assert features.shape == (6, 352) and features.dtype == torch.float32
+    torch.testing.assert_close(features[2:3], judge.eye_features(small_world.images[2:3]), atol=0.05, rtol=0.05)
+    assert torch.cdist(features, features).add(torch.eye(6) * 1e9).min() > 0.1

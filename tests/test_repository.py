@@ -1,0 +1,90 @@
+"""What is shipped: pins agree, assets are small and hold no pickles, notebooks were run top to bottom and use known parameters."""
+import ast, json, re, tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dd.study import NOTEBOOKS, SCHEMA
+
+ROOT = Path(__file__).parent.parent
+ASSETS = ROOT / "dd" / "assets"
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MB = 1e6
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_environment_has_the_same_pins():
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(d["pip"] for d in listed if isinstance(d, dict))
+    assert sorted(p for p in pip if p != "-e .") == sorted(project()["dependencies"])
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9A-Za-z.]*", p) for p in project()["dependencies"])
+
+
+def test_installed_is_what_is_pinned():
+    from importlib.metadata import version
+    for pin in project()["dependencies"]:
+        name, wanted = pin.split("==")
+        assert version(name).split("+")[0] == wanted, name
+
+
+def test_torchvision_stays_out():
+    assert not any("torchvision" in p or "timm" in p for p in project()["dependencies"])
+    assert not any(re.search(r"^\s*(import|from) (torchvision|timm)", p.read_text(), re.M) for p in (ROOT / "dd").glob("*.py"))
+
+
+@pytest.mark.parametrize("name, limit", [("sketch", 30), ("encoder", 20)])
+def test_shipped_weights(name, limit):
+    files = [p for p in (ASSETS / name).rglob("*") if p.is_file()]
+    assert any(p.suffix == ".safetensors" for p in files)
+    assert sum(p.stat().st_size for p in files) <= limit * MB
+
+
+def test_no_pickles_are_shipped():
+    allowed = {".safetensors", ".json", ".jsonl", ".parquet", ".md", ".txt"}
+    assert {p.suffix for p in ASSETS.rglob("*") if p.is_file()} <= allowed
+
+
+def test_every_notebook_is_there():
+    assert {p.stem for p in PATHS} == set(NOTEBOOKS)
+
+
+def cells(path, kind="code"):
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == kind]
+
+
+def parameters(path) -> dict:
+    cell, = [c for c in cells(path) if "parameters" in c["metadata"].get("tags", [])]
+    found = {}
+    for node in ast.parse("".join(cell["source"])).body:
+        assert isinstance(node, (ast.Assign, ast.AnnAssign)), "literals only in a parameters cell"
+        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+        found[target.id] = ast.literal_eval(node.value)
+    return found
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_parameters_cell(path):
+    quick = yaml.safe_load((ROOT / "notebooks" / "params" / "quick.yaml").read_text())
+    found = parameters(path)
+    assert found and set(found) <= set(SCHEMA)
+    assert found == {name: quick[name] for name in found}       # a notebook opened by hand is the quick study
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_notebook_was_run_top_to_bottom(path):
+    code = [c for c in cells(path) if "".join(c["source"]).strip()]
+    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
+    assert not [o for c in code for o in c["outputs"] if o["output_type"] == "error"]
+    assert max(len("".join(c["source"]).splitlines()) for c in code) <= 30
+    assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_decoders_never_trained_on_test():
+    from dd.data import load_world
+    recipe = json.loads((ASSETS / "sketch" / "recipe.json").read_text())
+    train = load_world("emoji").part("train")
+    assert recipe["images"] == train.fingerprint() and recipe["train_images"] == len(train)

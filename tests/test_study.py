@@ -1,0 +1,111 @@
+"""Parameters are refused before work starts; chunks resume; what a number stands on is on disk."""
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dd.encoder import Encoder
+from dd.study import SCHEMA, BadParameter, Study, check, load_parameters
+
+
+@pytest.mark.parametrize("parameters, message", [
+    (dict(nonsense=1), "unknown parameter 'nonsense'"), (dict(tokens="abc"), "int needed"), (dict(tokens=0), "1 to 75"), (dict(tokens=76), "1 to 75"),
+    (dict(tokens=3.0), "int needed"), (dict(tokens=True), "int needed"), (dict(guidance="1e-4"), "in YAML write 1.0e-4"), (dict(guidance=-1.0), "0.0 to 30.0"),
+    (dict(guidance=float("nan")), "0.0 to 30.0"), (dict(guidances=[]), "list of numbers"), (dict(guidances=[1, "2"]), "list of numbers"),
+    (dict(guidances=3.0), "list needed"), (dict(sampler="euler"), "one of"), (dict(study="../up"), "names a folder"), (dict(seed=-1), "0 to")])
+def test_bad_parameters_are_refused(parameters, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("DD_RESULTS", str(tmp_path))
+    with pytest.raises(BadParameter) as caught:
+        Study({"study": "x", **parameters})
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())                         # nothing was made yet
+
+
+def test_good_parameters_pass():
+    assert check(dict(study="mine-2", tokens=16, guidance=3, guidances=[1, 2.5], sampler="ddim")) == dict(study="mine-2", tokens=16, guidance=3, guidances=[1, 2.5], sampler="ddim")
+
+
+def test_yaml_exponent_without_point_is_refused(tmp_path):
+    (tmp_path / "p.yaml").write_text("study: x\nguidance: 1e-4\n")
+    with pytest.raises(BadParameter, match="1.0e-4"):
+        load_parameters(str(tmp_path / "p.yaml"))
+    with pytest.raises(BadParameter, match="no parameter file"):
+        load_parameters("absent")
+
+
+def test_shipped_parameter_files_are_whole():
+    for name in ("quick", "full"):
+        given = load_parameters(name)
+        assert set(given) == set(SCHEMA) and given["study"] == name
+
+
+@pytest.fixture
+def study(tiny_folder, tiny_decoder, whole_world, tmp_path):
+    Encoder.new(tiny_decoder, 5, D=32, blocks=1).save(tmp_path / "encoder")
+    study = Study(dict(study="tiny", seed=0, decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"), tokens=5, n_test=10, n_val=10, n_novel=0, guidance=2.0,
+                       guidances=[1.0, 2.0], steps=2, sampler="dpm"))
+    study.__dict__["world"] = whole_world                       # read once for all tests
+    return study
+
+
+def chunks(study):
+    return sorted((study.folder / "cache" / "drawn").glob("*.safetensors"))
+
+
+def test_drawing_resumes_chunk_by_chunk(study, monkeypatch):
+    whole, first = study.drawn("dediffusion", "test", 2.0, chunk=4)
+    assert whole.shape == (10, 352) and first.shape == (4, 64, 64, 3) and len(chunks(study)) == 3
+    drawn = []
+    original = Study._draw_chunk
+    monkeypatch.setattr(Study, "_draw_chunk", lambda self, *a: drawn.append(a[3]) or original(self, *a))
+    assert torch.equal(study.drawn("dediffusion", "test", 2.0, chunk=4)[0], whole) and not drawn       # nothing is computed twice
+    chunks(study)[1].unlink()                                   # killed there
+    again, first_again = study.drawn("dediffusion", "test", 2.0, chunk=4)
+    assert len(drawn) == 1 and len(drawn[0]) == 4               # only what was lost
+    assert torch.equal(again, whole) and np.array_equal(first, first_again)
+
+
+def test_a_changed_parameter_draws_anew(study):
+    a = study.drawn("names", "test", 2.0, chunk=16)[0]
+    b = study.drawn("names", "test", 1.0, chunk=16)[0]
+    study.parameters["seed"] = 1
+    c = study.drawn("names", "test", 2.0, chunk=16)[0]
+    assert len(chunks(study)) == 3 and not torch.equal(a, b) and not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("source", ["soft", "autoencoder", "shuffled", "empty", "random", "alt_text"])
+def test_every_source_can_be_drawn(study, source):
+    eye, first = study.drawn(source, "test", 2.0)
+    assert eye.shape == (10, 352) and eye.isfinite().all() and len(first) == 10
+
+
+def test_texts_are_written_once_and_follow_the_encoder(study, tiny_decoder, tmp_path):
+    texts = study.texts("dediffusion")
+    assert len(texts) == 10 and all(len(t.split()) == 5 for t in texts)
+    assert sorted(study.texts("shuffled")) == sorted(texts)
+    assert (study.folder / "texts" / "test" / "dediffusion.parquet").exists()
+    Encoder.new(tiny_decoder, 5, D=32, blocks=1, seed=3).save(tmp_path / "encoder")
+    study.__dict__.pop("encoder_folder", None), study.__dict__.pop("enc", None)
+    assert study.texts("dediffusion") != texts                  # new weights, new words
+
+
+def test_parameters_are_on_disk_before_the_work(study):
+    study.note("05_reconstruction")
+    assert json.loads((study.folder / "parameters" / "05_reconstruction.json").read_text()) == study.parameters
+
+
+def test_best_guidance_is_chosen_on_validation_per_source(study):
+    import pandas as pd
+    sweep = pd.DataFrame([dict(source=s, guidance=g, fid=f) for s, fids in {"names": (3, 1), "dediffusion": (1, 2), "alt_text": (5, 4), "names_keywords": (1, 9)}.items()
+                          for g, f in zip((1.0, 2.0), fids)])
+    best = study.best_guidance(sweep)
+    assert best["names"] == 2.0 and best["dediffusion"] == 1.0 and best["shuffled"] == best["dediffusion"]
+    assert set(study.best_guidance(pd.DataFrame()).values()) == {2.0}
+
+
+def test_missing_encoder_says_what_to_do(study):
+    study.parameters["encoder"] = "trained"
+    study.__dict__.pop("encoder_folder", None)
+    with pytest.raises(BadParameter, match="run notebook 03_encoder first"):
+        study.texts("dediffusion")

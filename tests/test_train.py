@@ -1,0 +1,146 @@
+"""The loops: who learns, who does not, and a killed run that ends like an undisturbed one."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import tiny_vae
+from dd import train
+from dd.runtime import generator
+from dd.train import batch_rows, cosine_rate, train_autoencoder, train_denoiser, train_encoder
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(monkeypatch, steps: int):
+    """The real Progress, until the process 'dies' at its n-th call: after the step, before its checkpoint."""
+    class Dying(train.Progress):
+        calls = 0
+
+        def __call__(self, done, note=""):
+            Dying.calls += 1
+            if Dying.calls == steps:
+                raise Killed
+            super().__call__(done, note)
+    monkeypatch.setattr(train, "Progress", Dying)
+
+
+def snapshot(module):
+    return {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+
+def assert_same(a: dict, b: dict):
+    assert a.keys() == b.keys()
+    for k in a:
+        assert torch.equal(a[k], b[k]), k
+
+
+def parts_of(decoder):
+    return {name: snapshot(getattr(decoder, name)) for name in ("text_encoder", "unet", "vae")}
+
+
+@pytest.fixture
+def go(small_world, tiny_decoder, small_patches, small_latents):
+    def go(out, **options):
+        return train_encoder(small_world, tiny_decoder, out, **{**dict(seen=6 * 8, tokens=4, width=32, blocks=1, B=8, checkpoint_every=2, peak=5e-3,
+                             patches=small_patches, z_all=small_latents), **options})
+    return go
+
+
+def test_only_the_pooler_learns(go, tiny_decoder, tmp_path):
+    before, alpha = parts_of(tiny_decoder), tiny_decoder.alpha_bar.clone()
+    start = go(tmp_path / "none", seen=0).pooler.state_dict()
+    trained = go(tmp_path / "some", noise=1.0).pooler.state_dict()
+    moved = [k for k in start if not torch.equal(start[k], trained[k])]
+    parts = {k.split(".")[0] for k in start} - {"allowed"}
+    assert len(parts) >= 5 and {k.split(".")[0] for k in moved} == parts                        # the gradient reaches every part
+    for name, state in parts_of(tiny_decoder).items():
+        assert_same(state, before[name])                            # parameters and buffers, bit for bit
+        assert all(p.grad is None and not p.requires_grad for p in getattr(tiny_decoder, name).parameters())
+    assert torch.equal(tiny_decoder.alpha_bar, alpha)
+
+
+def test_gradient_reaches_the_logits_and_differs_across_words(tiny_decoder, small_patches, small_latents, float32):
+    from dd.encoder import Encoder, relax
+    encoder = Encoder.new(tiny_decoder, 4, D=32, blocks=1)
+    logits = encoder.pooler(small_patches[:4].float())
+    logits.retain_grad()
+    states = tiny_decoder.soft_states(relax(logits, 2.0, generator=generator(0, "test")))
+    tiny_decoder.loss(small_latents[:4], states, torch.full((4,), 500), torch.randn(small_latents[:4].shape, generator=generator(0, "eps"))).mean().backward()
+    allowed = encoder.pooler.allowed
+    per_word = logits.grad[..., allowed]
+    assert (per_word.abs().sum(-1) > 0).all() and (per_word.min(-1).values < 0).all() and (per_word.max(-1).values > 0).all()
+    assert logits.grad[..., ~allowed].abs().max() == 0
+    rows = encoder.pooler.to_logits.weight.grad[allowed]
+    assert len(rows.unique(dim=0)) > allowed.sum() // 2
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for n, p in encoder.pooler.named_parameters() if "in_proj_bias" not in n)
+
+
+def test_log_says_images_seen_and_the_last_temperature(go, tmp_path):
+    import json
+    go(tmp_path, tau_start=2.0, tau_end=0.3)
+    line = json.loads((tmp_path / "encoder.jsonl").read_text().splitlines()[-1])
+    assert line["step"] == 6 and line["seen"] == 48 and 0 < line["loss"] < 10
+    assert line["tau"] == pytest.approx(2.0 * (0.3 / 2.0) ** (5 / 6), abs=1e-3)
+
+
+@pytest.mark.parametrize("options", [dict(noise=0.0, hard_from=0.5), dict(noise=1.0, tau_start=2.0, hard_from=1.0)])
+def test_encoder_killed_and_resumed_is_the_same(go, tmp_path, monkeypatch, options):
+    whole = go(tmp_path / "whole", **options).pooler.state_dict()
+    with monkeypatch.context() as patch:
+        killed_after(patch, 4)
+        with pytest.raises(Killed):
+            go(tmp_path / "cut", **options)
+    assert (tmp_path / "cut" / "encoder.state.safetensors").exists()
+    torch.manual_seed(12345)                                        # another process has another global state
+    assert_same(go(tmp_path / "cut", **options).pooler.state_dict(), whole)
+
+
+def test_denoiser_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypatch):
+    world = small_world.part("all", 16)
+    go = lambda out: train_denoiser(world, tiny_vae().eval(), out, seen=6 * 4, B=4, channels=(32, 64), checkpoint_every=2)
+    whole = go(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        killed_after(patch, 4)
+        with pytest.raises(Killed):
+            go(tmp_path / "cut")
+    torch.manual_seed(12345)
+    resumed = go(tmp_path / "cut")
+    for part in ("unet", "text_encoder", "vae"):
+        assert_same(getattr(resumed, part).state_dict(), getattr(whole, part).state_dict())
+    assert resumed.vae.config.scaling_factor == whole.vae.config.scaling_factor != 1.0
+    assert resumed.tokenizer.get_vocab() == whole.tokenizer.get_vocab()
+
+
+def test_autoencoder_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypatch):
+    go = lambda out: train_autoencoder(small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2)
+    whole = go(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        killed_after(patch, 4)
+        with pytest.raises(Killed):
+            go(tmp_path / "cut")
+    torch.manual_seed(12345)
+    assert_same(go(tmp_path / "cut").state_dict(), whole.state_dict())
+
+
+def test_batches_are_epochs_and_a_function_of_seed_and_step():
+    M, B = 50, 8
+    epoch = np.concatenate([batch_rows(M, B, s, 0) for s in range(M // B)])
+    assert len(set(epoch)) == len(epoch) == 48
+    assert np.array_equal(batch_rows(M, B, 13, 0), batch_rows(M, B, 13, 0))
+    assert not np.array_equal(batch_rows(M, B, 0, 0), batch_rows(M, B, 0, 1))
+    assert not np.array_equal(batch_rows(M, B, 0, 0), batch_rows(M, B, M // B, 0))
+
+
+def test_rate_warms_up_and_falls_to_a_hundredth():
+    assert cosine_rate(0, 1000, 3e-4, 10) == pytest.approx(3e-5)
+    assert cosine_rate(10, 1000, 3e-4, 10) == pytest.approx(3e-4)
+    assert cosine_rate(1000, 1000, 3e-4, 10) == pytest.approx(3e-6)
+
+
+def test_generators_of_two_purposes_are_independent():
+    a, b, c = (torch.rand(4, generator=generator(0, p)) for p in ("gumbel", "noise", "gumbel"))
+    assert torch.equal(a, c) and not torch.equal(a, b)

@@ -1,0 +1,60 @@
+"""Which tokens may be written and what survives being read back."""
+import re
+
+import pytest
+import torch
+
+from dd.vocab import allowed_tokens, reading_rates, round_trip, to_strings, tokenise
+
+
+def sample(tokenizer, rule, B=100, N=12):
+    allowed = allowed_tokens(tokenizer, rule).nonzero().flatten()
+    return allowed[torch.randint(len(allowed), (B, N), generator=torch.Generator().manual_seed(0))]
+
+
+def test_alphanumeric_rule_on_sub_words(bpe_tokenizer):
+    allowed, words = allowed_tokens(bpe_tokenizer, "alphanumeric"), bpe_tokenizer.convert_ids_to_tokens(range(len(bpe_tokenizer)))
+    kept, dropped = ([w for w, a in zip(words, allowed) if a == keep] for keep in (True, False))
+    assert all(re.fullmatch(r"[a-z0-9]+", w.removesuffix("</w>")) for w in kept)
+    assert {"<|startoftext|>", "<|endoftext|>"} <= set(dropped)
+    assert any(re.search(r"[!,.()\-:']", w) for w in dropped)                   # there was punctuation to forbid
+    assert not any(re.search(r"[^a-z0-9]", w.removesuffix("</w>")) for w in kept)
+
+
+def test_word_final_is_a_subset_that_round_trips(bpe_tokenizer):
+    loose, final = (allowed_tokens(bpe_tokenizer, r) for r in ("alphanumeric", "word_final"))
+    assert (loose | ~final).all() and final.sum() < loose.sum()
+    # whole words only: a token that training never saw as a word may still merge differently, so check those the tokenizer reads as one
+    assert round_trip(bpe_tokenizer, sample(bpe_tokenizer, "word_final"))["exact"] == 1.0
+    assert round_trip(bpe_tokenizer, sample(bpe_tokenizer, "alphanumeric"))["exact"] < 0.5     # sub-words glue: the measure can fail
+
+
+def test_all_forbids_only_special_tokens(bpe_tokenizer):
+    assert (~allowed_tokens(bpe_tokenizer, "all")).sum() == len(set(bpe_tokenizer.all_special_ids))
+    with pytest.raises(ValueError, match="vocabulary rule"):
+        allowed_tokens(bpe_tokenizer, "nouns")
+
+
+def test_word_level_round_trip_is_exact(tiny_decoder):
+    rates = round_trip(tiny_decoder.tokenizer, sample(tiny_decoder.tokenizer, "alphanumeric", N=30))
+    assert rates == {"exact": 1.0, "truncated": 0.0}
+
+
+def test_shipped_round_trip_is_exact():
+    from dd.decoder import Decoder
+    tokenizer = Decoder.load("sketch").tokenizer
+    allowed = allowed_tokens(tokenizer)
+    assert int((~allowed).sum()) == 3                                            # start, end, unknown
+    every = allowed.nonzero().flatten()
+    pad = (-len(every)) % 10
+    ids = torch.cat([every, every[:pad]]).view(-1, 10)                           # every word there is, ten to a text
+    assert round_trip(tokenizer, ids)["exact"] == 1.0
+
+
+def test_reading(tiny_decoder):
+    tokenizer = tiny_decoder.tokenizer
+    ids = tokenise(tokenizer, ["Red APPLE!", ""])
+    assert ids.shape == (2, 32) and ids[1, 0] == tokenizer.bos_token_id and (ids[1, 1:] == tokenizer.eos_token_id).all()
+    assert to_strings(tokenizer, ids[:1, :])[0] in ("red apple", "red <|unk|>", "red")
+    rates = reading_rates(tokenizer, ["zzzyx " * 40])
+    assert rates["unknown"] == 1.0 and rates["truncated"] == 1.0
