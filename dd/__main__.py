@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     def drawing(c, guidance=True):
         c.add_argument("--decoder", default="sketch", help="shipped decoder, diffusers pipeline folder, or Hub id (with --revision)")
         c.add_argument("--revision", help="commit of a Hub id; required for one")
-        c.add_argument("--steps", type=whole(1), default=10, help="sampler steps per picture")
+        c.add_argument("--steps", type=whole(1), default=8, help="sampler steps per picture")
         c.add_argument("--sampler", choices=("ddim", "dpm"), default="dpm", help="diffusers sampler")
         c.add_argument("--seed", type=whole(0), default=0, help="root seed; starting noise is fixed per image and seed")
 

@@ -84,7 +84,7 @@ def run(repeats: int = 5, out: Path | None = None, decoder_name: str = "sketch",
 
     def draw_ours():
         fast_attention(decoder.unet)
-        decoder.draw(words, ids[:B], guidance=3.0, steps=10, sampler="dpm")
+        decoder.draw(words, ids[:B], guidance=3.0, steps=8, sampler="dpm")
 
     def draw_stock():
         stock_attention(decoder.unet)

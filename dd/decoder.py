@@ -157,7 +157,7 @@ class Decoder:
         return scheduler
 
     @torch.no_grad()
-    def draw(self, texts: list[str], ids: list[str], *, guidance: float = 3.0, steps: int = 12, sampler: str = "dpm", seed: int = 0,
+    def draw(self, texts: list[str], ids: list[str], *, guidance: float = 3.0, steps: int = 8, sampler: str = "dpm", seed: int = 0,
              B: int = 128, progress: bool = False, states: torch.Tensor | None = None) -> np.ndarray:
         """Draw one picture per text -> uint8 (M, H, W, 3). The same noise for the same (id, seed), whatever the text.
 

@@ -107,7 +107,7 @@ class Encoder:
         self.pooler, self.tokenizer, self.name = pooler.to(device()), tokenizer, name
 
     @classmethod
-    def new(cls, decoder, N: int = 15, *, D: int = 256, blocks: int = 5, rule: str = "alphanumeric", seed: int = 0) -> "Encoder":
+    def new(cls, decoder, N: int = 15, *, D: int = 256, blocks: int = 5, rule: str = "alphanumeric", seed: int = 0, tie: bool = False) -> "Encoder":
         """An untrained encoder for a decoder's vocabulary."""
         if not 1 <= N <= decoder.L - 2:
             raise ValueError(f"tokens is {N}; the decoder's context holds 1 to {decoder.L - 2}")
@@ -115,6 +115,9 @@ class Encoder:
         pooler = Pooler(N=N, V=decoder.V, D=D, blocks=blocks)
         allowed = allowed_tokens(decoder.tokenizer, rule)
         pooler.allowed[:] = F.pad(allowed, (0, decoder.V - len(allowed)))
+        if tie and (table := decoder.text_encoder.get_input_embeddings().weight).shape[1] == D:
+            # start from the decoder's own sense of which words are alike, at the scale of a fresh layer
+            pooler.to_logits.weight.data.copy_(F.normalize(table.detach().cpu().float()) * 0.6)
         return cls(pooler, decoder.tokenizer)
 
     @classmethod

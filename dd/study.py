@@ -259,7 +259,7 @@ class Study:
         FID with interval and pictures per second, on validation drawings. Written to samplers.csv."""
         part = self.world.part("val", self.sampler_check)
         texts, ids, real, rows = SOURCES["alt_text"](part), list(part.frame["id"]), judge.eye_features(part.images), []
-        for sampler, steps in (("ddim", 50), ("dpm", 20), ("dpm", 14), ("dpm", 10), ("dpm", 7)):
+        for sampler, steps in (("ddim", 50), ("dpm", 20), ("dpm", 12), ("dpm", 8), ("dpm", 5)):
             path = self.path(f"cache/samplers/{fingerprint(part.fingerprint(), sampler, steps, self.guidance, self.decoder_hash)}.json")
             if not path.exists():
                 tick = time.time()

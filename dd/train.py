@@ -191,7 +191,7 @@ def encode_all(decoder, world: World, B: int = 256) -> torch.Tensor:
 
 def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 15, width: int = 256, blocks: int = 5, B: int = 128,
                   peak: float = 5.0e-4, tau_start: float = 1.0, tau_end: float = 0.3, noise: float = 0.0, hard_from: float = 0.7,
-                  rule: str = "alphanumeric", seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
+                  rule: str = "alphanumeric", tie: bool = False, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
                   patches: torch.Tensor | None = None, z_all: torch.Tensor | None = None):
     """De-Diffusion training: image -> relaxed tokens -> frozen decoder -> its own denoising loss. Only the pooler learns.
 
@@ -204,7 +204,7 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
     from .encoder import Encoder, backbone_features, relax, temperature
     from .vocab import to_strings
     accelerator = Accelerator(cpu=device().type == "cpu")
-    encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed)
+    encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed, tie=tie)
     patches = backbone_features(world.pixels()) if patches is None else patches                     # (M, P, F) float16
     z_all = encode_all(decoder, world) if z_all is None else z_all                                  # (M, C, h, h)
     if probe is not None:
