@@ -100,7 +100,7 @@ def train_encoder(args) -> None:
     world = load_world(args.world, images=args.images)
     out = Path(args.out)
     encoder = train(world.part("train"), Decoder.load(args.decoder, args.revision), out, seen=args.seen, tokens=args.tokens, tau_start=args.tau_start,
-                    tau_end=args.tau_end, noise=args.noise, hard_from=args.hard_from, seed=args.seed,
+                    tau_end=args.tau_end, noise=args.noise, hard_from=args.hard_from, t_from=args.t_from, seed=args.seed,
                     probe=world.part("val", 256) if "val" in set(world.frame["split"]) else None)
     encoder.save(out, half=True)
     print(out)
@@ -169,6 +169,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--tau-end", type=real(1e-3), default=0.3, help="and at the end (paper: 0.3)")
     c.add_argument("--noise", type=real(0), default=0.0, help="scale of the Gumbel noise (paper: 1)")
     c.add_argument("--hard-from", type=real(0), default=0.7, help="share of the run after which the forward pass is the argmax (paper: never, 1)")
+    c.add_argument("--t-from", type=real(0), default=0.5, help="share of the noise levels left out at the quiet end, where words do not matter; 0 uses all")
     c.add_argument("--seed", type=whole(0), default=0, help="root seed")
     c = command("bench", bench, "speed as ratios against the stock way, measured in one run")
     c.add_argument("--repeats", type=whole(1), default=5, help="repeats of each measurement; medians are printed")

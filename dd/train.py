@@ -190,16 +190,19 @@ def encode_all(decoder, world: World, B: int = 256) -> torch.Tensor:
 
 
 def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 15, width: int = 256, blocks: int = 5, B: int = 128,
-                  peak: float = 5.0e-4, tau_start: float = 1.0, tau_end: float = 0.3, noise: float = 0.0, hard_from: float = 0.7,
-                  rule: str = "alphanumeric", tie: bool = False, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
+                  peak: float = 5.0e-4, tau_start: float = 1.0, tau_end: float = 0.3, noise: float = 0.0, hard_from: float = 0.7, t_from: float = 0.5,
+                  rule: str = "alphanumeric", tie: bool = True, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
                   patches: torch.Tensor | None = None, z_all: torch.Tensor | None = None):
     """De-Diffusion training: image -> relaxed tokens -> frozen decoder -> its own denoising loss. Only the pooler learns.
 
     seen         images seen in all; tokens: N; tau_start, tau_end: the temperature schedule; noise: Gumbel noise scale
     hard_from    share of the run after which the forward pass is the argmax (straight-through); 1.0 = never, as in the paper
+    tie          start the output layer from the decoder's token embeddings (where the widths agree): alike words begin alike
+    t_from       share of the noise levels left out at the quiet end, where the decoder sees the picture and ignores the words; 0 uses
+                 all (the paper does not say how it samples them)
     probe        a held-out, train-side world: its argmax text is printed and its denoising loss logged now and then
     patches, z_all   cached features (M, P, F) and latents (M, C, h, h) of `world`, computed here if not given
-    The paper's recipe is tau 2.0 -> 0.3, noise 1, hard_from 1. Resumes from `out/encoder.state.safetensors`."""
+    The paper's recipe is tau 2.0 -> 0.3, noise 1, hard_from 1, t_from 0, tie False. Resumes from `out/encoder.state.safetensors`."""
     from accelerate import Accelerator
     from .encoder import Encoder, backbone_features, relax, temperature
     from .vocab import to_strings
@@ -222,7 +225,7 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
         rng = generator(seed, f"encoder/{step}")
         rows = torch.from_numpy(batch_rows(len(world), B, step, seed))
         z_0, seen_patches = z_all[rows].to(device()), patches[rows].to(device()).float()
-        t = torch.randint(0, decoder.T, (B,), generator=rng).to(device())                           # one noise level per image
+        t = torch.randint(int(t_from * decoder.T), decoder.T, (B,), generator=rng).to(device())     # one noise level per image
         eps = torch.randn(z_0.shape, generator=rng).to(device())
         tau = temperature(step, steps, tau_start, tau_end)
         with autocast():
