@@ -1,6 +1,7 @@
 # make study               all notebooks at the small setting (minutes on two cores) -> results/quick/
 # make study STUDY=full    the shipped results' setting (hours)                      -> results/full/
 # make test                unit tests, then every notebook compared with its stored outputs
+# make notebooks          run the committed notebooks in place and keep their outputs
 # make venv                only the environment, in .venv
 # Another interpreter: make study PYTHON=python3.12
 
@@ -9,7 +10,7 @@ STUDY ?= quick
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: study test venv
+.PHONY: study test notebooks venv
 .DELETE_ON_ERROR:
 
 study: $(STAMP)
@@ -19,6 +20,10 @@ test: $(STAMP)
 	$(BIN)/python -m pytest tests -q
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
 	DD_RESULTS="$$results" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -p no:cacheprovider notebooks -q
+
+# store the notebooks' outputs anew, after a change that is meant to change them
+notebooks: $(STAMP)
+	$(BIN)/python tools/execute_notebooks.py
 
 venv: $(STAMP)
 
