@@ -145,7 +145,7 @@ def _records(path: Path, folder: Path):
                 try:
                     table.append(dict(json.loads(line)))
                 except (json.JSONDecodeError, TypeError, ValueError) as error:
-                    raise BadData(f"{path}, line {i}: not a JSON object ({error}); one object a line") from None
+                    raise BadData(f"{path}, line {i}: not JSON ({error}); one object a line") from None
     rows = []
     for i, r in enumerate(table, 2 if path.suffix == ".csv" else 1):
         name = next((r[k] for k in ("file_name", "file", "image") if r.get(k)), None)

@@ -106,6 +106,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict) -> None:
             _, i, name = key.split("/")
             state.setdefault(int(i), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for p, moments in optimizer.state.items():                 # fused Adam walks memory: moments must lie as their weights do
+        for name, value in moments.items():
+            if value.shape == p.shape:
+                moments[name] = torch.empty_like(p).copy_(value)
 
 
 def write_json(path: Path, value) -> None:

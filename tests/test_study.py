@@ -69,7 +69,7 @@ def test_drawing_resumes_chunk_by_chunk(study, monkeypatch):
 def test_a_changed_parameter_draws_anew(study):
     a = study.drawn("names", "test", 2.0, chunk=16)[0]
     b = study.drawn("names", "test", 1.0, chunk=16)[0]
-    study.parameters["seed"] = 1
+    study.seed = 1
     c = study.drawn("names", "test", 2.0, chunk=16)[0]
     assert len(chunks(study)) == 3 and not torch.equal(a, b) and not torch.equal(a, c)
 
