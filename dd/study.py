@@ -232,7 +232,7 @@ class Study:
             half, order = len(real) // 2, torch.from_numpy(np.random.default_rng(self.seed).permutation(len(real)))
             if half < real.shape[1] + 1:
                 return {}
-            fake, scores, guidance = real[order[half:]], None, float("nan")
+            fake, guidance = real[order[half:]], float("nan")
             facts = ("real", split, self.seed, self.part(split).fingerprint())
             scores = self._scored(facts, lambda: judge.score(real[order[:half]], fake, paired=False))
         else:

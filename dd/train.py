@@ -35,6 +35,16 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int, floor: float = 
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))))
 
 
+def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer, net: nn.Module, rate: float) -> None:
+    """One optimizer step at learning rate `rate`, the gradient's norm clipped to 1."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+
+
 def log_line(path: Path, **facts) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -81,12 +91,7 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
         mean, std = z.float().mean((0, 2, 3)), z.float().std((0, 2, 3))                 # (C,)
         loss = l1 + perceptual * look + 0.02 * (mean.pow(2) + std.clamp_min(1e-3).log().pow(2)).mean()
         rate = cosine_rate(step, steps, peak, warmup=100)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, optimizer, vae, rate)
         step += 1
         decay = min(0.999, step / (step + 20))
         for name, value in vae.state_dict().items():
@@ -147,12 +152,7 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
             predicted = unet(x_t, t, encoder_hidden_states=states).sample
         loss = (predicted.float() - target).pow(2).mean()
         rate = cosine_rate(step, steps, peak, warmup=200)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(nets.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, optimizer, nets, rate)
         step += 1
         decay = min(0.998, step / (step + 20))
         torch._foreach_lerp_(list(ema.values()), [p.detach() for p in nets.parameters()], 1 - decay)
