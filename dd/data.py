@@ -33,6 +33,7 @@ class World:
     frame: pd.DataFrame
     images: np.ndarray                       # (M, H, W, 3) uint8
     skipped: list[str] = field(default_factory=list)     # one line for each record left out
+    _alt_parts: list | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -250,12 +251,16 @@ def pixel_words(image: np.ndarray) -> dict[str, list[str]]:
 
 
 def alt_text_parts(world: World) -> list[dict[str, list[str]]]:
-    """What web alt text could say of each image: {"name", "keywords", "style", "colours", "regions", "shape"}, lists of phrases."""
+    """What web alt text could say of each image: {"name", "keywords", "style", "colours", "regions", "shape"}, lists of phrases.
+    Measured from the pixels once per world and kept with it."""
+    if world._alt_parts is not None:
+        return world._alt_parts
     parts = []
     for row, image in zip(world.frame.to_dict("records"), world.images):
         style = STYLE_WORDS.get(row.get("style"), "").split()
         parts.append({"name": [" ".join(words(row["name"]))], "keywords": [" ".join(words(k)) for k in row["keywords"]],
                       "style": style, **pixel_words(image)})
+    world._alt_parts = parts
     return parts
 
 

@@ -88,6 +88,18 @@ def save_state(path: Path, tensors: dict, facts: dict) -> None:
     os.replace(temporary, path)
 
 
+def resume(path: Path, recipe: dict) -> tuple[dict, int]:
+    """-> (tensors, steps done) of a checkpoint, or ({}, 0) where there is none. A checkpoint made by another recipe is refused: going
+    on from it would give weights that neither recipe describes."""
+    if not path.exists():
+        return {}, 0
+    tensors, facts = load_state(path)
+    told = json.loads(json.dumps(recipe))
+    if other := [f"{k} {facts['recipe'].get(k)!r}, now {v!r}" for k, v in told.items() if facts["recipe"].get(k) != v]:
+        raise ValueError(f"{path} holds a run with {'; '.join(other)}: use another --out, or delete it to begin anew")
+    return tensors, facts["step"]
+
+
 def load_state(path: Path) -> tuple[dict, dict]:
     from safetensors import safe_open
     with safe_open(path, "pt") as opened:

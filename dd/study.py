@@ -92,7 +92,7 @@ class Study:
 
     def __post_init__(self):
         self.__dict__.update(check(self.parameters))           # study.seed, study.tokens, ...
-        self.folder = results_root() / self.parameters["study"]
+        self.folder, self._parts = results_root() / self.parameters["study"], {}
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
@@ -110,8 +110,11 @@ class Study:
         return load_world("emoji")
 
     def part(self, split: str) -> World:
+        """The drawings of a split that this study uses, the same object each time."""
         n = {"test": "n_test", "val": "n_val", "novel": "n_novel"}.get(split)
-        return self.world.part(split, self.parameters.get(n) or None)
+        if split not in self._parts:
+            self._parts[split] = self.world.part(split, self.parameters.get(n) or None)
+        return self._parts[split]
 
     @cached_property
     def dec(self) -> Decoder:

@@ -17,8 +17,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from .data import World, to_pixels
-from .runtime import (Progress, autocast, device, generator, load_state, optimizer_tensors, restore_optimizer, save_state)
+from .runtime import (Progress, autocast, device, generator, optimizer_tensors, restore_optimizer, resume, save_state)
 from .vision import efficientnet, features
+
+EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
 
 
 def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
@@ -55,10 +57,12 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
                       perceptual: float = 0.5, seed: int = 0, checkpoint_every: int = 300):
     """Train diffusers' AutoencoderTiny on 64-pixel drawings: (B, 3, 64, 64) <-> latents (B, C, 8, 8) of about unit variance.
 
-    Loss: L1 + perceptual (L1 between early EfficientNet-Lite0 maps, which the judge does not use) + a pull of each latent channel
+    Loss: L1 + perceptual (L1 between EfficientNet-Lite0 maps of four depths, as LPIPS has it; the judge looks with another
+    network) + a pull of each latent channel
     towards mean 0, variance 1; a little noise on the latents makes the half that draws forgiving of what a denoiser gets wrong.
     `seen` is in images. Resumes from `out/autoencoder.state.safetensors`."""
     from diffusers import AutoencoderTiny
+    recipe = dict(seen=seen, B=B, channels=channels, C=C, peak=peak, perceptual=perceptual, seed=seed, images=world.fingerprint())
     torch.manual_seed(seed)
     vae = AutoencoderTiny(in_channels=3, out_channels=3, latent_channels=C, encoder_block_out_channels=(channels,) * 4,
                           decoder_block_out_channels=(channels,) * 4, num_encoder_blocks=(0, 0, 1, 3), num_decoder_blocks=(3, 2, 0, 0),
@@ -66,13 +70,12 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
     eye = efficientnet(0).to(device())
     optimizer = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     ema = {k: v.detach().clone() for k, v in vae.state_dict().items()}
-    state, steps, step = out / "autoencoder.state.safetensors", seen // B, 0
-    if state.exists():
-        tensors, facts = load_state(state)
+    state, steps = out / "autoencoder.state.safetensors", seen // B
+    tensors, step = resume(state, recipe)
+    if tensors:
         vae.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
         ema = {k[4:]: v.to(device()) for k, v in tensors.items() if k.startswith("ema/")}
         restore_optimizer(optimizer, tensors)
-        step = facts["step"]
     progress, started = Progress("autoencoder", steps * B, step * B), time.time()
     while step < steps:
         rng = generator(seed, f"autoencoder/{step}")
@@ -83,11 +86,11 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
             z = vae.encoder(x_0)                                                        # (B, C, 8, 8)
             noisy = z + 0.05 * torch.randn(z.shape, generator=rng).to(z)
             x_hat = vae.decoder(noisy)                                                  # (B, 3, 64, 64)
-            seen_maps, true_maps = features(eye, x_hat, upto=4, keep=(0, 2, 4)), None
+            seen_maps = features(eye, x_hat, upto=EYE_MAPS[-1], keep=EYE_MAPS)
             with torch.no_grad():
-                true_maps = features(eye, x_0, upto=4, keep=(0, 2, 4))
+                true_maps = features(eye, x_0, upto=EYE_MAPS[-1], keep=EYE_MAPS)
         l1 = (x_hat.float() - x_0).abs().mean()
-        look = sum((a.float() - b.float()).abs().mean() / b.float().abs().mean() for a, b in zip(seen_maps, true_maps)) / 3
+        look = sum((a.float() - b.float()).abs().mean() / b.float().abs().mean() for a, b in zip(seen_maps, true_maps)) / len(EYE_MAPS)
         mean, std = z.float().mean((0, 2, 3)), z.float().std((0, 2, 3))                 # (C,)
         loss = l1 + perceptual * look + 0.02 * (mean.pow(2) + std.clamp_min(1e-3).log().pow(2)).mean()
         rate = cosine_rate(step, steps, peak, warmup=100)
@@ -102,20 +105,22 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
                      seconds=round(time.time() - started, 1))
         if step % checkpoint_every == 0 or step == steps:
             save_state(state, {**{f"net/{k}": v for k, v in vae.state_dict().items()}, **{f"ema/{k}": v for k, v in ema.items()},
-                               **optimizer_tensors(optimizer)}, {"step": step})
+                               **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe})
     vae.load_state_dict(ema)
     return vae.eval().requires_grad_(False)
 
 
-def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, peak: float = 1.0e-3, seed: int = 0, L: int = 32,
-                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 150, compile: bool = False):
+def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 64, peak: float = 8.0e-4, seed: int = 0, L: int = 32,
+                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 500, compile: bool = False):
     """Train text encoder and U-Net together on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
 
     One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
-    `seen` in images. Resumes from `out/denoiser.state.safetensors`."""
+    Noise levels are drawn with a density that grows with t (t = T sqrt(u)): a text decides what a picture shows while hardly anything of
+    it is there yet, and a uniform draw spends most of a short run on levels where the text is not needed. `seen` in images. Resumes from `out/denoiser.state.safetensors`."""
     from .data import alt_text, alt_text_parts, diet
     from .decoder import Decoder, new_sketch
     from .vocab import build_word_tokenizer, tokenise
+    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, images=world.fingerprint())
     torch.manual_seed(seed)
     parts = alt_text_parts(world)
     tokenizer = build_word_tokenizer((alt_text(p, limit=10_000) for p in parts), max_length=L)
@@ -130,13 +135,12 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
     optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": 0.02}, {"params": [p for p in nets.parameters() if p.ndim <= 1],
                                   "weight_decay": 0.0}], lr=peak, betas=(0.9, 0.99), fused=True)
     ema = {k: v.detach().clone() for k, v in nets.named_parameters()}
-    state, steps, step = out / "denoiser.state.safetensors", seen // B, 0
-    if state.exists():
-        tensors, facts = load_state(state)
+    state, steps = out / "denoiser.state.safetensors", seen // B
+    tensors, step = resume(state, recipe)
+    if tensors:
         nets.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")}, strict=False)
         ema = {k: tensors[f"ema/{k}"].to(device()) for k in ema}                       # in the parameters' order, not the file's
         restore_optimizer(optimizer, tensors)
-        step = facts["step"]
     unet = torch.compile(pipeline.unet) if compile else pipeline.unet
     progress, started, window = Progress("denoiser", steps * B, step * B), time.time(), []
     while step < steps:
@@ -144,25 +148,25 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
         rows = batch_rows(len(world), B, step, seed)
         z_0 = z_all[torch.from_numpy(rows)].to(device()).float()                                    # (B, C, h, h)
         ids = tokenise(tokenizer, [diet(parts[r], words_rng) for r in rows]).to(device())           # (B, L)
-        t = torch.randint(0, decoder.T, (B,), generator=rng).to(device())
+        t = (decoder.T * torch.rand(B, generator=rng).sqrt()).long().clamp_max(decoder.T - 1).to(device())
         noise = torch.randn(z_0.shape, generator=rng).to(device())
         x_t, target = decoder.add_noise(z_0, noise, t)
         with autocast():
             states = pipeline.text_encoder(ids)[0]                                                  # (B, L, D)
             predicted = unet(x_t, t, encoder_hidden_states=states).sample
         loss = (predicted.float() - target).pow(2).mean()
-        rate = cosine_rate(step, steps, peak, warmup=200)
+        rate = cosine_rate(step, steps, peak, warmup=min(300, steps // 10))
         descend(loss, optimizer, nets, rate)
         step += 1
-        decay = min(0.998, step / (step + 20))
+        decay = min(0.999, step / (step + 20))
         torch._foreach_lerp_(list(ema.values()), [p.detach() for p in nets.parameters()], 1 - decay)
         window = [*window[-49:], loss.item()]
         progress(step * B, f"v-loss {np.mean(window):.4f}")
-        if step % max(1, min(50, steps // 10)) == 0:                                                # short runs log ten times, too
+        if step % max(1, min(100, steps // 10)) == 0:                                               # short runs log ten times, too
             log_line(out / "denoiser.jsonl", step=step, seen=step * B, loss=round(float(np.mean(window)), 5), rate=rate, seconds=round(time.time() - started, 1))
         if step % checkpoint_every == 0 or step == steps:
             save_state(state, {**{f"net/{k}": v for k, v in nets.named_parameters()}, **{f"ema/{k}": v for k, v in ema.items()},
-                               **optimizer_tensors(optimizer)}, {"step": step})
+                               **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe})
     nets.load_state_dict(ema, strict=False)
     nets.eval().requires_grad_(False)
     return pipeline
@@ -191,35 +195,41 @@ def encode_all(decoder, world: World, B: int = 256) -> torch.Tensor:
 
 def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 15, width: int = 256, blocks: int = 5, B: int = 128,
                   peak: float = 5.0e-4, tau_start: float = 1.0, tau_end: float = 0.3, noise: float = 0.0, hard_from: float = 0.7, t_from: float = 0.5,
-                  rule: str = "alphanumeric", tie: bool = True, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
+                  rule: str = "alphanumeric", least: int = 0, tie: bool = True, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
                   patches: torch.Tensor | None = None, z_all: torch.Tensor | None = None):
     """De-Diffusion training: image -> relaxed tokens -> frozen decoder -> its own denoising loss. Only the pooler learns.
 
     seen         images seen in all; tokens: N; tau_start, tau_end: the temperature schedule; noise: Gumbel noise scale
     hard_from    share of the run after which the forward pass is the argmax (straight-through); 1.0 = never, as in the paper
+    rule         which tokens may be written (dd/vocab.py); least: and only those that occur in the words of at least so many of `world`'s
+                 images: a word the decoder has hardly met is an arbitrary vector to it, and a code word to everybody else
     tie          start the output layer from the decoder's token embeddings (where the widths agree): alike words begin alike
     t_from       share of the noise levels left out at the quiet end, where the decoder sees the picture and ignores the words; 0 uses
                  all (the paper does not say how it samples them)
     probe        a held-out, train-side world: its argmax text is printed and its denoising loss logged now and then
     patches, z_all   cached features (M, P, F) and latents (M, C, h, h) of `world`, computed here if not given
-    The paper's recipe is tau 2.0 -> 0.3, noise 1, hard_from 1, t_from 0, tie False. Resumes from `out/encoder.state.safetensors`."""
+    The paper's recipe is tau 2.0 -> 0.3, noise 1, hard_from 1, t_from 0, least 0, tie False. Resumes from `out/encoder.state.safetensors`."""
     from accelerate import Accelerator
+    from .data import alt_text, alt_text_parts
     from .encoder import Encoder, backbone_features, relax, temperature
-    from .vocab import to_strings
+    from .vocab import often_seen, to_strings
+    recipe = dict(seen=seen, tokens=tokens, width=width, blocks=blocks, B=B, peak=peak, tau_start=tau_start, tau_end=tau_end, noise=noise,
+                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=decoder.name)
     accelerator = Accelerator(cpu=device().type == "cpu")
     encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed, tie=tie)
+    if least:
+        encoder.pooler.allowed &= often_seen(decoder.tokenizer, [alt_text(p, limit=10_000) for p in alt_text_parts(world)], least, decoder.V).to(device())
     patches = backbone_features(world.pixels()) if patches is None else patches                     # (M, P, F) float16
     z_all = encode_all(decoder, world) if z_all is None else z_all                                  # (M, C, h, h)
     if probe is not None:
         probe_patches, probe_z = backbone_features(probe.pixels()), encode_all(decoder, probe)
     optimizer = torch.optim.AdamW(encoder.pooler.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     pooler, optimizer = accelerator.prepare(encoder.pooler.train(), optimizer)                       # only what is trained
-    state, steps, step = out / "encoder.state.safetensors", seen // B, 0
-    if state.exists():
-        tensors, facts = load_state(state)
+    state, steps = out / "encoder.state.safetensors", seen // B
+    tensors, step = resume(state, recipe)
+    if tensors:
         accelerator.unwrap_model(pooler).load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
         restore_optimizer(optimizer.optimizer, tensors)
-        step = facts["step"]
     progress, started, window = Progress("encoder", steps * B, step * B), time.time(), []
     while step < steps:
         rng = generator(seed, f"encoder/{step}")
@@ -258,6 +268,6 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
             log_line(out / "encoder.jsonl", **facts)
         if step % checkpoint_every == 0 or step == steps:
             save_state(state, {**{f"net/{k}": v for k, v in accelerator.unwrap_model(pooler).state_dict().items()},
-                               **optimizer_tensors(optimizer.optimizer)}, {"step": step})
+                               **optimizer_tensors(optimizer.optimizer)}, {"step": step, "recipe": recipe})
     encoder.pooler = accelerator.unwrap_model(pooler).eval().requires_grad_(False)
     return encoder

@@ -52,6 +52,12 @@ def allowed_tokens(tokenizer, rule: str = "alphanumeric") -> torch.Tensor:
     return allowed
 
 
+def often_seen(tokenizer, texts: list[str], least: int, V: int) -> torch.Tensor:
+    """bool (V,): the ids that occur in at least `least` of these texts."""
+    counts = Counter(i for t in texts for i in set(tokenizer(t, add_special_tokens=False).input_ids))
+    return torch.tensor([counts[i] >= least for i in range(V)])
+
+
 def to_strings(tokenizer, ids: torch.Tensor) -> list[str]:
     """ids (B, N) -> B strings. From here on the string is the interface: whoever reads it tokenises it again."""
     return [" ".join(tokenizer.decode(row, skip_special_tokens=True).split()) for row in ids.tolist()]

@@ -126,6 +126,25 @@ def test_autoencoder_killed_and_resumed_is_the_same(small_world, tmp_path, monke
     assert_same(go(tmp_path / "cut").state_dict(), whole.state_dict())
 
 
+def test_another_recipe_does_not_go_on_from_this_checkpoint(go, tmp_path):
+    go(tmp_path)
+    before = (tmp_path / "encoder.state.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"encoder.state.safetensors holds a run with tau_end 0.3, now 0.5: use another --out"):
+        go(tmp_path, tau_end=0.5)
+    assert (tmp_path / "encoder.state.safetensors").read_bytes() == before
+
+
+def test_words_hardly_met_are_not_written(go, small_world, small_patches, tiny_decoder, tmp_path):
+    from dd.data import alt_text_parts
+    least = 20
+    texts = [set(" ".join(w for phrases in p.values() for w in phrases).split()) for p in alt_text_parts(small_world)]
+    often = {w for t in texts for w in t if sum(w in u for u in texts) >= least}
+    encoder = go(tmp_path, least=least)
+    ids = encoder.pooler.allowed.nonzero().flatten().tolist()
+    assert set(tiny_decoder.tokenizer.convert_ids_to_tokens(ids)) == often and 5 < len(often) < 100
+    assert encoder.pooler.allowed[encoder.ids(small_patches)].all()
+
+
 def test_batches_are_epochs_and_a_function_of_seed_and_step():
     M, B = 50, 8
     epoch = np.concatenate([batch_rows(M, B, s, 0) for s in range(M // B)])
