@@ -4,11 +4,17 @@ from __future__ import annotations
 import argparse, json, sys
 from pathlib import Path
 
+import yaml
+
+from .runtime import say
+
 
 def number(text: str):
     """A YAML scalar or list from the command line: 3, 0.5, [1, 2], name."""
-    import yaml
-    return yaml.safe_load(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"{text!r} is no YAML value; write 3, 0.5, name or [1, 2]") from None
 
 
 def write(args) -> None:
@@ -33,7 +39,6 @@ def draw(args) -> None:
     from PIL import Image
     from .data import BadData
     from .decoder import Decoder
-    from .runtime import say
     from .vocab import reading_rates
     if not args.text.strip():
         raise BadData("the text is empty; say what to draw")
@@ -59,14 +64,17 @@ def score(args) -> None:
     from .texts import read_texts, readability
     if not Path(args.file).exists():
         raise FileNotFoundError(f"{args.file}: no such file of captions")
-    world = load_world(args.world, images=args.images, on_bad=args.on_bad)
-    world = world.part(args.split if args.world == "emoji" else "all")
+    decoder, rows = Decoder.load(args.decoder, args.revision), []
+    split = args.split if args.world == "emoji" else "all"
+    world = load_world(args.world, images=args.images, size=decoder.size, on_bad=args.on_bad).part(split)
     covered, texts = read_texts(args.file, world, args.on_bad)
-    real, decoder, rows = judge.eye_features(covered.images), Decoder.load(args.decoder, args.revision), []
-    judge.require_enough(len(covered), real.shape[1])
+    for line in covered.skipped:
+        say(f"left out: {line}")
+    judge.require_enough(len(covered), judge.WIDTH)
+    real = judge.eye_features(covered.images)
     for guidance in args.guidance:
         pictures = decoder.draw(texts, list(covered.frame["id"]), guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed, progress=True)
-        rows.append({"world": world.name, "split": args.split, "source": Path(args.file).stem, "decoder": decoder.name, "guidance": guidance, "seed": args.seed,
+        rows.append({"world": world.name, "split": split, "source": Path(args.file).stem, "decoder": decoder.name, "guidance": guidance, "seed": args.seed,
                      **judge.score(real, judge.eye_features(pictures))})
     table = pd.DataFrame(rows)
     print(table.round(3).to_string(index=False))
@@ -84,6 +92,8 @@ def run(args) -> None:
 def claims(args) -> None:
     from .report import claims as verdicts
     from .study import results_root
+    if not (results_root() / args.study).is_dir():
+        raise FileNotFoundError(f"{results_root() / args.study}: no such results; python -m dd run {args.study} makes them")
     for c in verdicts(results_root() / args.study):
         print(f"{c['id']:4} {c['verdict']:15} {c['statement']}\n{'':21}criterion: {c['criterion']}\n{'':21}{c.get('numbers', '')}")
 
@@ -97,10 +107,12 @@ def train_encoder(args) -> None:
     from .data import load_world
     from .decoder import Decoder
     from .train import train_encoder as train
-    world = load_world(args.world, images=args.images)
-    out = Path(args.out)
-    encoder = train(world.part("train"), Decoder.load(args.decoder, args.revision), out, seen=args.seen, tokens=args.tokens, tau_start=args.tau_start,
-                    tau_end=args.tau_end, noise=args.noise, hard_from=args.hard_from, t_from=args.t_from, seed=args.seed,
+    decoder, out = Decoder.load(args.decoder, args.revision), Path(args.out)
+    world = load_world(args.world, images=args.images, size=decoder.size, on_bad=args.on_bad, split="train")
+    for line in world.skipped:
+        say(f"left out: {line}")
+    encoder = train(world.part("train"), decoder, out, seen=args.seen, tokens=args.tokens, tau_start=args.tau_start,
+                    tau_end=args.tau_end, noise=args.noise, hard_from=args.hard_from, t_from=args.t_from, least=args.least, seed=args.seed,
                     probe=world.part("val", 256) if "val" in set(world.frame["split"]) else None)
     encoder.save(out, half=True)
     print(out)
@@ -152,24 +164,26 @@ def parser() -> argparse.ArgumentParser:
     c = command("claims", claims, "verdict on every claim, with its criterion and numbers")
     c.add_argument("study", nargs="?", default="full", help="which results folder")
     c = command("train-decoder", train_decoder, "train the decoder `sketch` from nothing (autoencoder, then denoiser); resumes")
-    c.add_argument("--out", default="sketch", help="folder for checkpoints and the pipeline")
-    c.add_argument("--autoencoder-seen", type=whole(1), default=90_000, help="images the autoencoder sees")
-    c.add_argument("--seen", type=whole(1), default=300_000, help="images the denoiser sees")
+    c.add_argument("--out", default="my-sketch", help="folder for checkpoints and the pipeline")
+    c.add_argument("--autoencoder-seen", type=whole(1), default=166_400, help="images the autoencoder sees")
+    c.add_argument("--seen", type=whole(1), default=409_600, help="images the denoiser sees")
     c.add_argument("--seed", type=whole(0), default=0, help="root seed")
     c.add_argument("--compile", action="store_true", help="torch.compile the U-Net (needs a C++ compiler); faster steps")
     c = command("train-encoder", train_encoder, "train a De-Diffusion encoder through a frozen decoder; resumes")
-    c.add_argument("--out", default="encoder", help="folder for checkpoints and the encoder")
+    c.add_argument("--out", default="my-encoder", help="folder for checkpoints and the encoder")
     c.add_argument("--world", default="emoji", help="'emoji', a COCO captions .json, or a folder with a captions file")
     c.add_argument("--images", help="image folder of a COCO file")
+    c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with a record that cannot be used")
     c.add_argument("--decoder", default="sketch", help="shipped decoder, diffusers pipeline folder, or Hub id (with --revision)")
     c.add_argument("--revision", help="commit of a Hub id; required for one")
-    c.add_argument("--seen", type=whole(1), default=150_000, help="images seen in all")
+    c.add_argument("--seen", type=whole(128), default=44_800, help="images seen in all")
     c.add_argument("--tokens", type=whole(1), default=16, help="N, words written per image")
     c.add_argument("--tau-start", type=real(1e-3), default=1.0, help="softmax temperature at the start (paper: 2.0)")
     c.add_argument("--tau-end", type=real(1e-3), default=0.3, help="and at the end (paper: 0.3)")
     c.add_argument("--noise", type=real(0), default=0.0, help="scale of the Gumbel noise (paper: 1)")
-    c.add_argument("--hard-from", type=real(0), default=0.7, help="share of the run after which the forward pass is the argmax (paper: never, 1)")
-    c.add_argument("--t-from", type=real(0), default=0.5, help="share of the noise levels left out at the quiet end, where words do not matter; 0 uses all")
+    c.add_argument("--hard-from", type=real(0, 1), default=0.7, help="share of the run after which the forward pass is the argmax (paper: never, 1)")
+    c.add_argument("--least", type=whole(0), default=30, help="write only words that describe at least so many training images (paper: all)")
+    c.add_argument("--t-from", type=real(0, 0.99), default=0.5, help="share of the noise levels left out at the quiet end, where words do not matter; 0 uses all")
     c.add_argument("--seed", type=whole(0), default=0, help="root seed")
     c = command("bench", bench, "speed as ratios against the stock way, measured in one run")
     c.add_argument("--repeats", type=whole(1), default=5, help="repeats of each measurement; medians are printed")
@@ -186,11 +200,11 @@ def whole(low: int):
     return integer
 
 
-def real(low: float):
+def real(low: float, high: float = sys.float_info.max):
     def decimal(text: str) -> float:
         value = float(text)
-        if not low <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{value} is not a number from {low}")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not a number from {low}" + (f" to {high}" if high < 1e9 else ""))
         return value
     return decimal
 
@@ -201,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, "parameter", None) and (wrong := [p for p in args.parameter if "=" not in p]):
             raise ValueError(f"-p {wrong[0]!r}: NAME=VALUE needed")
         args.action(args)
-    except (ValueError, FileNotFoundError) as error:        # bad data, parameters, paths: one line, no traceback
+    except (ValueError, OSError) as error:                          # bad data, parameters, paths: one line, no traceback
         print(f"dd {args.command}: {error}", file=sys.stderr)
         return 2
     return 0

@@ -34,6 +34,7 @@ class World:
     images: np.ndarray                       # (M, H, W, 3) uint8
     skipped: list[str] = field(default_factory=list)     # one line for each record left out
     _alt_parts: list | None = field(default=None, repr=False)
+    _fingerprint: str | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -52,8 +53,11 @@ class World:
         return to_pixels(self.images[rows])
 
     def fingerprint(self) -> str:
-        """Hash of the image ids in order: recorded beside every number."""
-        return hashlib.sha256("\n".join(self.frame["id"]).encode()).hexdigest()[:12]
+        """Hash of the images and what people say of them, in order: recorded beside every number."""
+        if self._fingerprint is None:
+            said = json.dumps([list(self.frame["id"]), list(self.frame["name"]), [list(k) for k in self.frame["keywords"]]])
+            self._fingerprint = hashlib.sha256(said.encode() + self.images.tobytes()).hexdigest()[:12]
+        return self._fingerprint
 
 
 def stable_hash(text: str) -> int:
@@ -217,9 +221,9 @@ def pixel_words(image: np.ndarray) -> dict[str, list[str]]:
     # the figure: ink, and paper that has ink on both sides in its row and in its column
     spans = [np.maximum.accumulate(ink, axis) & np.flip(np.maximum.accumulate(np.flip(ink, axis), axis), axis) for axis in (0, 1)]
     figure = ink | (spans[0] & spans[1])
-    prototypes = np.array(list(COLOURS.values()), np.float32)
     weight = np.array([0.8, 1.0, 0.7], np.float32)
-    nearest = (((rgb[:, :, None] - prototypes) * weight) ** 2).sum(-1).argmin(-1)       # (H, W) colour number
+    prototypes = np.array(list(COLOURS.values()), np.float32) * weight                  # (15, 3)
+    nearest = ((rgb * weight) @ prototypes.T - (prototypes ** 2).sum(1) / 2).argmax(-1) # (H, W) colour number: |x - p|^2 is least where x.p - |p|^2 / 2 is most
     names = list(COLOURS)
 
     def main_colours(mask, least):

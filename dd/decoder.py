@@ -19,10 +19,9 @@ import torch
 from torch.nn import functional as F
 
 from .data import stable_hash, to_uint8
-from .runtime import Progress, autocast, device, quiet
+from .runtime import Progress, autocast, device, quiet, shipped
 from .vocab import tokenise
 
-ASSETS = Path(__file__).parent / "assets"
 SAMPLERS = ("ddim", "dpm")
 
 
@@ -37,21 +36,24 @@ class Decoder:
         self.L = self.tokenizer.model_max_length
         self.V = self.text_encoder.get_input_embeddings().num_embeddings
         self.C, self.h = self.unet.config.in_channels, self.unet.config.sample_size
+        self.size = self.h * getattr(pipeline, "vae_scale_factor", 8)           # pixels per side
         self.T = self.scheduler.config.num_train_timesteps
         self.alpha_bar = self.scheduler.alphas_cumprod.to(device())             # (T,)
         self._empty = None
 
     @classmethod
     def load(cls, name: str | Path = "sketch", revision: str | None = None) -> "Decoder":
-        """A shipped decoder by name, a pipeline folder, or a Hub id with its pinned revision."""
+        """A shipped decoder by name, a pipeline folder, or a Hub id with its pinned revision (also written id@revision)."""
         from diffusers import DiffusionPipeline
-        path = ASSETS / str(name) if (ASSETS / str(name) / "model_index.json").exists() else Path(name)
+        if revision is None and "@" in str(name) and not Path(name).exists():
+            name, revision = str(name).split("@", 1)
+        path = shipped(name)
         if path.is_dir():
             source, options = str(path), {"local_files_only": True}
         elif revision:
             source, options = str(name), {"revision": revision}
         else:
-            raise FileNotFoundError(f"decoder {name!r}: neither shipped, nor a pipeline folder; a Hub id needs its revision (a commit), too")
+            raise FileNotFoundError(f"decoder {name!r}: neither shipped, nor a pipeline folder; a Hub id needs its revision, too: id@commit")
         quiet()
         pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, **options)
         return cls(pipeline, Path(name).name)

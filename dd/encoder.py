@@ -16,11 +16,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
 
-from .runtime import autocast, device, quiet
+from .runtime import autocast, device, quiet, shipped, write_json
 from .vision import efficientnet, features, resize
 from .vocab import allowed_tokens, to_strings
 
-ASSETS = Path(__file__).parent / "assets"
 SIZE, P = 128, 64                                  # backbone input in pixels; 8 x 8 patches
 BLOCKS = (2, 4, 10)                                # EfficientNet-Lite0 blocks whose maps are kept (strides 4, 8, 16)
 FEATURES = 24 + 40 + 112 + 3                       # F: their channels, and the mean colour of the patch
@@ -104,7 +103,7 @@ class Encoder:
     """Backbone + pooler + the decoder's tokenizer: pictures in, strings out."""
 
     def __init__(self, pooler: Pooler, tokenizer, name: str = "encoder"):
-        self.pooler, self.tokenizer, self.name = pooler.to(device()), tokenizer, name
+        self.pooler, self.tokenizer, self.name, self.recipe = pooler.to(device()), tokenizer, name, {}
 
     @classmethod
     def new(cls, decoder, N: int = 15, *, D: int = 256, blocks: int = 5, rule: str = "alphanumeric", seed: int = 0, tie: bool = False) -> "Encoder":
@@ -123,7 +122,7 @@ class Encoder:
     @classmethod
     def load(cls, name: str | Path = "encoder") -> "Encoder":
         from transformers import AutoTokenizer
-        path = ASSETS / str(name) if (ASSETS / str(name) / "config.json").exists() else Path(name)
+        path = shipped(name)
         if not (path / "config.json").exists():
             raise FileNotFoundError(f"encoder {name!r}: neither shipped nor a folder made by save(); see python -m dd train-encoder --help")
         quiet()
@@ -131,11 +130,12 @@ class Encoder:
         return cls(pooler.eval().requires_grad_(False), AutoTokenizer.from_pretrained(path, local_files_only=True), path.name)
 
     def save(self, path: Path, half: bool = False) -> None:
-        """Safetensors + config + tokenizer. `half` stores float16, to ship."""
+        """Safetensors, config, tokenizer, and the recipe of a trained one. `half` stores float16, to ship."""
         import copy
         pooler = copy.deepcopy(self.pooler).cpu()
         (pooler.half() if half else pooler).save_pretrained(path, safe_serialization=True)
         self.tokenizer.save_pretrained(path)
+        write_json(Path(path) / "recipe.json", self.recipe)
 
     @torch.no_grad()
     def ids(self, patches: torch.Tensor, B: int = 256) -> torch.Tensor:

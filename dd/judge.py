@@ -16,6 +16,7 @@ from .runtime import Progress, autocast, device
 from .vision import efficientnet, features, resize
 
 EYE_SIZE = 128                 # pixels the judge's eye looks at
+WIDTH = 352                    # D, numbers it gives for an image
 BOOTSTRAPS = 50
 
 
@@ -53,7 +54,8 @@ def frechet(real: torch.Tensor, fake: torch.Tensor) -> float:
 
 
 class Kernel:
-    """KID (Binkowski et al. 2018): unbiased squared MMD with the kernel (x.y / D + 1)^3, over all images at once, times 1000.
+    """KID (Binkowski et al. 2018): unbiased squared MMD with the kernel (x.y / D + 1)^3, over all images at once. The
+    features are not normalised, so its size is that of the features; torchmetrics' value (tests/test_judge.py).
 
     The three kernel matrices are kept, so that a bootstrap is only a re-weighting of them."""
 
@@ -68,7 +70,7 @@ class Kernel:
         u = torch.ones(len(self.xx), dtype=torch.float64) if u is None else u.double()
         v = torch.ones(len(self.yy), dtype=torch.float64) if v is None else v.double()
         pairs = [(w.sum() ** 2 - (w ** 2).sum()) for w in (u, v)]
-        return 1000 * float(u @ self.xx @ u / pairs[0] + v @ self.yy @ v / pairs[1] - 2 * (u @ self.xy @ v) / (u.sum() * v.sum()))
+        return float(u @ self.xx @ u / pairs[0] + v @ self.yy @ v / pairs[1] - 2 * (u @ self.xy @ v) / (u.sum() * v.sum()))
 
 
 def paired_similarity(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:

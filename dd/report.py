@@ -56,7 +56,7 @@ def below(split: str, score: str, low: str, *high: str, apart: bool = True):
 
 
 def interval(r: pd.Series, score: str) -> str:
-    digits = 3 if score == "paired" else 1 if abs(r[score]) < 1000 else 0
+    digits = 3 if score == "paired" else 2 if abs(r[score]) < 100 else 1 if abs(r[score]) < 1000 else 0
     return f"{r[score]:.{digits}f} [{r[f'{score}_lo']:.{digits}f}, {r[f'{score}_hi']:.{digits}f}]"
 
 
@@ -176,7 +176,7 @@ def table_rows(table: pd.DataFrame, split: str) -> list[dict[str, str]]:
             continue
         cell = lambda value, digits: "-" if pd.isna(value) else f"{value:.{digits}f}"
         spread = lambda s: "-" if pd.isna(r[s]) else interval(r, s)
-        out.append({"text source": name, "guidance": "-" if pd.isna(r["guidance"]) else f"{r['guidance']:g}", "FID": spread("fid"), "KID x1000": spread("kid"),
+        out.append({"text source": name, "guidance": "-" if pd.isna(r["guidance"]) else f"{r['guidance']:g}", "FID": spread("fid"), "KID": spread("kid"),
                     "paired": spread("paired"), "R@1 %": cell(100 * r["r_at_1"], 1), "n": str(int(r["n"]))})
     return out
 
@@ -205,7 +205,7 @@ def tables(folder: Path) -> list[Path]:
 
 
 def latex(text: str) -> str:
-    return text.replace("%", r"\%").replace("&", r"\&").replace("_", r"\_").replace(" x1000", r" $\times 10^3$") if text != "-" else "--"
+    return text.replace("%", r"\%").replace("&", r"\&").replace("_", r"\_") if text != "-" else "--"
 
 
 def verdict_line(table: pd.DataFrame) -> str:
@@ -290,6 +290,8 @@ def page(notebook: Path, out: Path) -> str:
     from nbconvert import HTMLExporter
     import nbformat
     nb = nbformat.read(notebook, as_version=4)
+    for cell in (c for c in nb.cells if c.cell_type == "code"):             # progress lines were for whoever waited
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     body, _ = HTMLExporter(template_name="lab", embed_images=True).from_notebook_node(nb)
     body = re.sub(r"<script\b[^>]*>.*?</script>", lambda m: "" if "http" in m[0] else m[0], body, flags=re.S | re.I)
     out.write_text(re.sub(r"<link\b[^>]*https?://[^>]*>", "", body, flags=re.I))

@@ -4,7 +4,7 @@ One root seed, one generator per purpose: `generator(seed, "gumbel")` and `gener
 """
 from __future__ import annotations
 
-import json, os, sys, time
+import hashlib, json, os, sys, time
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .data import stable_hash
+
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def shipped(name: str | Path) -> Path:
+    """A shipped model by its bare name ("sketch"); anything with a slash, and a Path, is the user's own folder."""
+    return ASSETS / name if isinstance(name, str) and "/" not in name and (ASSETS / name).is_dir() else Path(name)
 
 
 def say(message: str) -> None:
@@ -88,16 +96,22 @@ def save_state(path: Path, tensors: dict, facts: dict) -> None:
     os.replace(temporary, path)
 
 
-def resume(path: Path, recipe: dict) -> tuple[dict, int]:
-    """-> (tensors, steps done) of a checkpoint, or ({}, 0) where there is none. A checkpoint made by another recipe is refused: going
-    on from it would give weights that neither recipe describes."""
+def resume(path: Path, recipe: dict) -> tuple[dict, int, dict]:
+    """-> (tensors, steps done, where its log was) of a checkpoint, or ({}, 0, {}) where there is none. A checkpoint made by another
+    recipe is refused: going on from it would give weights that neither recipe describes."""
     if not path.exists():
-        return {}, 0
+        return {}, 0, {}
     tensors, facts = load_state(path)
-    told = json.loads(json.dumps(recipe))
-    if other := [f"{k} {facts['recipe'].get(k)!r}, now {v!r}" for k, v in told.items() if facts["recipe"].get(k) != v]:
+    made, wanted = facts.get("recipe", {}), json.loads(json.dumps(recipe))
+    if other := [f"{k} {made.get(k)!r}, now {v!r}" for k, v in wanted.items() if made.get(k) != v]:
         raise ValueError(f"{path} holds a run with {'; '.join(other)}: use another --out, or delete it to begin anew")
-    return tensors, facts["step"]
+    return tensors, facts["step"], facts["log"]
+
+
+def weights_hash(*nets: torch.nn.Module) -> str:
+    """Fingerprint of networks by the sum and size of each of their tensors: retrained weights are other weights."""
+    sums = [f"{k} {tuple(v.shape)} {v.double().sum().item():.12g} {v.double().abs().sum().item():.12g}" for net in nets for k, v in net.state_dict().items()]
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:12]
 
 
 def load_state(path: Path) -> tuple[dict, dict]:

@@ -7,7 +7,7 @@ a killed one goes on where it stopped.
 """
 from __future__ import annotations
 
-import hashlib, json, os, re, time
+import hashlib, inspect, json, os, re, time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import judge
-from .data import BadData, World, load_world
+from . import decoder, encoder, judge, vision, vocab
+from .data import World, load_world
 from .decoder import SAMPLERS, Decoder
 from .encoder import Encoder, backbone_features
-from .runtime import load_state, save_state, say, write_json
-from .texts import SOURCES, shuffled, write_texts
+from .runtime import ASSETS, half, load_state, save_state, say, shipped, write_json
+from .texts import SOURCES, random_words, shuffled, write_texts
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
@@ -31,11 +31,12 @@ NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstructi
 SCHEMA = {
     "study": (str, None, None, "name of the results folder"),
     "seed": (int, 0, 2**31, "root seed of everything random"),
-    "decoder": (str, None, None, "shipped decoder, pipeline folder, or Hub id"),
+    "decoder": (str, None, None, "shipped decoder, pipeline folder, or Hub id@commit"),
     "encoder": (str, None, None, "'trained' (by notebook 3 of this study), 'shipped', or a folder made by train-encoder"),
     "decoder_seen": (int, 0, 10**9, "images the demonstration denoiser sees in notebook 2"),
-    "encoder_seen": (int, 0, 10**9, "images the encoder sees in notebook 3"),
-    "probe_seen": (int, 0, 10**9, "images each rival relaxation sees in notebook 3; 0 leaves the comparison out"),
+    "autoencoder_seen": (int, 0, 10**9, "images a fresh autoencoder sees before that; 0 uses the decoder's own"),
+    "encoder_seen": (int, 128, 10**9, "images the encoder sees in notebook 3"),
+    "probe_seen": (int, 0, 10**9, "images each rival recipe sees in notebook 3; 0 leaves the comparison out"),
     "tokens": (int, 1, 75, "N, words De-Diffusion writes per image"),
     "n_test": (int, 0, 10**6, "test drawings judged; 0 means all"),
     "n_val": (int, 0, 10**6, "validation drawings on which guidance is chosen; 0 leaves the sweep out and uses `guidance`"),
@@ -46,9 +47,21 @@ SCHEMA = {
     "steps": (int, 1, 1000, "sampler steps per picture"),
     "sampler": (str, None, SAMPLERS, "diffusers sampler"),
 }
+# where 0 leaves something out, the smallest number that is enough of it: FID needs more images than feature dimensions, a run one batch
+LEAST = {"n_test": judge.WIDTH + 1, "n_val": judge.WIDTH + 1, "n_novel": judge.WIDTH + 1, "sampler_check": judge.WIDTH + 1, "decoder_seen": 32, "autoencoder_seen": 32,
+         "probe_seen": 128}
 SWEPT = ("names", "names_keywords", "dediffusion", "alt_text")
 TEST_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "soft", "shuffled", "random", "empty")
 NOVEL_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text")
+
+
+def fingerprint(*facts) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def code(*modules) -> str:
+    """Fingerprint of source text and number format: what was kept is used again only while the code that made it is as it was."""
+    return fingerprint(*(inspect.getsource(m) for m in modules), str(half()))
 
 
 class BadParameter(ValueError):
@@ -76,13 +89,15 @@ def check(parameters: dict) -> dict:
     return parameters
 
 
-def fingerprint(*facts) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+def run_key(train, *facts) -> str:
+    """Names the folder of a training run: other facts, or another default in the loop's signature, are another run."""
+    return fingerprint(str(inspect.signature(train)), *facts)
 
 
 def folder_hash(path: Path) -> str:
-    """Fingerprint of a model folder: retrained weights make new results."""
-    return fingerprint([(str(p.relative_to(path)), hashlib.sha256(p.read_bytes()).hexdigest()) for p in sorted(path.rglob("*")) if p.is_file()])
+    """Fingerprint of a folder's models and data (not of its cards and logs): retrained weights make new results."""
+    return fingerprint([(str(p.relative_to(path)), hashlib.sha256(p.read_bytes()).hexdigest()) for p in sorted(path.rglob("*"))
+                        if p.suffix in (".safetensors", ".json", ".parquet") and p.name != "recipe.json"])
 
 
 @dataclass
@@ -122,13 +137,13 @@ class Study:
 
     @cached_property
     def decoder_hash(self) -> str:
-        path = PACKAGE / "assets" / self.parameters["decoder"]
-        return folder_hash(path) if path.exists() else self.parameters["decoder"]
+        path = shipped(self.parameters["decoder"])
+        return folder_hash(path) if path.is_dir() else self.parameters["decoder"]
 
     @cached_property
     def encoder_folder(self) -> Path:
         chosen = self.parameters["encoder"]
-        path = {"trained": self.folder / "encoder", "shipped": PACKAGE / "assets" / "encoder"}.get(chosen, Path(chosen))
+        path = {"trained": self.folder / "encoder", "shipped": ASSETS / "encoder"}.get(chosen, Path(chosen))
         if not (path / "config.json").exists():
             raise BadParameter(f"encoder is {chosen!r} but {path} holds none; run notebook 03_encoder first or use 'shipped'")
         return path
@@ -140,13 +155,13 @@ class Study:
     def patches(self, split: str) -> torch.Tensor:
         """Frozen backbone features (M, P, F) of a split, computed once."""
         part = self.part(split)
-        return self._cached(f"features-{split}-{fingerprint(part.fingerprint(), 'lite0')}", lambda: {"patches": backbone_features(part.pixels())})["patches"]
+        return self._cached(f"features-{split}-{fingerprint(part.fingerprint(), code(encoder, vision))}", lambda: {"patches": backbone_features(part.pixels())})["patches"]
 
     def latents(self, split: str) -> torch.Tensor:
         """Decoder latents z_0 (M, C, h, h) of a split, computed once."""
         from .train import encode_all
         part = self.part(split)
-        return self._cached(f"latents-{split}-{fingerprint(part.fingerprint(), self.decoder_hash)}", lambda: {"z": encode_all(self.dec, part)})["z"]
+        return self._cached(f"latents-{split}-{fingerprint(part.fingerprint(), self.decoder_hash, code(decoder))}", lambda: {"z": encode_all(self.dec, part)})["z"]
 
     def _cached(self, name: str, make) -> dict[str, torch.Tensor]:
         path = self.path(f"cache/{name}.safetensors")
@@ -157,28 +172,30 @@ class Study:
     # -- texts ---------------------------------------------------------------------------------------------------------------
 
     def texts(self, source: str, split: str = "test") -> list[str]:
-        """The strings of one source for one split; written once to texts/<split>/<source>.parquet."""
-        part = self.part(split)
+        """The strings of one source for one split, also written to texts/<split>/<source>.parquet. Only De-Diffusion's are kept from
+        an earlier run; the others take no time."""
+        part, path = self.part(split), self.path(f"texts/{split}/{source}.parquet")
         if source == "dediffusion":
-            from .vocab import to_strings
-            made = lambda: to_strings(self.enc.tokenizer, self.enc.ids(self.patches(split)))
-        elif source == "shuffled":
-            made = lambda: shuffled(self.texts("dediffusion", split), self.seed)
+            key = fingerprint(part.fingerprint(), folder_hash(self.encoder_folder), code(encoder, vision, vocab))
+            stamp = self.path(f"cache/texts-{split}-{source}.json")
+            if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key:
+                made = pd.read_parquet(path)["text"].tolist()
+            else:
+                made = vocab.to_strings(self.enc.tokenizer, self.enc.ids(self.patches(split)))
+                write_texts(path, part, made)
+                write_json(stamp, key)
         else:
-            made = lambda: SOURCES[source](part, self.seed)
-        key = fingerprint(part.fingerprint(), source, self.seed, folder_hash(self.encoder_folder) if source in ("dediffusion", "shuffled") else "")
-        path, stamp = self.path(f"texts/{split}/{source}.parquet"), self.path(f"cache/texts-{split}-{source}.json")
-        if not (path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key):
-            write_texts(path, part, made())
-            write_json(stamp, key)
-        return pd.read_parquet(path)["text"].tolist()
+            made = (shuffled(self.texts("dediffusion", split), self.seed) if source == "shuffled" else
+                    random_words(part, self.seed, length=self.enc.pooler.config.N) if source == "random" else SOURCES[source](part, self.seed))
+            write_texts(path, part, made)
+        return made
 
     # -- pictures and scores ---------------------------------------------------------------------------------------------------
 
     def real(self, split: str) -> torch.Tensor:
         """What the judge's eye sees of the originals, (M, D)."""
         part = self.part(split)
-        return self._cached(f"real-{split}-{fingerprint(part.fingerprint(), judge.EYE_SIZE)}",
+        return self._cached(f"real-{split}-{fingerprint(part.fingerprint(), code(judge, vision))}",
                             lambda: {"eye": judge.eye_features(part.images, progress=f"look at {split}")})["eye"]
 
     def drawn(self, source: str, split: str, guidance: float, chunk: int = 256) -> tuple[torch.Tensor, np.ndarray]:
@@ -193,7 +210,7 @@ class Study:
         else:
             texts = self.texts(source, split)
             facts = [texts]
-        key = fingerprint(part.fingerprint(), facts, guidance, self.steps, self.sampler, self.seed, self.decoder_hash, chunk, judge.EYE_SIZE)
+        key = fingerprint(part.fingerprint(), facts, guidance, self.steps, self.sampler, self.seed, self.decoder_hash, chunk, code(decoder, judge, vision))
         seen, first = [], None
         missing = [i for i in range(0, len(ids), chunk) if not self._chunk_path(source, split, key, i).exists()]
         for done, i in enumerate(missing):
@@ -246,7 +263,7 @@ class Study:
         return {"world": self.world.name, "split": split, "source": source, "decoder": self.parameters["decoder"], "guidance": guidance, "seed": self.seed, **scores}
 
     def _scored(self, facts, make) -> dict:
-        path = self.path(f"cache/scores/{fingerprint(facts, judge.EYE_SIZE, judge.BOOTSTRAPS)}.json")
+        path = self.path(f"cache/scores/{fingerprint(facts, code(judge))}.json")
         if not path.exists():
             write_json(path, make())
         return json.loads(path.read_text())
@@ -263,7 +280,7 @@ class Study:
         part = self.world.part("val", self.sampler_check)
         texts, ids, real, rows = SOURCES["alt_text"](part), list(part.frame["id"]), judge.eye_features(part.images), []
         for sampler, steps in (("ddim", 50), ("dpm", 20), ("dpm", 12), ("dpm", 8), ("dpm", 5)):
-            path = self.path(f"cache/samplers/{fingerprint(part.fingerprint(), sampler, steps, self.guidance, self.decoder_hash)}.json")
+            path = self.path(f"cache/samplers/{fingerprint(part.fingerprint(), sampler, steps, self.guidance, self.seed, self.decoder_hash, code(decoder, judge, vision))}.json")
             if not path.exists():
                 tick = time.time()
                 pictures = self.dec.draw(texts, ids, guidance=self.guidance, steps=steps, sampler=sampler, seed=self.seed, progress=True)
@@ -310,17 +327,33 @@ def load_parameters(study: str) -> dict:
     parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(parameters, dict):
         raise BadParameter(f"{path}: no parameters in it; one 'name: value' a line")
+    if "study" not in parameters:
+        raise BadParameter(f"{path}: 'study' is missing; it names the results folder")
     return check(parameters)
+
+
+def check_run(parameters: dict) -> dict:
+    """What a whole run needs beyond types and ranges, refused before the first notebook rather than by the last."""
+    for name, least in LEAST.items():
+        if 0 < parameters.get(name, 0) < least:
+            raise BadParameter(f"{name} is {parameters[name]}; 0 or at least {least} needed: {SCHEMA[name][3]}")
+    tokenizer = shipped(parameters.get("decoder", "sketch")) / "tokenizer" / "tokenizer_config.json"
+    if tokenizer.exists() and parameters.get("tokens", 1) > (most := json.loads(tokenizer.read_text())["model_max_length"] - 2):
+        raise BadParameter(f"tokens is {parameters['tokens']}; decoder {parameters['decoder']} reads at most {most}")
+    return parameters
 
 
 def run(study: str = "quick", overrides: dict | None = None) -> Path:
     """Run the notebooks in order through Papermill. Done notebooks are not run again; a killed run goes on where it stopped."""
     import papermill
     from .report import build_report, headline
-    parameters = check({**load_parameters(study), **(overrides or {})})
+    parameters = check_run(check({**load_parameters(study), **(overrides or {})}))
+    for name in ("decoder", "encoder"):                     # kernels work in another folder than the caller
+        if "/" in parameters.get(name, "") and Path(parameters[name]).is_dir():
+            parameters[name] = str(Path(parameters[name]).resolve())
     folder = results_root() / parameters["study"]
     done_path, started = folder / "run.json", time.time()
-    code = fingerprint([p.read_text() for p in sorted(PACKAGE.glob("*.py"))], folder_hash(PACKAGE / "assets"))
+    made_by = fingerprint([p.read_text() for p in sorted(PACKAGE.glob("*.py"))], folder_hash(PACKAGE / "assets"))
     done = json.loads(done_path.read_text()) if done_path.exists() else {}
     say(f"study {parameters['study']}: {len(NOTEBOOKS)} notebooks -> {folder}")
     for k, name in enumerate(NOTEBOOKS, 1):
@@ -328,7 +361,7 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
         known = set(papermill.inspect_notebook(str(source)))
         given = {p: v for p, v in parameters.items() if p in known}
         cells = ["".join(c["source"]) for c in json.loads(source.read_text())["cells"]]
-        key = fingerprint(cells, given, code, [done.get(n, {}).get("key") for n in NOTEBOOKS[:k - 1]])
+        key = fingerprint(cells, given, made_by, [done.get(n, {}).get("key") for n in NOTEBOOKS[:k - 1]])
         if done.get(name, {}).get("key") == key and executed.exists():
             say(f"[{k}/{len(NOTEBOOKS)}] {name}: done before in {done[name]['seconds']:.0f} s, nothing to compute")
             continue

@@ -38,8 +38,8 @@ def empty(world: World, seed: int = 0) -> list[str]:
     return [""] * len(world)
 
 
-def random_words(world: World, seed: int = 0, length: int = 15) -> list[str]:
-    """Words drawn from the words of all alt texts of this world, with their frequencies: as long as De-Diffusion's, about nothing."""
+def random_words(world: World, seed: int = 0, length: int = 16) -> list[str]:
+    """Words drawn from the words of all alt texts of this world, with their frequencies: `length` of them, De-Diffusion's, about nothing."""
     bag = [w for t in oracle(world) for w in t.split()]
     rng = random.Random(f"{seed}/random_words")
     return [" ".join(rng.choices(bag, k=length)) for _ in range(len(world))]
@@ -76,27 +76,28 @@ def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[Wo
     table = readers[path.suffix](path)
     if missing := {"id", "text"} - set(table.columns):
         raise BadData(f"{path}: no column {sorted(missing)}; it has {list(table.columns)}")
-    at, seen, rows, texts = {id: i for i, id in enumerate(world.frame["id"])}, set(), [], []
+    at, seen, rows, texts, skipped = {id: i for i, id in enumerate(world.frame["id"])}, set(), [], [], list(world.skipped)
     for k, (id, text) in enumerate(zip(table["id"].astype(str), table["text"]), 2 if path.suffix == ".csv" else 1):
         problem = (f"unknown id {id!r} (this split's look like {world.frame['id'].iloc[0]!r})" if id not in at else f"duplicate id {id!r}" if id in seen
                    else f"empty text for {id!r}" if not isinstance(text, str) or not text.strip() else None)
         if problem:
             if on_bad == "stop":
                 raise BadData(f"{path.name}, row {k}: {problem}; correct it or use --on-bad skip")
+            skipped.append(f"{path.name}, row {k}: {problem}")
             continue
         seen.add(id)
         rows.append(at[id])
         texts.append(text)
     if not rows:
         raise BadData(f"{path}: no usable caption for this split")
-    return World(world.name, world.frame.iloc[rows].reset_index(drop=True), world.images[rows], world.skipped), texts
+    return World(world.name, world.frame.iloc[rows].reset_index(drop=True), world.images[rows], skipped), texts
 
 
 def readability(world: World, texts: list[str]) -> dict[str, float]:
     """How much of a text is words people (and the alt text) use for that drawing, and how much of theirs it covers.
 
     precision   share of a text's distinct words that are in its drawing's name, keywords or alt text
-    coverage    share of its name's words that it says
+    coverage    share of its name's words that it says; coverage_people: of its name's and keywords'
     distinct    mean distinct words per text; vocabulary: distinct words over the set; words: mean length
     """
     parts = alt_text_parts(world)
@@ -106,5 +107,5 @@ def readability(world: World, texts: list[str]) -> dict[str, float]:
     said = [words(t) for t in texts]
     share = lambda a, b: float(np.mean([len(set(x) & y) / len(set(x)) for x, y in zip(a, b) if x])) if any(a) else 0.0
     return {"words": float(np.mean([len(s) for s in said])), "precision": share(said, known), "precision_people": share(said, people),
-            "coverage": share([list(n) for n in named], [set(s) for s in said]), "distinct": float(np.mean([len(set(s)) for s in said])),
+            "coverage": share([list(n) for n in named], [set(s) for s in said]), "coverage_people": share([list(p) for p in people], [set(s) for s in said]), "distinct": float(np.mean([len(set(s)) for s in said])),
             "vocabulary": len(Counter(w for s in said for w in s))}

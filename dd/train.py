@@ -1,6 +1,6 @@
 """The visible loops: train the frozen decoder's two halves once, then the encoder through it.
 
-    python -m dd train-decoder --minutes 70 --out sketch          # autoencoder, then text-conditional denoiser
+    python -m dd train-decoder --out sketch                       # autoencoder, then text-conditional denoiser
     python -m dd train-encoder --out encoder                      # De-Diffusion: the loss is the decoder's own
 
 Every loop counts in images seen, logs JSON lines, writes a checkpoint that a killed run resumes from, and draws its batches from
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from .data import World, to_pixels
-from .runtime import (Progress, autocast, device, generator, optimizer_tensors, restore_optimizer, resume, save_state)
+from .data import World
+from .encoder import relax
+from .runtime import (Progress, autocast, device, generator, optimizer_tensors, restore_optimizer, resume, save_state, weights_hash)
 from .vision import efficientnet, features
 
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
@@ -25,6 +25,8 @@ EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks c
 
 def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
     """Row numbers of one training batch: epoch by epoch without replacement, a function of (seed, step) alone."""
+    if M < B:
+        raise ValueError(f"{M} training images do not fill a batch of {B}: use more images or a smaller batch")
     per_epoch = M // B
     epoch, i = divmod(step, per_epoch)
     return np.random.default_rng((seed, epoch)).permutation(M)[i * B:(i + 1) * B]
@@ -47,10 +49,27 @@ def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer, net: nn.Module
     optimizer.step()
 
 
-def log_line(path: Path, **facts) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(facts) + "\n")
+class Log:
+    """JSON lines of one run. A resumed run takes back what was logged after its checkpoint, and goes on with the checkpoint's window
+    (the last losses) and seconds, so that its log reads like an undisturbed one's."""
+
+    def __init__(self, path: Path, step: int, window=(), seconds: float = 0.0):
+        self.path, self.window, self.start = path, list(window), time.time() - seconds
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text().splitlines() if path.exists() else []
+        path.write_text("".join(line + "\n" for line in before if json.loads(line)["step"] <= step))
+
+    def add(self, loss: float) -> float:
+        """-> the mean of the last 50 losses"""
+        self.window = [*self.window[-49:], loss]
+        return float(np.mean(self.window))
+
+    def line(self, **facts) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps({**facts, "loss": round(float(np.mean(self.window)), 5), "seconds": round(time.time() - self.start, 1)}) + "\n")
+
+    def facts(self) -> dict:
+        return {"window": self.window, "seconds": time.time() - self.start}
 
 
 def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channels: int = 64, C: int = 16, peak: float = 1.2e-3,
@@ -62,7 +81,7 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
     towards mean 0, variance 1; a little noise on the latents makes the half that draws forgiving of what a denoiser gets wrong.
     `seen` is in images. Resumes from `out/autoencoder.state.safetensors`."""
     from diffusers import AutoencoderTiny
-    recipe = dict(seen=seen, B=B, channels=channels, C=C, peak=peak, perceptual=perceptual, seed=seed, images=world.fingerprint())
+    recipe = dict(seen=seen, B=B, channels=channels, C=C, peak=peak, perceptual=perceptual, seed=seed, eye=EYE_MAPS, images=world.fingerprint())
     torch.manual_seed(seed)
     vae = AutoencoderTiny(in_channels=3, out_channels=3, latent_channels=C, encoder_block_out_channels=(channels,) * 4,
                           decoder_block_out_channels=(channels,) * 4, num_encoder_blocks=(0, 0, 1, 3), num_decoder_blocks=(3, 2, 0, 0),
@@ -71,12 +90,12 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
     optimizer = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     ema = {k: v.detach().clone() for k, v in vae.state_dict().items()}
     state, steps = out / "autoencoder.state.safetensors", seen // B
-    tensors, step = resume(state, recipe)
+    tensors, step, told = resume(state, recipe)
     if tensors:
         vae.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
         ema = {k[4:]: v.to(device()) for k, v in tensors.items() if k.startswith("ema/")}
         restore_optimizer(optimizer, tensors)
-    progress, started = Progress("autoencoder", steps * B, step * B), time.time()
+    progress, log = Progress("autoencoder", steps * B, step * B), Log(out / "autoencoder.jsonl", step, **told)
     while step < steps:
         rng = generator(seed, f"autoencoder/{step}")
         x_0 = world.pixels(batch_rows(len(world), B, step, seed)).to(device(), memory_format=torch.channels_last)   # (B, 3, 64, 64)
@@ -99,19 +118,18 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
         decay = min(0.999, step / (step + 20))
         for name, value in vae.state_dict().items():
             ema[name].lerp_(value, 1 - decay)
-        progress(step * B, f"L1 {l1.item():.4f} perceptual {look.item():.3f}")
-        if step % 50 == 0:
-            log_line(out / "autoencoder.jsonl", step=step, seen=step * B, l1=round(l1.item(), 5), perceptual=round(look.item(), 5),
-                     seconds=round(time.time() - started, 1))
+        progress(step * B, f"loss {log.add(loss.item()):.4f} L1 {l1.item():.4f} perceptual {look.item():.3f}")
+        if step % max(1, min(50, steps // 4)) == 0:
+            log.line(step=step, seen=step * B, l1=round(l1.item(), 5), perceptual=round(look.item(), 5))
         if step % checkpoint_every == 0 or step == steps:
             save_state(state, {**{f"net/{k}": v for k, v in vae.state_dict().items()}, **{f"ema/{k}": v for k, v in ema.items()},
-                               **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe})
+                               **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe, "log": log.facts()})
     vae.load_state_dict(ema)
     return vae.eval().requires_grad_(False)
 
 
-def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 64, peak: float = 8.0e-4, seed: int = 0, L: int = 32,
-                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 500, compile: bool = False):
+def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, peak: float = 1.0e-3, seed: int = 0, L: int = 32,
+                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, compile: bool = False):
     """Train text encoder and U-Net together on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
 
     One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
@@ -120,7 +138,7 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 64, peak
     from .data import alt_text, alt_text_parts, diet
     from .decoder import Decoder, new_sketch
     from .vocab import build_word_tokenizer, tokenise
-    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, images=world.fingerprint())
+    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, images=world.fingerprint(), autoencoder=weights_hash(vae), levels="T sqrt(u)")
     torch.manual_seed(seed)
     parts = alt_text_parts(world)
     tokenizer = build_word_tokenizer((alt_text(p, limit=10_000) for p in parts), max_length=L)
@@ -136,13 +154,13 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 64, peak
                                   "weight_decay": 0.0}], lr=peak, betas=(0.9, 0.99), fused=True)
     ema = {k: v.detach().clone() for k, v in nets.named_parameters()}
     state, steps = out / "denoiser.state.safetensors", seen // B
-    tensors, step = resume(state, recipe)
+    tensors, step, told = resume(state, recipe)
     if tensors:
         nets.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")}, strict=False)
         ema = {k: tensors[f"ema/{k}"].to(device()) for k in ema}                       # in the parameters' order, not the file's
         restore_optimizer(optimizer, tensors)
     unet = torch.compile(pipeline.unet) if compile else pipeline.unet
-    progress, started, window = Progress("denoiser", steps * B, step * B), time.time(), []
+    progress, log = Progress("denoiser", steps * B, step * B), Log(out / "denoiser.jsonl", step, **told)
     while step < steps:
         rng, words_rng = generator(seed, f"denoiser/{step}"), random.Random(f"{seed}/diet/{step}")
         rows = batch_rows(len(world), B, step, seed)
@@ -160,13 +178,12 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 64, peak
         step += 1
         decay = min(0.999, step / (step + 20))
         torch._foreach_lerp_(list(ema.values()), [p.detach() for p in nets.parameters()], 1 - decay)
-        window = [*window[-49:], loss.item()]
-        progress(step * B, f"v-loss {np.mean(window):.4f}")
+        progress(step * B, f"v-loss {log.add(loss.item()):.4f}")
         if step % max(1, min(100, steps // 10)) == 0:                                               # short runs log ten times, too
-            log_line(out / "denoiser.jsonl", step=step, seen=step * B, loss=round(float(np.mean(window)), 5), rate=rate, seconds=round(time.time() - started, 1))
+            log.line(step=step, seen=step * B, rate=rate)
         if step % checkpoint_every == 0 or step == steps:
             save_state(state, {**{f"net/{k}": v for k, v in nets.named_parameters()}, **{f"ema/{k}": v for k, v in ema.items()},
-                               **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe})
+                               **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe, "log": log.facts()})
     nets.load_state_dict(ema, strict=False)
     nets.eval().requires_grad_(False)
     return pipeline
@@ -177,12 +194,12 @@ def make_sketch(out: Path, *, seen: int, autoencoder_seen: int, seed: int = 0, c
     with its training log and what made it."""
     from .data import load_world
     from .runtime import write_json
-    world, started = load_world("emoji").part("train"), time.time()
+    world = load_world("emoji").part("train")
     vae = train_autoencoder(world, out, seen=autoencoder_seen, seed=seed)
     pipeline = train_denoiser(world, vae, out, seen=seen, seed=seed, compile=compile)
     pipeline.to(torch.float16).save_pretrained(out / "pipeline", safe_serialization=True)
     write_json(out / "pipeline" / "recipe.json", {"autoencoder_seen": autoencoder_seen, "denoiser_seen": seen, "seed": seed, "train_images": len(world),
-               "images": world.fingerprint(), "seconds_this_call": round(time.time() - started), "torch": torch.__version__})
+               "images": world.fingerprint(), "torch": torch.__version__})
     for name in ("autoencoder.jsonl", "denoiser.jsonl"):
         (out / "pipeline" / name).write_text((out / name).read_text())
 
@@ -193,9 +210,21 @@ def encode_all(decoder, world: World, B: int = 256) -> torch.Tensor:
     return torch.cat([decoder.encode(world.pixels(slice(i, i + B))).cpu() for i in range(0, len(world), B)])
 
 
-def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 15, width: int = 256, blocks: int = 5, B: int = 128,
+def relaxed_loss(pooler, decoder, patches: torch.Tensor, z_0: torch.Tensor, t: torch.Tensor, eps: torch.Tensor, *, tau: float, noise: float = 0.0,
+                 straight_through: bool = False, generator: torch.Generator | None = None) -> torch.Tensor:
+    """De-Diffusion's objective per image (B,): features (B, P, F) -> logits -> relaxed tokens -> the frozen decoder's denoising loss of z_0
+    (B, C, h, h) at noise levels t (B,) and noise eps. Section 3 of the paper."""
+    with autocast():
+        logits = pooler(patches)                                                                    # (B, N, V)
+    weights = relax(logits, tau, noise=noise, straight_through=straight_through, generator=generator)
+    with autocast():
+        states = decoder.soft_states(weights)                                                       # (B, L, D)
+    return decoder.loss(z_0, states, t, eps)
+
+
+def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 16, width: int = 256, blocks: int = 5, B: int = 64,
                   peak: float = 5.0e-4, tau_start: float = 1.0, tau_end: float = 0.3, noise: float = 0.0, hard_from: float = 0.7, t_from: float = 0.5,
-                  rule: str = "alphanumeric", least: int = 0, tie: bool = True, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
+                  rule: str = "alphanumeric", least: int = 30, tie: bool = True, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
                   patches: torch.Tensor | None = None, z_all: torch.Tensor | None = None):
     """De-Diffusion training: image -> relaxed tokens -> frozen decoder -> its own denoising loss. Only the pooler learns.
 
@@ -211,14 +240,15 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
     The paper's recipe is tau 2.0 -> 0.3, noise 1, hard_from 1, t_from 0, least 0, tie False. Resumes from `out/encoder.state.safetensors`."""
     from accelerate import Accelerator
     from .data import alt_text, alt_text_parts
-    from .encoder import Encoder, backbone_features, relax, temperature
+    from .encoder import Encoder, backbone_features, temperature
     from .vocab import often_seen, to_strings
     recipe = dict(seen=seen, tokens=tokens, width=width, blocks=blocks, B=B, peak=peak, tau_start=tau_start, tau_end=tau_end, noise=noise,
-                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=decoder.name)
+                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=weights_hash(decoder.unet, decoder.text_encoder, decoder.vae))
     accelerator = Accelerator(cpu=device().type == "cpu")
     encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed, tie=tie)
     if least:
-        encoder.pooler.allowed &= often_seen(decoder.tokenizer, [alt_text(p, limit=10_000) for p in alt_text_parts(world)], least, decoder.V).to(device())
+        said = ([alt_text(p, limit=10_000) for p in alt_text_parts(world)] if "style" in world.frame else [" ".join(c) for c in world.frame["captions"]])
+        encoder.pooler.allowed &= often_seen(decoder.tokenizer, said, least, decoder.V).to(device())
     patches = backbone_features(world.pixels()) if patches is None else patches                     # (M, P, F) float16
     z_all = encode_all(decoder, world) if z_all is None else z_all                                  # (M, C, h, h)
     if probe is not None:
@@ -226,11 +256,11 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
     optimizer = torch.optim.AdamW(encoder.pooler.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     pooler, optimizer = accelerator.prepare(encoder.pooler.train(), optimizer)                       # only what is trained
     state, steps = out / "encoder.state.safetensors", seen // B
-    tensors, step = resume(state, recipe)
+    tensors, step, told = resume(state, recipe)
     if tensors:
         accelerator.unwrap_model(pooler).load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
         restore_optimizer(optimizer.optimizer, tensors)
-    progress, started, window = Progress("encoder", steps * B, step * B), time.time(), []
+    progress, log = Progress("encoder", steps * B, step * B), Log(out / "encoder.jsonl", step, **told)
     while step < steps:
         rng = generator(seed, f"encoder/{step}")
         rows = torch.from_numpy(batch_rows(len(world), B, step, seed))
@@ -238,23 +268,17 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
         t = torch.randint(int(t_from * decoder.T), decoder.T, (B,), generator=rng).to(device())     # one noise level per image
         eps = torch.randn(z_0.shape, generator=rng).to(device())
         tau = temperature(step, steps, tau_start, tau_end)
-        with autocast():
-            logits = pooler(seen_patches)                                                           # (B, N, V)
-        weights = relax(logits, tau, noise=noise, straight_through=step >= hard_from * steps, generator=rng)
-        with autocast():
-            states = decoder.soft_states(weights)                                                   # (B, L, D)
-        loss = decoder.loss(z_0, states, t, eps).mean()
+        loss = relaxed_loss(pooler, decoder, seen_patches, z_0, t, eps, tau=tau, noise=noise, straight_through=step >= hard_from * steps, generator=rng).mean()
         for group in optimizer.param_groups:
-            group["lr"] = cosine_rate(step, steps, peak, warmup=50)
+            group["lr"] = cosine_rate(step, steps, peak, warmup=min(50, steps // 10))
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(pooler.parameters(), 1.0)
         optimizer.step()
         step += 1
-        window = [*window[-49:], loss.item()]
-        progress(step * B, f"loss {np.mean(window):.4f} tau {tau:.2f}")
+        progress(step * B, f"loss {log.add(loss.item()):.4f} tau {tau:.2f}")
         if step % max(1, min(100, steps // 8)) == 0 or step == steps:                               # short runs log eight times, too
-            facts = dict(step=step, seen=step * B, loss=round(float(np.mean(window)), 5), tau=round(tau, 3), seconds=round(time.time() - started, 1))
+            facts = dict(step=step, seen=step * B, tau=round(tau, 3))
             if probe is not None:
                 pooler.eval()
                 ids = encoder.ids(probe_patches)
@@ -265,9 +289,9 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
                               distinct=len(set(ids.flatten().tolist())), text=texts[0], of=probe.frame["name"].iloc[0])
                 progress.show(f"probe {facts['probe']:.4f}, {facts['distinct_per_text']:.1f} distinct words a text, {facts['distinct']} in all | "
                               f"{facts['of']}: {facts['text']}")
-            log_line(out / "encoder.jsonl", **facts)
+            log.line(**facts)
         if step % checkpoint_every == 0 or step == steps:
             save_state(state, {**{f"net/{k}": v for k, v in accelerator.unwrap_model(pooler).state_dict().items()},
-                               **optimizer_tensors(optimizer.optimizer)}, {"step": step, "recipe": recipe})
-    encoder.pooler = accelerator.unwrap_model(pooler).eval().requires_grad_(False)
+                               **optimizer_tensors(optimizer.optimizer)}, {"step": step, "recipe": recipe, "log": log.facts()})
+    encoder.pooler, encoder.recipe = accelerator.unwrap_model(pooler).eval().requires_grad_(False), recipe
     return encoder

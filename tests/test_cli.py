@@ -31,7 +31,8 @@ def test_every_option_has_help(command):
     (("run", "quick", "-p", "tokens=abc"), "tokens is 'abc'"), (("run", "quick", "-p", "nonsense=1"), "unknown parameter 'nonsense'"),
     (("run", "quick", "-p", "tokens"), "NAME=VALUE"), (("run", "absent"), "no parameter file"), (("run", "quick", "-p", "guidance=1e-4"), "1.0e-4"),
     (("score", "missing.csv"), "no such file"), (("write", "missing.png"), "no such image"), (("draw", " "), "text is empty"),
-    (("draw", "red", "--decoder", "some/where"), "revision")])
+    (("draw", "red", "--decoder", "some/where"), "revision"), (("claims", "absent"), "no such results"),
+    (("run", "quick", "-p", "guidances=[1,"), "no YAML value")])
 def test_wrong_input_is_one_line(words, message, capsys, monkeypatch, whole_world):
     from dd import data
     from dd.__main__ import main
@@ -39,6 +40,57 @@ def test_wrong_input_is_one_line(words, message, capsys, monkeypatch, whole_worl
     assert main(list(words)) == 2
     lines = [l for l in capsys.readouterr().err.strip().splitlines() if not l.startswith(("device:", "numbers:"))]
     assert len(lines) == 1 and message in lines[0], lines
+
+
+@pytest.fixture
+def told(capsys):
+    def told(*words):
+        from dd.__main__ import main
+        code = main([str(w) for w in words])
+        out = capsys.readouterr()
+        assert code == 0, out.err
+        return out
+    return told
+
+
+def test_write_then_draw(told, whole_world, tmp_path):
+    from PIL import Image
+    picture = tmp_path / "a.png"
+    Image.fromarray(whole_world.images[0]).resize((90, 70)).save(picture)
+    text = told("write", picture).out.strip()
+    assert 1 <= len(text.split()) <= 16 and text == told("write", picture).out.strip()
+    shown = told("draw", text + " xyzzy", "--n", 2, "--steps", 2, "--scale", 1, "--out", tmp_path / "b.png")
+    assert Image.open(tmp_path / "b.png").size == (128, 64) and "unknown to sketch" in shown.err
+
+
+def test_score_of_ones_own_captions(told, whole_world, tmp_path, monkeypatch):
+    import pandas as pd
+    from dd import data, judge
+    monkeypatch.setattr(data, "load_world", lambda *a, **k: whole_world)
+    monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
+    monkeypatch.setattr(judge, "eye_features", __import__("test_study").quick_eye)
+    frame = whole_world.part("novel", 360).frame
+    mine = pd.DataFrame({"id": [*frame["id"], "stranger"], "text": [*frame["name"], "x"]})
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    shown = told("score", tmp_path / "mine.csv", "--split", "novel", "--steps", 1, "--guidance", 1, "--on-bad", "skip", "--out", tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table[["source", "split", "guidance", "n"]].values.tolist() == [["mine", "novel", 1.0, 360]] and table["fid"].iloc[0] > 0
+    assert "left out: mine.csv, row 362: unknown id 'stranger'" in shown.err and "precision" in shown.out
+
+
+def test_train_encoder_on_a_folder_of_ones_own(told, whole_world, tiny_folder, tmp_path):
+    import pandas as pd
+    from PIL import Image
+    for i in range(128):
+        Image.fromarray(whole_world.images[i]).save(tmp_path / f"{i}.png")
+    pd.DataFrame({"file_name": [f"{i}.png" for i in range(128)], "text": ["red thing"] * 128}).to_csv(tmp_path / "captions.csv", index=False)
+    told("train-encoder", "--world", tmp_path, "--decoder", tiny_folder, "--tokens", 3, "--seen", 128, "--out", tmp_path / "made")
+    assert len(told("write", tmp_path / "0.png", "--encoder", tmp_path / "made").out.split()) <= 3
+
+
+def test_a_folder_of_ones_own_is_never_taken_for_a_shipped_one(tmp_path, monkeypatch):
+    from dd.runtime import ASSETS, shipped
+    assert shipped("sketch") == ASSETS / "sketch" and shipped("./sketch") == Path("sketch") and shipped(Path("sketch")) == Path("sketch")
 
 
 def test_a_real_process_exits_with_two():

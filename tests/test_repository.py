@@ -88,3 +88,14 @@ def test_decoders_never_trained_on_test():
     recipe = json.loads((ASSETS / "sketch" / "recipe.json").read_text())
     train = load_world("emoji").part("train")
     assert recipe["images"] == train.fingerprint() and recipe["train_images"] == len(train)
+
+
+def test_shipped_encoder_was_trained_on_train_through_the_shipped_decoder():
+    from dd.data import load_world
+    from dd.decoder import Decoder
+    from dd.runtime import weights_hash
+    recipe, decoder = json.loads((ASSETS / "encoder" / "recipe.json").read_text()), Decoder.load("sketch")
+    assert recipe["images"] == load_world("emoji").part("train").fingerprint()
+    assert recipe["decoder"] == weights_hash(decoder.unet, decoder.text_encoder, decoder.vae)
+    full = yaml.safe_load((ROOT / "notebooks" / "params" / "full.yaml").read_text())
+    assert (recipe["tokens"], recipe["seen"], recipe["seed"]) == (full["tokens"], full["encoder_seen"], full["seed"])

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from dd import texts as sources
+from dd.decoder import Decoder
 from dd.encoder import Encoder
-from dd.study import SCHEMA, BadParameter, Study, check, load_parameters
+from dd.study import SCHEMA, TEST_SOURCES, BadParameter, Study, check, load_parameters
 
 
 @pytest.mark.parametrize("parameters, message", [
@@ -74,10 +76,99 @@ def test_a_changed_parameter_draws_anew(study):
     assert len(chunks(study)) == 3 and not torch.equal(a, b) and not torch.equal(a, c)
 
 
-@pytest.mark.parametrize("source", ["soft", "autoencoder", "shuffled", "empty", "random", "alt_text"])
-def test_every_source_can_be_drawn(study, source):
-    eye, first = study.drawn(source, "test", 2.0)
-    assert eye.shape == (10, 352) and eye.isfinite().all() and len(first) == 10
+def test_every_source_is_drawn_from_its_own_strings_and_the_same_noise(study, monkeypatch):
+    """What is judged is the string, read again by the decoder; only the soft ceiling and the autoencoder bypass it."""
+    asked, draw = {}, study.dec.draw
+    monkeypatch.setattr(study.dec, "draw", lambda texts, ids, **o: asked.update({source: (texts, ids, o)}) or draw(texts, ids, **o))
+    seen = {}
+    for source in ("autoencoder", "soft", *sources.SOURCES, "dediffusion", "shuffled"):
+        eye, first = study.drawn(source, "test", 2.0)
+        assert eye.shape == (10, 352) and eye.isfinite().all() and len(first) == 10
+        seen[source] = eye
+    assert "autoencoder" not in asked and asked["soft"][2].pop("states") is not None
+    for source, (texts, ids, options) in asked.items():
+        if source != "soft":
+            assert texts == study.texts(source) and options.pop("states") is None
+    for texts, ids, options in asked.values():
+        assert (ids, options) == (list(study.part("test").frame["id"]), asked["names"][2])
+    names = list(seen)
+    assert not [(a, b) for i, a in enumerate(names) for b in names[i + 1:] if torch.equal(seen[a], seen[b])]
+
+
+def test_random_words_are_as_long_as_the_written_text(study):
+    assert {len(t.split()) for t in study.texts("random")} == {study.enc.pooler.config.N}
+
+
+def quick_eye(images, *a, **k):
+    """Every 35th number of a picture: enough for the plumbing of scores, and no network to wait for."""
+    return torch.from_numpy(images.reshape(len(images), -1)[:, ::35][:, :352]).float()
+
+
+def test_a_study_killed_three_times_ends_like_an_undisturbed_one(tiny_folder, whole_world, tmp_path, monkeypatch):
+    from dd import judge
+    Encoder.new(Decoder.load(tiny_folder), 5, D=32, blocks=1).save(tmp_path / "encoder")
+    monkeypatch.setattr(judge, "eye_features", quick_eye)
+    monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
+    draw, drawn = Study._draw_chunk, []
+
+    def go(name, die_at=None):
+        def dying(self, *a):
+            drawn.append(a[0])
+            if len(drawn) == die_at:
+                raise KeyboardInterrupt
+            return draw(self, *a)
+        drawn.clear()
+        monkeypatch.setattr(Study, "_draw_chunk", dying)
+        study = Study(dict(study=name, seed=0, decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"), tokens=5, n_test=360, n_val=0, n_novel=0, guidance=1.0,
+                           guidances=[1.0], steps=1, sampler="dpm"))
+        study.__dict__["world"] = whole_world
+        return study.reconstruction(), study.folder / "reconstruction.csv"
+
+    table, whole = go("whole")
+    assert len(drawn) == 18 and list(table["source"]) == ["autoencoder", *TEST_SOURCES] and set(table["n"]) == {360}
+    assert list(table.columns) == ["world", "split", "source", "decoder", "guidance", "seed", "n", "fid", "fid_lo", "fid_hi", "kid", "kid_lo", "kid_hi",
+                                   "paired", "paired_lo", "paired_hi", "r_at_1"]
+    for at in (2, 5, 9):
+        with pytest.raises(KeyboardInterrupt):
+            go("killed", die_at=at)
+        assert not (whole.parent.parent / "killed" / "reconstruction.csv").exists()
+    again = go("killed")[1]
+    assert len(drawn) == 18 - (1 + 4 + 8) and again.read_bytes() == whole.read_bytes()
+
+
+def two_notebooks(folder, last):
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+    (folder / "notebooks").mkdir(exist_ok=True)
+    for name, cell in (("01_a", "open('ran', 'a').write(f'a{seed} ')"), ("02_b", last)):
+        first = new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+        nbformat.write(new_notebook(cells=[first, new_code_cell(cell)], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}),
+                       folder / "notebooks" / f"{name}.ipynb")
+
+
+def test_run_goes_on_after_a_failure_and_repeats_nothing(tmp_path, monkeypatch):
+    from papermill.exceptions import PapermillExecutionError
+    from dd import report, study
+    monkeypatch.setattr(study, "ROOT", tmp_path)
+    monkeypatch.setattr(study, "NOTEBOOKS", ("01_a", "02_b"))
+    monkeypatch.setattr(report, "build_report", lambda folder, names: folder / "report")
+    (tmp_path / "p.yaml").write_text("study: two\nseed: 3\n")
+    go = lambda **o: (study.run(str(tmp_path / "p.yaml"), o), (tmp_path / "ran").read_text().split())[1]
+    two_notebooks(tmp_path, "1 / 0")
+    with pytest.raises(PapermillExecutionError):
+        go()
+    two_notebooks(tmp_path, "open('ran', 'a').write('b ')")
+    assert go() == ["a3", "b"]                                  # the first is not run again
+    assert go() == ["a3", "b"]                                  # a second call computes nothing
+    assert go(seed=4) == ["a3", "b", "a4", "b"]                 # another parameter does
+
+
+@pytest.mark.parametrize("parameters, message", [(dict(n_test=100), "n_test is 100; 0 or at least 353"), (dict(probe_seen=5), "at least 128"), (dict(tokens=31), "reads at most 30")])
+def test_what_a_run_could_not_finish_is_refused_before_it_starts(parameters, message, tmp_path):
+    from dd.study import run
+    with pytest.raises(BadParameter, match=message):
+        run("quick", parameters)
+    assert not (tmp_path / "results").exists()
 
 
 def test_texts_are_written_once_and_follow_the_encoder(study, tiny_decoder, tmp_path):

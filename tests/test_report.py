@@ -1,0 +1,93 @@
+"""From reconstruction.csv to verdicts, tables and the page: a flipped comparison or a lost column must not pass."""
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dd import report
+
+ROOT = Path(__file__).parent.parent
+GOOD = {  # source: (fid, kid, paired), as the paper would have them
+    "autoencoder": (10, 0.1, 0.9), "names": (100, 5.0, 0.10), "names_keywords": (90, 4.5, 0.12), "dediffusion": (60, 3.0, 0.40), "alt_text": (70, 3.5, 0.30),
+    "soft": (58, 2.9, 0.45), "shuffled": (61, 3.0, 0.01), "random": (95, 4.8, 0.00), "empty": (120, 6.0, 0.00)}
+SWEEP = {"names": {1.5: 80, 3.0: 82, 6.0: 120}, "dediffusion": {1.5: 85, 3.0: 60, 6.0: 66}}
+
+
+def line(split, source, guidance, fid, kid, paired, half=0.02):
+    spread = lambda name, v: {name: v, f"{name}_lo": v * (1 - half), f"{name}_hi": v * (1 + half)}
+    return dict(world="emoji", split=split, source=source, decoder="sketch", guidance=guidance, seed=0, n=400, **spread("fid", fid), **spread("kid", kid),
+                **spread("paired", paired), r_at_1=0.1)
+
+
+def table(**changed) -> pd.DataFrame:
+    rows = [line("test", s, 3.0, *v) for s, v in {**GOOD, **changed}.items()]
+    rows += [line("novel", s, 3.0, *{**GOOD, **changed}[s]) for s in ("autoencoder", "names", "names_keywords", "dediffusion", "alt_text")]
+    rows += [line("val", s, g, fid, 1.0, 0.1) for s, values in SWEEP.items() for g, fid in values.items()]
+    return pd.DataFrame(rows)
+
+
+def verdicts(folder, rows) -> dict[str, str]:
+    rows.to_csv(folder / "reconstruction.csv", index=False)
+    found = report.claims(folder)
+    assert json.loads((folder / "claims.json").read_text()) == found and all(c["numbers"] for c in found)
+    return {c["id"]: c["verdict"] for c in found}
+
+
+def test_a_world_as_the_paper_has_it(tmp_path):
+    found = verdicts(tmp_path, table())
+    assert {c for c, v in found.items() if v == "holds"} == {f"C{i}" for i in range(1, 12)}
+    assert {c for c, v in found.items() if v == "not tested"} == {"C12", "C13", "C14"}
+
+
+@pytest.mark.parametrize("claim, changed", [
+    ("C1", dict(dediffusion=(99, 3.0, 0.4))), ("C2", dict(dediffusion=(89, 3.0, 0.4))), ("C3", dict(dediffusion=(60, 4.45, 0.4))), ("C4", dict(dediffusion=(60, 3.0, 0.1))),
+    ("C5", dict(shuffled=(90, 3.0, 0.01))), ("C5", dict(shuffled=(60, 3.0, 0.2))), ("C6", dict(alt_text=(99, 3.5, 0.3))), ("C6", dict(alt_text=(70, 3.5, 0.1))),
+    ("C7", dict(autoencoder=(17, 0.1, 0.9))), ("C10", dict(dediffusion=(120, 3.0, 0.4)))])
+def test_each_claim_can_fail(tmp_path, claim, changed):
+    assert verdicts(tmp_path, table(**changed))[claim] == "does not hold"
+
+
+def test_the_sweep_decides_three_claims(tmp_path):
+    rows = table()
+    at = lambda s, g: (rows.split == "val") & (rows.source == s) & (rows.guidance == g)
+    rows.loc[at("dediffusion", 6.0), "fid"] = 130
+    found = verdicts(tmp_path, rows)
+    assert found["C8"] == found["C11"] == "does not hold" and found["C9"] == "holds"
+    rows.loc[at("dediffusion", 1.5), "fid"] = 70
+    assert verdicts(tmp_path, rows)["C9"] == "does not hold"
+    assert {verdicts(tmp_path, rows[rows.split != "val"])[c] for c in ("C8", "C9", "C11")} == {"not tested"}
+
+
+def test_another_decoder_is_the_third_party(tmp_path):
+    rows = table()
+    other = rows[rows.split == "test"].assign(decoder="judge-a")
+    assert verdicts(tmp_path, pd.concat([rows, other]))["C12"] == "holds"
+    other.loc[other.source == "dediffusion", ["fid", "fid_lo", "fid_hi"]] = 200
+    assert verdicts(tmp_path, pd.concat([rows, other]))["C12"] == "does not hold"
+
+
+def test_missing_rows_are_not_a_verdict(tmp_path):
+    rows = table()
+    found = verdicts(tmp_path, rows[rows.source != "dediffusion"])
+    assert {found[c] for c in ("C1", "C2", "C3", "C4", "C5")} == {"not tested"}
+
+
+def test_tables_say_what_the_csv_says(tmp_path):
+    table().to_csv(tmp_path / "reconstruction.csv", index=False)
+    md, tex = (p.read_text() for p in report.tables(tmp_path))
+    assert "| De-Diffusion | 3 | 60.00 [58.80, 61.20] | 3.00 [2.94, 3.06] | 0.400 [0.392, 0.408] | 10.0 | 400 |" in md
+    assert r"De-Diffusion & 3 & 60.00 [58.80, 61.20]" in tex and tex.count(r"\\") >= 14 and r"R@1 \%" in tex
+    assert "lower than names' by 40.0 (intervals apart: yes)" in report.headline(tmp_path)
+
+
+def test_the_readme_shows_what_the_study_found():
+    """No number in the README's tables that results/full did not produce."""
+    full, readme = ROOT / "results" / "full", (ROOT / "README.md").read_text()
+    stored = (full / "tables" / "reconstruction.md").read_text()
+    rows = [f"| {' | '.join(r.values())} |" for split in report.SPLITS for r in report.table_rows(report.read_table(full), split)]
+    assert len(rows) >= 14
+    for r in rows:
+        assert r in stored and r in readme, r
+    for c in json.loads((full / "claims.json").read_text()):
+        assert f"| {c['id']} | {c['statement']} | **{c['verdict']}** |" in readme, c["id"]
