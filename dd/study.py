@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib, inspect, json, os, re, time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,7 @@ def fingerprint(*facts) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+@cache
 def code(*modules) -> str:
     """Fingerprint of source text and number format: what was kept is used again only while the code that made it is as it was."""
     return fingerprint(*(inspect.getsource(m) for m in modules), str(half()))

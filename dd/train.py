@@ -39,13 +39,14 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int, floor: float = 
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))))
 
 
-def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer, net: nn.Module, rate: float) -> None:
-    """One optimizer step at learning rate `rate`, the gradient's norm clipped to 1."""
+def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer, net: nn.Module, rate: float, *, backward=torch.Tensor.backward,
+            clip=nn.utils.clip_grad_norm_) -> None:
+    """One optimizer step at learning rate `rate`, the gradient's norm clipped to 1. accelerate brings its own `backward` and `clip`."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    backward(loss)
+    clip(net.parameters(), 1.0)
     optimizer.step()
 
 
@@ -269,12 +270,8 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
         eps = torch.randn(z_0.shape, generator=rng).to(device())
         tau = temperature(step, steps, tau_start, tau_end)
         loss = relaxed_loss(pooler, decoder, seen_patches, z_0, t, eps, tau=tau, noise=noise, straight_through=step >= hard_from * steps, generator=rng).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = cosine_rate(step, steps, peak, warmup=min(50, steps // 10))
-        optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(pooler.parameters(), 1.0)
-        optimizer.step()
+        rate = cosine_rate(step, steps, peak, warmup=min(50, steps // 10))
+        descend(loss, optimizer, pooler, rate, backward=accelerator.backward, clip=accelerator.clip_grad_norm_)
         step += 1
         progress(step * B, f"loss {log.add(loss.item()):.4f} tau {tau:.2f}")
         if step % max(1, min(100, steps // 8)) == 0 or step == steps:                               # short runs log eight times, too

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import quick_eye
+
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("write", "draw", "score", "run", "claims", "train-decoder", "train-encoder", "bench")
 
@@ -68,7 +70,7 @@ def test_score_of_ones_own_captions(told, whole_world, tmp_path, monkeypatch):
     from dd import data, judge
     monkeypatch.setattr(data, "load_world", lambda *a, **k: whole_world)
     monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
-    monkeypatch.setattr(judge, "eye_features", __import__("test_study").quick_eye)
+    monkeypatch.setattr(judge, "eye_features", quick_eye)
     frame = whole_world.part("novel", 360).frame
     mine = pd.DataFrame({"id": [*frame["id"], "stranger"], "text": [*frame["name"], "x"]})
     mine.to_csv(tmp_path / "mine.csv", index=False)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import quick_eye
 from dd import texts as sources
 from dd.decoder import Decoder
 from dd.encoder import Encoder
@@ -97,11 +98,6 @@ def test_every_source_is_drawn_from_its_own_strings_and_the_same_noise(study, mo
 
 def test_random_words_are_as_long_as_the_written_text(study):
     assert {len(t.split()) for t in study.texts("random")} == {study.enc.pooler.config.N}
-
-
-def quick_eye(images, *a, **k):
-    """Every 35th number of a picture: enough for the plumbing of scores, and no network to wait for."""
-    return torch.from_numpy(images.reshape(len(images), -1)[:, ::35][:, :352]).float()
 
 
 def test_a_study_killed_three_times_ends_like_an_undisturbed_one(tiny_folder, whole_world, tmp_path, monkeypatch):
