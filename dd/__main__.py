@@ -100,7 +100,7 @@ def claims(args) -> None:
 
 def train_decoder(args) -> None:
     from .train import make_sketch
-    make_sketch(Path(args.out), seen=args.seen, autoencoder_seen=args.autoencoder_seen, seed=args.seed, compile=args.compile)
+    make_sketch(Path(args.out), seen=args.seen, autoencoder_seen=args.autoencoder_seen, finish_seen=args.finish_seen, seed=args.seed, compile=args.compile)
 
 
 def train_encoder(args) -> None:
@@ -167,6 +167,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--out", default="my-sketch", help="folder for checkpoints and the pipeline")
     c.add_argument("--autoencoder-seen", type=whole(1), default=166_400, help="images the autoencoder sees")
     c.add_argument("--seen", type=whole(1), default=409_600, help="images the denoiser sees")
+    c.add_argument("--finish-seen", type=whole(0), default=32_000, help="images on which the autoencoder's drawing half goes on alone, at the end")
     c.add_argument("--seed", type=whole(0), default=0, help="root seed")
     c.add_argument("--compile", action="store_true", help="torch.compile the U-Net (needs a C++ compiler); faster steps")
     c = command("train-encoder", train_encoder, "train a De-Diffusion encoder through a frozen decoder; resumes")

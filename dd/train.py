@@ -18,9 +18,11 @@ from torch import nn
 from .data import World
 from .encoder import relax
 from .runtime import (Progress, autocast, device, generator, optimizer_tensors, restore_optimizer, resume, save_state, weights_hash)
-from .vision import efficientnet, features
+from .vision import efficientnet, features, resize
 
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
+LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
+FINISH_PEAK = 6.0e-4                               # the finish's learning rate: it starts from trained weights
 
 
 def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
@@ -74,31 +76,42 @@ class Log:
 
 
 def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channels: int = 64, C: int = 16, peak: float = 1.2e-3,
-                      perceptual: float = 0.5, seed: int = 0, checkpoint_every: int = 300):
+                      perceptual: float = 0.5, seed: int = 0, checkpoint_every: int = 300, vae=None):
     """Train diffusers' AutoencoderTiny on 64-pixel drawings: (B, 3, 64, 64) <-> latents (B, C, 8, 8) of about unit variance.
 
     Loss: L1 + perceptual (L1 between EfficientNet-Lite0 maps of four depths, as LPIPS has it; the judge looks with another
     network) + a pull of each latent channel
     towards mean 0, variance 1; a little noise on the latents makes the half that draws forgiving of what a denoiser gets wrong.
-    `seen` is in images. Resumes from `out/autoencoder.state.safetensors`."""
+    `seen` is in images. Resumes from `out/autoencoder.state.safetensors`.
+
+    `vae` given: its finish. Only the half that draws goes on learning, from a wider look (deeper maps, pictures at twice their size);
+    the latents stay as they are, and with them every denoiser and encoder made for them. Resumes from `out/finish.state.safetensors`."""
     from diffusers import AutoencoderTiny
-    recipe = dict(seen=seen, B=B, channels=channels, C=C, peak=peak, perceptual=perceptual, seed=seed, eye=EYE_MAPS, images=world.fingerprint())
+    name, maps = ("autoencoder", EYE_MAPS) if vae is None else ("finish", LAST_MAPS)
+    recipe = dict(seen=seen, B=B, channels=channels, C=C, peak=peak, perceptual=perceptual, seed=seed, eye=maps, images=world.fingerprint(),
+                  vae=vae and weights_hash(vae))
     torch.manual_seed(seed)
-    vae = AutoencoderTiny(in_channels=3, out_channels=3, latent_channels=C, encoder_block_out_channels=(channels,) * 4,
-                          decoder_block_out_channels=(channels,) * 4, num_encoder_blocks=(0, 0, 1, 3), num_decoder_blocks=(3, 2, 0, 0),
-                          scaling_factor=1.0).to(device(), memory_format=torch.channels_last)
+    if vae is None:
+        vae = AutoencoderTiny(in_channels=3, out_channels=3, latent_channels=C, encoder_block_out_channels=(channels,) * 4,
+                              decoder_block_out_channels=(channels,) * 4, num_encoder_blocks=(0, 0, 1, 3), num_decoder_blocks=(3, 2, 0, 0),
+                              scaling_factor=1.0)
+        learns = vae
+    else:
+        learns = vae.decoder.requires_grad_(True)
+    vae.to(device(), memory_format=torch.channels_last)
     eye = efficientnet(0).to(device())
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(learns.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     ema = {k: v.detach().clone() for k, v in vae.state_dict().items()}
-    state, steps = out / "autoencoder.state.safetensors", seen // B
+    state, steps = out / f"{name}.state.safetensors", seen // B
     tensors, step, told = resume(state, recipe)
     if tensors:
         vae.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
         ema = {k[4:]: v.to(device()) for k, v in tensors.items() if k.startswith("ema/")}
         restore_optimizer(optimizer, tensors)
-    progress, log = Progress("autoencoder", steps * B, step * B), Log(out / "autoencoder.jsonl", step, **told)
+    progress, log = Progress(name, steps * B, step * B), Log(out / f"{name}.jsonl", step, **told)
+    look_at = lambda x: features(eye, x if name == "autoencoder" else resize(x, 2 * x.shape[-1]), upto=maps[-1], keep=maps)
     while step < steps:
-        rng = generator(seed, f"autoencoder/{step}")
+        rng = generator(seed, f"{name}/{step}")
         x_0 = world.pixels(batch_rows(len(world), B, step, seed)).to(device(), memory_format=torch.channels_last)   # (B, 3, 64, 64)
         if torch.rand((), generator=rng) < 0.5:
             x_0 = x_0.flip(-1)
@@ -106,15 +119,15 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
             z = vae.encoder(x_0)                                                        # (B, C, 8, 8)
             noisy = z + 0.05 * torch.randn(z.shape, generator=rng).to(z)
             x_hat = vae.decoder(noisy)                                                  # (B, 3, 64, 64)
-            seen_maps = features(eye, x_hat, upto=EYE_MAPS[-1], keep=EYE_MAPS)
+            seen_maps = look_at(x_hat)
             with torch.no_grad():
-                true_maps = features(eye, x_0, upto=EYE_MAPS[-1], keep=EYE_MAPS)
+                true_maps = look_at(x_0)
         l1 = (x_hat.float() - x_0).abs().mean()
-        look = sum((a.float() - b.float()).abs().mean() / b.float().abs().mean() for a, b in zip(seen_maps, true_maps)) / len(EYE_MAPS)
+        look = sum((a.float() - b.float()).abs().mean() / b.float().abs().mean() for a, b in zip(seen_maps, true_maps)) / len(maps)
         mean, std = z.float().mean((0, 2, 3)), z.float().std((0, 2, 3))                 # (C,)
         loss = l1 + perceptual * look + 0.02 * (mean.pow(2) + std.clamp_min(1e-3).log().pow(2)).mean()
         rate = cosine_rate(step, steps, peak, warmup=100)
-        descend(loss, optimizer, vae, rate)
+        descend(loss, optimizer, learns, rate)
         step += 1
         decay = min(0.999, step / (step + 20))
         for name, value in vae.state_dict().items():
@@ -190,18 +203,20 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
     return pipeline
 
 
-def make_sketch(out: Path, *, seen: int, autoencoder_seen: int, seed: int = 0, compile: bool = False) -> None:
-    """The shipped decoder, from nothing: both halves trained on the emoji world's train split, saved as a float16 pipeline folder
-    with its training log and what made it."""
+def make_sketch(out: Path, *, seen: int, autoencoder_seen: int, finish_seen: int = 0, seed: int = 0, compile: bool = False) -> None:
+    """The shipped decoder, from nothing: both halves trained on the emoji world's train split, then the autoencoder's finish; saved as a
+    float16 pipeline folder with its training logs and what made it."""
     from .data import load_world
     from .runtime import write_json
     world = load_world("emoji").part("train")
     vae = train_autoencoder(world, out, seen=autoencoder_seen, seed=seed)
     pipeline = train_denoiser(world, vae, out, seen=seen, seed=seed, compile=compile)
+    if finish_seen:
+        train_autoencoder(world, out, seen=finish_seen, peak=FINISH_PEAK, seed=seed, vae=pipeline.vae)
     pipeline.to(torch.float16).save_pretrained(out / "pipeline", safe_serialization=True)
-    write_json(out / "pipeline" / "recipe.json", {"autoencoder_seen": autoencoder_seen, "denoiser_seen": seen, "seed": seed, "train_images": len(world),
+    write_json(out / "pipeline" / "recipe.json", {"autoencoder_seen": autoencoder_seen, "denoiser_seen": seen, "finish_seen": finish_seen, "seed": seed, "train_images": len(world),
                "images": world.fingerprint(), "torch": torch.__version__})
-    for name in ("autoencoder.jsonl", "denoiser.jsonl"):
+    for name in ("autoencoder.jsonl", "denoiser.jsonl", *(["finish.jsonl"] if finish_seen else [])):
         (out / "pipeline" / name).write_text((out / name).read_text())
 
 
@@ -244,7 +259,7 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
     from .encoder import Encoder, backbone_features, temperature
     from .vocab import often_seen, to_strings
     recipe = dict(seen=seen, tokens=tokens, width=width, blocks=blocks, B=B, peak=peak, tau_start=tau_start, tau_end=tau_end, noise=noise,
-                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=weights_hash(decoder.unet, decoder.text_encoder, decoder.vae))
+                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=weights_hash(decoder.unet, decoder.text_encoder), latents=weights_hash(decoder.vae.encoder))
     accelerator = Accelerator(cpu=device().type == "cpu")
     encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed, tie=tie)
     if least:

@@ -126,6 +126,21 @@ def test_autoencoder_killed_and_resumed_is_the_same(small_world, tmp_path, monke
     assert_same(go(tmp_path / "cut").state_dict(), whole.state_dict())
 
 
+def test_finish_changes_how_latents_are_drawn_and_never_the_latents(small_world, tmp_path, monkeypatch):
+    """Denoisers and encoders made for these latents stay valid; killed and resumed, the finish is the same."""
+    vae = train_autoencoder(small_world, tmp_path, seen=2 * 4, B=4, channels=8)
+    before = {k: v.clone() for k, v in vae.state_dict().items()}
+    finish = lambda out: train_autoencoder(small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2, vae=copy.deepcopy(vae))
+    whole = finish(tmp_path / "whole").state_dict()
+    assert_same({k: v for k, v in whole.items() if k.startswith("encoder.")}, {k: v for k, v in before.items() if k.startswith("encoder.")})
+    assert any(not torch.equal(v, before[k]) for k, v in whole.items() if k.startswith("decoder."))
+    with monkeypatch.context() as patch:
+        killed_after(patch, 4)
+        with pytest.raises(Killed):
+            finish(tmp_path / "cut")
+    assert_same(finish(tmp_path / "cut").state_dict(), whole)
+
+
 def test_another_recipe_does_not_go_on_from_this_checkpoint(go, tmp_path):
     go(tmp_path)
     before = (tmp_path / "encoder.state.safetensors").read_bytes()
