@@ -99,8 +99,8 @@ def claims(args) -> None:
 
 
 def train_decoder(args) -> None:
-    from .train import make_sketch
-    make_sketch(Path(args.out), seen=args.seen, autoencoder_seen=args.autoencoder_seen, finish_seen=args.finish_seen, seed=args.seed, compile=args.compile)
+    from .train import make_decoder
+    make_decoder(args.name, Path(args.out or f"my-{args.name}"), seen=args.seen, autoencoder_seen=args.autoencoder_seen, finish_seen=args.finish_seen, seed=args.seed, compile=args.compile)
 
 
 def train_encoder(args) -> None:
@@ -163,8 +163,9 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="override one parameter (YAML value); see dd/study.py SCHEMA")
     c = command("claims", claims, "verdict on every claim, with its criterion and numbers")
     c.add_argument("study", nargs="?", default="full", help="which results folder")
-    c = command("train-decoder", train_decoder, "train the decoder `sketch` from nothing (autoencoder, then denoiser); resumes")
-    c.add_argument("--out", default="my-sketch", help="folder for checkpoints and the pipeline")
+    c = command("train-decoder", train_decoder, "train the decoder `sketch` from nothing (autoencoder, then denoiser), or `judge-a` on its latents; resumes")
+    c.add_argument("--name", choices=("sketch", "judge-a"), default="sketch", help="which of the shipped decoders")
+    c.add_argument("--out", help="folder for checkpoints and the pipeline; my-NAME if not given")
     c.add_argument("--autoencoder-seen", type=whole(1), default=166_400, help="images the autoencoder sees")
     c.add_argument("--seen", type=whole(1), default=409_600, help="images the denoiser sees")
     c.add_argument("--finish-seen", type=whole(0), default=32_000, help="images on which the autoencoder's drawing half goes on alone, at the end")

@@ -59,21 +59,21 @@ def run(repeats: int = 5, out: Path | None = None, decoder_name: str = "sketch",
     ours_optimizer, stock_optimizer = (torch.optim.AdamW(pooler.parameters(), lr=1e-5, fused=fused) for fused in (True, False))
 
     def step_ours():
-        fast_attention(decoder.unet)
+        fast_attention(decoder.denoiser)
         descend(relaxed_loss(pooler, decoder, patches, z_0, t, eps, tau=1.0).mean(), ours_optimizer, pooler, 1e-5)
 
     def step_stock():
-        stock_attention(decoder.unet)
+        stock_attention(decoder.denoiser)
         with plain_float32():
             z, seen = decoder.encode(pixels), backbone_features(pixels).to(device()).float()
             descend(relaxed_loss(pooler, decoder, seen, z, t, eps, tau=1.0).mean(), stock_optimizer, pooler, 1e-5)
 
     def draw_ours():
-        fast_attention(decoder.unet)
+        fast_attention(decoder.denoiser)
         decoder.draw(names, ids, guidance=3.0, steps=8, sampler="dpm")
 
     def draw_stock():
-        stock_attention(decoder.unet)
+        stock_attention(decoder.denoiser)
         decoder.pipeline.set_progress_bar_config(disable=True)
         decoder.pipeline(names, num_inference_steps=50, guidance_scale=3.0, output_type="np", height=decoder.size, width=decoder.size)
 
@@ -130,7 +130,7 @@ def share_of_peak(decoder, z_0, t, eps, repeats: int) -> dict:
     dtype = half() or torch.float32
     a, b = (torch.randn(2048, 2048, dtype=dtype, device=device()) for _ in range(2))
     peak = 2 * 2048 ** 3 / min(timed(lambda: a @ b) for _ in range(repeats + 1))
-    fast_attention(decoder.unet)
+    fast_attention(decoder.denoiser)
     states = decoder.text_states([""] * len(z_0)).requires_grad_(True)
 
     def forward_backward():

@@ -274,28 +274,34 @@ def alt_text(part: dict[str, list[str]], limit: int = 30) -> str:
     return " ".join(" ".join(phrases).split()[:limit])
 
 
-def diet(part: dict[str, list[str]], rng: random.Random, empty: float = 0.1) -> str:
-    """One training text for the decoder: nothing, a name, name + keywords, or a bag of alt-text phrases, often shuffled.
+# Shares of a decoder's training texts: nothing (condition dropout, for guidance), the name, name + keywords, the whole alt text; the
+# rest are bags of alt-text phrases, of which a share has its phrases shuffled, and of those bags a share every word.
+DIETS = {"sketch": {"empty": 0.10, "name": 0.12, "named": 0.13, "alt": 0.12, "phrases": 0.6, "words": 0.25},
+         "judge-a": {"empty": 0.10, "name": 0.20, "named": 0.30, "alt": 0.15, "phrases": 0.3, "words": 0.0}}      # people's words first
+
+
+def diet(part: dict[str, list[str]], rng: random.Random, decoder: str = "sketch") -> str:
+    """One training text for a decoder: nothing, a name, name + keywords, or a bag of alt-text phrases, often shuffled.
 
     Mixed on purpose: people's captions, the full alt text and short shuffled lists of words must all be in distribution, because
-    all of them will be drawn. `empty` is the condition-dropout rate for classifier-free guidance."""
-    draw = rng.random()
-    if draw < empty:
+    all of them will be drawn."""
+    draw, shares = rng.random(), DIETS[decoder]
+    if (draw := draw - shares["empty"]) < 0:
         return ""
-    if draw < empty + 0.12:
+    if (draw := draw - shares["name"]) < 0:
         return " ".join(part["name"])
     keywords = [k for k in part["keywords"] if k]
-    if draw < empty + 0.25:
+    if (draw := draw - shares["named"]) < 0:
         return " ".join([*part["name"], *rng.sample(keywords, rng.randint(0, min(8, len(keywords))))])
-    if draw < empty + 0.37:
+    if draw < shares["alt"]:
         return alt_text(part)
     phrases = [*(part["name"] if rng.random() < 0.8 else [])]
     for kind, keep in (("style", 0.6), ("colours", 0.6), ("regions", 0.5), ("shape", 0.5)):
         phrases += [p for p in part[kind] if rng.random() < keep]
     phrases += rng.sample(keywords, rng.randint(0, min(4, len(keywords))))
-    if rng.random() < 0.6:
+    if rng.random() < shares["phrases"]:
         rng.shuffle(phrases)
     tokens = " ".join(phrases).split()
-    if rng.random() < 0.25:
+    if rng.random() < shares["words"]:
         rng.shuffle(tokens)
     return " ".join(tokens[:30])

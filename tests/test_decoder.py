@@ -60,7 +60,7 @@ def test_gradient_says_which_other_token_would_be_better(decoder, float32):
     b, n = 1, 2
     best, worst = int(gradient[b, n].argmin()), int(gradient[b, n].argmax())
     step = torch.zeros_like(weights)
-    step[b, n, best], step[b, n, worst] = 0.05, -0.05
+    step[b, n, best], step[b, n, worst] = 0.01, -0.01
     with torch.no_grad():
         slope = (loss_of(decoder, weights + step) - loss_of(decoder, weights - step)) / 2
     predicted = (gradient * step).sum()
@@ -94,8 +94,7 @@ def test_drawing_is_deterministic_and_order_independent(decoder, sampler, float3
     texts, ids = ["red apple", "blue sky", ""], ["a", "b", "c"]
     draw = lambda t, i, **k: decoder.draw(t, i, guidance=2.0, steps=2, sampler=sampler, **k)
     once = draw(texts, ids)
-    side = 8 * (decoder.pipeline.vae_scale_factor)
-    assert once.dtype == np.uint8 and once.shape == (3, side, side, 3)
+    assert once.dtype == np.uint8 and once.shape == (3, decoder.size, decoder.size, 3)
     assert np.array_equal(once, draw(texts, ids))
     turned = draw(texts[::-1], ids[::-1])[::-1]
     assert abs(once.astype(int) - turned).max() <= 1                 # another place in the batch may round a pixel differently
@@ -107,7 +106,7 @@ def test_drawing_is_deterministic_and_order_independent(decoder, sampler, float3
 def test_same_noise_for_every_source(decoder, monkeypatch, float32):
     """Whatever the text, the sampler starts one image from one noise: seen in what the U-Net is first given."""
     given = []
-    handle = decoder.unet.register_forward_pre_hook(lambda module, args: given.append(args[0].clone()))
+    handle = decoder.denoiser.register_forward_pre_hook(lambda module, args: given.append(args[0].clone()))
     try:
         for text in ("red apple", "", "blue blue blue"):
             decoder.draw([text], ["one image"], guidance=1, steps=1)
@@ -118,7 +117,7 @@ def test_same_noise_for_every_source(decoder, monkeypatch, float32):
 
 def test_guidance_one_needs_no_empty_half(decoder, float32):
     sizes = []
-    handle = decoder.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    handle = decoder.denoiser.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     try:
         decoder.draw(["red"], ["a"], guidance=1, steps=1)
         decoder.draw(["red"], ["a"], guidance=2, steps=1)
@@ -141,6 +140,21 @@ def test_stable_diffusion_is_driven_unchanged(sd_decoder, sd_folder):
         finally:
             pipeline.scheduler = kept
     assert abs(ours.astype(float) - stock * 255).max() <= 1.5
+
+
+def test_judge_folder_holds_all_but_minilm_and_draws_by_itself(judge_folder, judge_decoder):
+    from dd.decoder import MiniLMPipeline
+    assert {p.name for p in judge_folder.iterdir()} == {"transformer", "vae", "scheduler", "model_index.json"}
+    pipeline = MiniLMPipeline.from_pretrained(judge_folder)
+    with torch.no_grad():
+        pictures = pipeline(["red apple", "blue sky"], steps=2)
+    assert pictures.shape == (2, 64, 64, 3) and pictures.dtype == np.uint8
+    assert not any(p.requires_grad for p in pipeline.text_encoder.parameters())
+    ids = tokenise(judge_decoder.tokenizer, ["red apple"])
+    assert judge_decoder.tokenizer.convert_ids_to_tokens(ids[0, :5].tolist()) == ["[CLS]", "red", "apple", "[SEP]", "[PAD]"]
+    states = judge_decoder.text_states(["red apple"])
+    assert (states[0, 4:] == 0).all() and (states[0, :4].abs().sum(-1) > 0).all()          # padding says nothing
+    torch.testing.assert_close(states[:, :4], judge_decoder.text_encoder(ids[:, :4].to(states.device))[0])        # and is not listened to
 
 
 def test_unknown_decoder_and_sampler(tiny_decoder):

@@ -96,6 +96,6 @@ def test_shipped_encoder_was_trained_on_train_through_the_shipped_decoder():
     from dd.runtime import weights_hash
     recipe, decoder = json.loads((ASSETS / "encoder" / "recipe.json").read_text()), Decoder.load("sketch")
     assert recipe["images"] == load_world("emoji").part("train").fingerprint()
-    assert recipe["decoder"] == weights_hash(decoder.unet, decoder.text_encoder) and recipe["latents"] == weights_hash(decoder.vae.encoder)
+    assert recipe["decoder"] == weights_hash(decoder.denoiser, decoder.text_encoder) and recipe["latents"] == weights_hash(decoder.vae.encoder)
     full = yaml.safe_load((ROOT / "notebooks" / "params" / "full.yaml").read_text())
     assert (recipe["tokens"], recipe["seen"], recipe["seed"]) == (full["tokens"], full["encoder_seen"], full["seed"])

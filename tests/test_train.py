@@ -39,7 +39,7 @@ def assert_same(a: dict, b: dict):
 
 
 def parts_of(decoder):
-    return {name: snapshot(getattr(decoder, name)) for name in ("text_encoder", "unet", "vae")}
+    return {name: snapshot(getattr(decoder, name)) for name in ("text_encoder", "denoiser", "vae")}
 
 
 @pytest.fixture
@@ -113,6 +113,15 @@ def test_denoiser_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypa
         assert_same(getattr(resumed, part).state_dict(), getattr(whole, part).state_dict())
     assert resumed.vae.config.scaling_factor == whole.vae.config.scaling_factor != 1.0
     assert resumed.tokenizer.get_vocab() == whole.tokenizer.get_vocab()
+
+
+def test_judge_learns_without_its_text_encoder(small_world, tmp_path):
+    from dd.decoder import minilm
+    world, before = small_world.part("all", 16), minilm()[1].state_dict()
+    pipeline = train_denoiser(world, tiny_vae().eval(), tmp_path, seen=3 * 4, B=4, kind="judge-a")
+    assert_same(pipeline.text_encoder.state_dict(), before)
+    assert pipeline.transformer.proj_out.weight.abs().sum() > 0                      # it starts from zeros
+    assert [p.name for p in tmp_path.glob("*.jsonl")] == ["denoiser.jsonl"]
 
 
 def test_autoencoder_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypatch):
