@@ -23,6 +23,7 @@ NAMES = {"real": "originals, half against half", "autoencoder": "autoencoder onl
          "empty": "empty text (control)"}
 SPLITS = {"test": "test drawings", "novel": "novel concepts"}
 KEY_FIGURES = {"reconstruction_sheet": "Original, text, and what the decoder draws from the text.", "fid_guidance": "FID against guidance, ours and the paper's.",
+               "judges_sheet": "One text, two decoders: only the first was ever asked what it likes to read.", "judges_paired": "Closeness to the own original, by decoder.",
                "texts_examples": "One drawing, every source's words for it.", "rate_quality": "Words spent against distance left.",
                "texts_words": "The words used most, by the encoder and by people."}
 
@@ -35,6 +36,7 @@ class Claim(NamedTuple):
     place: str                                          # in the paper; "-" for a control of ours
     criterion: str
     test: Callable[[pd.DataFrame], tuple[bool | None, str]]
+    judges: bool = False                                # about the other decoders' rows; all else is about those of the one trained through
 
 
 def row(table: pd.DataFrame, split: str, source: str) -> pd.Series | None:
@@ -109,14 +111,29 @@ def flatter(table):
     return bool(rise["dediffusion"] < rise["names"]), f"FID at guidance {fid.index[-1]:g} over the lowest: {rise['dediffusion']:.3f} De-Diffusion, {rise['names']:.3f} names"
 
 
-def third_party(table):
-    judged = table[table["split"] == "test"]
-    others = list(judged["decoder"].unique())[1:]                    # the first is the one trained through
-    if not others:
-        return None, "every row was drawn by the decoder that the encoder was trained through"
-    results = [below("test", "fid", "dediffusion", "names")(judged[judged["decoder"] == d]) for d in others]
-    done = [good for good, _ in results if good is not None]
-    return (all(done) if done else None), "; ".join(f"{d}: {told}" for d, (_, told) in zip(others, results))
+def by_judges(*tests):
+    """A test: every one of `tests` holds on the rows of every decoder but the one that the encoder was trained through."""
+    def test(table):
+        others = list(table["decoder"].unique())[1:]
+        if not others:
+            return None, "every row was drawn by the decoder that the encoder was trained through"
+        results = [(d, *t(table[table["decoder"] == d])) for d in others for t in tests]
+        done = [good for _, good, _ in results if good is not None]
+        return (all(done) if len(done) == len(results) else None), "; ".join(f"{d}: {told}" for d, _, told in results)
+    return test
+
+
+def pairing_matters(table):
+    own, other = row(table, "test", "dediffusion"), row(table, "test", "shuffled")
+    if own is None or other is None:
+        return None, "dediffusion and shuffled are both needed on test"
+    good = other["paired"] <= 0.1 * own["paired"] and other["r_at_1"] < own["r_at_1"]
+    return bool(good), f"paired {interval(own, 'paired')}, shuffled {interval(other, 'paired')}; R@1 {100 * own['r_at_1']:.2f} % and {100 * other['r_at_1']:.2f} %"
+
+
+def own(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the decoder that the encoder was trained through: the first in the table."""
+    return table[table["decoder"] == table["decoder"].iloc[0]]
 
 
 def untested(why: str):
@@ -141,9 +158,21 @@ CLAIMS = [
     Claim("C9", "With little guidance the order turns: De-Diffusion behind people's text.", "Table 6, guidance 1.5", "FID of De-Diffusion above names' at each swept guidance from 1 to 1.5", in_sweep(1, 1.5, False)),
     Claim("C10", "The lead holds for concepts never seen.", "- (the paper has no such split)", f"novel FID of De-Diffusion below names', {APART}", below("novel", "fid", "dediffusion", "names")),
     Claim("C11", "De-Diffusion's curve over guidance is flatter.", "Fig. 3, Table 6", "FID at the highest swept guidance over the lowest FID: smaller for De-Diffusion than for names", flatter),
-    Claim("C12", "The text serves a decoder it was not trained through.", "Fig. 3, Section 4", f"another decoder's test FID of De-Diffusion below names', {APART}", third_party),
+    Claim("C12", "The text serves a decoder it was not trained through.", "Fig. 3, Section 4", f"another decoder's test FID of De-Diffusion below names', {APART}",
+          by_judges(below("test", "fid", "dediffusion", "names")), True),
     Claim("C13", "A language model answers questions from the text.", "Tables 1-3, 7", "few-shot exact match above the blank context's", untested("this study runs no language model")),
     Claim("C14", "More tokens are better, and fifteen suffice to beat people.", "Table 4", "FID falls with the number of tokens", untested("one length of text was trained")),
+    Claim("C15", "The third party prefers it to all that people wrote, by FID and by KID.", "Fig. 3, Table 6 (5 concatenated)",
+          f"every other decoder's test FID and test KID of De-Diffusion below names and keywords', {APART}",
+          by_judges(below("test", "fid", "dediffusion", "names_keywords"), below("test", "kid", "dediffusion", "names_keywords")), True),
+    Claim("C16", "The third party's pictures are closer to their own originals than with people's words.", "- (no per-image score in the paper)",
+          f"every other decoder's test paired similarity of De-Diffusion above names' and names and keywords', {APART}",
+          by_judges(below("test", "paired", "names", "dediffusion"), below("test", "paired", "names_keywords", "dediffusion")), True),
+    Claim("C17", "The judges can judge: they draw better from alt text than from nothing.", "- (control)",
+          f"every other decoder's test FID of alt text below that of empty text, its paired similarity above, {APART}",
+          by_judges(below("test", "fid", "alt_text", "empty"), below("test", "paired", "empty", "alt_text")), True),
+    Claim("C18", "On the judges, too, the text is about its own drawing.", "- (control)",
+          "every other decoder: paired similarity of shuffled texts at most a tenth of De-Diffusion's, and R@1 lower", by_judges(pairing_matters), True),
 ]
 
 
@@ -152,7 +181,7 @@ def claims(folder: Path) -> list[dict]:
     folder, out = Path(folder), []
     table = read_table(folder)
     for c in CLAIMS:
-        good, numbers = (None, f"no {folder.name}/reconstruction.csv yet; run notebook 05_reconstruction") if table is None else c.test(table)
+        good, numbers = (None, f"no {folder.name}/reconstruction.csv yet; run notebook 05_reconstruction") if table is None else c.test(table if c.judges else own(table))
         out.append({"id": c.id, "statement": c.statement, "place": c.place, "criterion": c.criterion,
                     "verdict": "not tested" if good is None else "holds" if good else "does not hold", "numbers": numbers})
     if folder.exists():
@@ -181,18 +210,25 @@ def table_rows(table: pd.DataFrame, split: str) -> list[dict[str, str]]:
     return out
 
 
+def blocks(table: pd.DataFrame):
+    """(decoder, split, heading, rows) of every part of the printed table: the decoder trained through first, then the judges."""
+    for k, decoder in enumerate(table["decoder"].unique()):
+        part = table[table["decoder"] == decoder]
+        for split, title in SPLITS.items():
+            if rows := table_rows(part, split):
+                yield decoder, split, title if k == 0 else f"{title}, drawn by {decoder}", rows
+
+
 def tables(folder: Path) -> list[Path]:
-    """tables/reconstruction.md and .tex, test drawings first, then novel concepts."""
+    """tables/reconstruction.md and .tex, test drawings first, then novel concepts, then the same by each judge."""
     folder, table = Path(folder), read_table(folder)
     if table is None:
         return []
     out = folder / "tables"
     out.mkdir(parents=True, exist_ok=True)
-    md, tex, notes = [], [], f"95 % intervals in brackets; FID and KID in EfficientNet-Lite2 features, not comparable with Inception's; decoder {table['decoder'].iloc[0]}; one seed ({table['seed'].iloc[0]})."
-    for split, title in SPLITS.items():
-        rows = table_rows(table, split)
-        if not rows:
-            continue
+    md, tex, notes = [], [], (f"95 % intervals in brackets; FID and KID in EfficientNet-Lite2 features, not comparable with Inception's; trained through and, "
+                              f"where nothing else is said, drawn by {table['decoder'].iloc[0]}; one seed ({table['seed'].iloc[0]}).")
+    for _, _, title, rows in blocks(table):
         heads = list(rows[0])
         md += [f"**{title}**", "", "| " + " | ".join(heads) + " |", "|" + "|".join(["---"] + ["---:"] * (len(heads) - 1)) + "|"]
         md += ["| " + " | ".join(r.values()) + " |" for r in rows] + [""]
@@ -221,6 +257,7 @@ def headline(folder: Path) -> str:
     table = read_table(folder)
     if table is None:
         return f"no results yet in {folder}: notebook 05_reconstruction writes them"
+    table = own(table)
     rows = table_rows(table, "test")
     heads = list(rows[0])
     widths = [max(len(h), *(len(r[h]) for r in rows)) for h in heads]
@@ -230,20 +267,45 @@ def headline(folder: Path) -> str:
 
 # -- figures --------------------------------------------------------------------------------------------------------------------
 
-def curve(folder: Path) -> Path | None:
-    """FID against guidance in the form of the paper's Fig. 3, ours with intervals beside the paper's; None without a sweep."""
+def curve(folder: Path, decoder: str | None = None) -> Path | None:
+    """FID against guidance in the form of the paper's Fig. 3, ours with intervals beside the paper's; None without a sweep. Drawn by the
+    decoder trained through, or by another one (figures/fid_guidance_<decoder>)."""
     from .figures import panels
     table = read_table(folder)
-    ours = None if table is None else table[table["split"] == "val"]
+    ours = None if table is None else own(table) if decoder is None else table[table["decoder"] == decoder]
+    ours = None if ours is None else ours[ours["split"] == "val"]
     if ours is None or ours.empty:
         return None
     series = {NAMES[s]: tuple(part[c].to_numpy() for c in ("guidance", "fid", "fid_lo", "fid_hi"))
               for s in NAMES if len(part := ours[ours["source"] == s].sort_values("guidance"))}
     shown = ("human, random 1 of 5", "human, 5 concatenated", "De-Diffusion", "human, longest of 5", "BLIP-2 captions", "PaLI-X captions")
     theirs = {s: (published.GUIDANCE, published.SWEEP[s]) for s in shown}       # same colours as ours where the source is the same kind
-    return panels([{"series": series, "xlabel": "guidance", "ylabel": "FID (EfficientNet-Lite2)", "title": f"this study, n = {int(ours['n'].max())}", "markers": True},
+    return panels([{"series": series, "xlabel": "guidance", "ylabel": "FID (EfficientNet-Lite2)", "title": f"drawn by {ours['decoder'].iloc[0]}, n = {int(ours['n'].max())}", "markers": True},
                    {"series": theirs, "xlabel": "guidance", "ylabel": "FID (Inception-v3)", "title": "the paper, Table 6, n = 30,000", "markers": True}],
-                  Path(folder) / "figures" / "fid_guidance", size=(3.3, 2.6))
+                  Path(folder) / "figures" / ("fid_guidance" if decoder is None else f"fid_guidance_{Path(decoder).name}"), size=(3.3, 2.6))
+
+
+def ranking(folder: Path) -> Path | None:
+    """Paired similarity of every text source on the test drawings, one panel's bars a decoder: figures/judges_paired. None without judges."""
+    from matplotlib.figure import Figure
+    from .figures import COLOURS, save, style
+    table = read_table(folder)
+    if table is None or table["decoder"].nunique() < 2:
+        return None
+    test = table[(table["split"] == "test") & table["paired"].notna() & (table["source"] != "autoencoder")]
+    decoders = list(table["decoder"].unique())
+    sources = [s for s in NAMES if all(((test["decoder"] == d) & (test["source"] == s)).any() for d in decoders)]
+    with style():
+        figure = Figure(figsize=(2.9 * len(decoders) + 0.8, 0.5 + 0.26 * len(sources)), layout="constrained")
+        for k, (axis, d) in enumerate(zip(figure.subplots(1, len(decoders), sharey=True, sharex=True, squeeze=False)[0], decoders)):
+            part = test[test["decoder"] == d].set_index("source").loc[sources]
+            error = [part["paired"] - part["paired_lo"], part["paired_hi"] - part["paired"]]
+            axis.barh(range(len(sources)), part["paired"], xerr=error, height=0.68, color=[COLOURS[1] if s == "dediffusion" else COLOURS[0] for s in sources],
+                      error_kw={"elinewidth": 0.8, "ecolor": "#333333", "capsize": 2})
+            axis.set(yticks=range(len(sources)), yticklabels=[NAMES[s] for s in sources], xlabel="paired similarity", title=f"drawn by {Path(d).name}" + (" (trained through)" if k == 0 else ""))
+            axis.grid(False, axis="y")
+        axis.invert_yaxis()
+        return save(figure, Path(folder) / "figures" / "judges_paired")
 
 
 def rate(folder: Path) -> Path | None:
@@ -304,16 +366,15 @@ def build_report(folder: Path, notebooks) -> Path:
     folder = Path(folder)
     out, table = folder / "report", read_table(folder)
     out.mkdir(parents=True, exist_ok=True)
-    tables(folder), curve(folder), rate(folder)
+    tables(folder), curve(folder), rate(folder), ranking(folder)
     verdicts = claims(folder)
     parts = [f"<h1>De-Diffusion, studied again: <em>{html.escape(folder.name)}</em></h1>",
              "<p>Which text regenerates an image best: people's, or that of an encoder trained through a frozen text-to-image model? "
              "After Wei et al., <em>De-Diffusion Makes Text a Strong Cross-Modal Interface</em> (arXiv 2311.00618). Every number below comes from a file in this results folder.</p>"]
     if table is not None:
-        parts += [f"<p><strong>{html.escape(verdict_line(table))}</strong></p>"]
-        for split, title in SPLITS.items():
-            if rows := table_rows(table, split):
-                parts += [f"<h2>{title.capitalize()}</h2>", html_table(rows)]
+        parts += [f"<p><strong>{html.escape(verdict_line(own(table)))}</strong></p>"]
+        for _, _, title, rows in blocks(table):
+            parts += [f"<h2>{html.escape(title[0].upper() + title[1:])}</h2>", html_table(rows)]
         parts += ["<p class=small>95 % intervals in brackets. FID and KID in EfficientNet-Lite2 features of 64-pixel drawings: not comparable in size with the paper's.</p>"]
     else:
         parts += ["<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]

@@ -25,7 +25,7 @@ from .texts import SOURCES, random_words, shuffled, write_texts
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
-NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction")
+NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction", "06_judges")
 
 # name: (type, low, high or choices, what it is). The one list of parameters; notebooks and YAML files may use no other names.
 SCHEMA = {
@@ -43,6 +43,7 @@ SCHEMA = {
     "n_novel": (int, 0, 10**6, "drawings of never-seen concepts judged; 0 leaves the split out"),
     "guidance": (float, 0.0, 30.0, "classifier-free guidance when no sweep is made"),
     "guidances": (list, 0.0, 30.0, "guidance values of the sweep"),
+    "judges": (list, None, str, "other decoders that draw the same texts (notebook 6): shipped, pipeline folders, or Hub ids@commit"),
     "sampler_check": (int, 0, 10**6, "validation drawings on which samplers are compared with a 50-step run; 0 leaves it out"),
     "steps": (int, 1, 1000, "sampler steps per picture"),
     "sampler": (str, None, SAMPLERS, "diffusers sampler"),
@@ -53,6 +54,8 @@ LEAST = {"n_test": judge.WIDTH + 1, "n_val": judge.WIDTH + 1, "n_novel": judge.W
 SWEPT = ("names", "names_keywords", "dediffusion", "alt_text")
 TEST_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "soft", "shuffled", "random", "empty")
 NOVEL_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text")
+JUDGED_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "shuffled", "empty")
+COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", "n", "fid", "fid_lo", "fid_hi", "kid", "kid_lo", "kid_hi", "paired", "paired_lo", "paired_hi", "r_at_1"]
 
 
 def fingerprint(*facts) -> str:
@@ -79,6 +82,10 @@ def check(parameters: dict) -> dict:
         if not good:
             raise BadParameter(f"{name} is {value!r} ({type(value).__name__}); {kind.__name__} needed: {meaning}"
                                + ("; in YAML write 1.0e-4, not 1e-4" if kind is float and isinstance(value, str) else ""))
+        if high is str:
+            if not all(isinstance(v, str) and v for v in value) or len(set(value)) < len(value):
+                raise BadParameter(f"{name} is {value!r}; a list of different names needed: {meaning}")
+            continue
         if kind is list and not (value and all(isinstance(v, (int, float)) and low <= v <= high for v in value)):
             raise BadParameter(f"{name} is {value!r}; a list of numbers from {low} to {high} needed: {meaning}")
         if kind is str and high and value not in high:
@@ -299,18 +306,35 @@ class Study:
         best = sweep.loc[sweep.groupby("source")["fid"].idxmin()].set_index("source")["guidance"].to_dict()
         return {s: best.get(s, best["dediffusion"]) for s in TEST_SOURCES}
 
-    def reconstruction(self) -> pd.DataFrame:
-        """The table of the study: the sweep (split val), then every source at its guidance on test, then on novel concepts."""
+    def rows(self, sources, novel=()) -> pd.DataFrame:
+        """Every row through this study's decoder: the sweep (split val), floors and sources at their guidance on test, then on novel concepts."""
         swept = self.sweep()
         best = self.best_guidance(swept)
-        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [self.row(s, "test", best[s]) for s in TEST_SOURCES]
+        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [self.row(s, "test", best[s]) for s in sources]
         if self.parameters.get("n_novel"):
-            rows += [self.row(s, "novel", best.get(s, 0.0)) for s in ("autoencoder", *NOVEL_SOURCES)]
-        table = pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)
-        columns = ["world", "split", "source", "decoder", "guidance", "seed", "n", "fid", "fid_lo", "fid_hi", "kid", "kid_lo", "kid_hi",
-                   "paired", "paired_lo", "paired_hi", "r_at_1"]
-        table = table[columns]
+            rows += [self.row(s, "novel", best.get(s, 0.0)) for s in novel]
+        return pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)[COLUMNS]
+
+    def reconstruction(self) -> pd.DataFrame:
+        """The table of the study, through the decoder that the encoder was trained through; written to reconstruction.csv."""
+        table = self.rows(TEST_SOURCES, ("autoencoder", *NOVEL_SOURCES))
         table.round(5).to_csv(self.path("reconstruction.csv"), index=False)
+        return table
+
+    def through(self, decoder: str) -> "Study":
+        """The same study, folder, texts and starting noise, drawn by another decoder."""
+        other = Study({**self.parameters, "decoder": decoder})
+        other._parts, other.__dict__["world"] = self._parts, self.world
+        return other
+
+    def judged(self) -> pd.DataFrame:
+        """reconstruction.csv with the rows of every judge behind those of the decoder trained through."""
+        path = self.path("reconstruction.csv")
+        if not path.exists():
+            raise BadParameter(f"{path} is missing; run notebook 05_reconstruction first")
+        table = pd.read_csv(path)
+        table = pd.concat([table[table["decoder"] == self.parameters["decoder"]], *(self.through(j).rows(JUDGED_SOURCES) for j in self.judges)], ignore_index=True)
+        table.round(5).to_csv(path, index=False)
         return table
 
 
@@ -338,6 +362,12 @@ def check_run(parameters: dict) -> dict:
     for name, least in LEAST.items():
         if 0 < parameters.get(name, 0) < least:
             raise BadParameter(f"{name} is {parameters[name]}; 0 or at least {least} needed: {SCHEMA[name][3]}")
+    decoders = [parameters.get("decoder", "sketch"), *parameters.get("judges", [])]
+    for name in decoders:
+        if not shipped(name).is_dir() and "@" not in name:
+            raise BadParameter(f"decoder {name!r}: neither shipped, nor a pipeline folder; a Hub id needs its revision, too: id@commit")
+    if decoders[0] in decoders[1:]:
+        raise BadParameter(f"judges is {decoders[1:]}; {decoders[0]} is the decoder that the encoder was trained through, a judge must be another")
     tokenizer = shipped(parameters.get("decoder", "sketch")) / "tokenizer" / "tokenizer_config.json"
     if tokenizer.exists() and parameters.get("tokens", 1) > (most := json.loads(tokenizer.read_text())["model_max_length"] - 2):
         raise BadParameter(f"tokens is {parameters['tokens']}; decoder {parameters['decoder']} reads at most {most}")
@@ -349,9 +379,9 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     import papermill
     from .report import build_report, headline
     parameters = check_run(check({**load_parameters(study), **(overrides or {})}))
-    for name in ("decoder", "encoder"):                     # kernels work in another folder than the caller
-        if "/" in parameters.get(name, "") and Path(parameters[name]).is_dir():
-            parameters[name] = str(Path(parameters[name]).resolve())
+    absolute = lambda name: str(Path(name).resolve()) if "/" in name and Path(name).is_dir() else name      # kernels work in another folder
+    parameters |= {name: absolute(parameters[name]) for name in ("decoder", "encoder") if name in parameters}
+    parameters |= {"judges": [absolute(j) for j in parameters.get("judges", [])]}
     folder = results_root() / parameters["study"]
     done_path, started = folder / "run.json", time.time()
     made_by = fingerprint([p.read_text() for p in sorted(PACKAGE.glob("*.py"))], folder_hash(PACKAGE / "assets"))
@@ -381,7 +411,7 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     return report
 
 
-EXPECTED = {"01_data": 25, "02_decoder": 90, "03_encoder": 180, "04_texts": 20, "05_reconstruction": 300}    # seconds of `quick`, 2 cores
+EXPECTED = {"01_data": 25, "02_decoder": 90, "03_encoder": 180, "04_texts": 20, "05_reconstruction": 300, "06_judges": 180}    # seconds of `quick`, 2 cores
 
 
 class _Stderr:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dd.data import EMOJI, BadData, alt_text, alt_text_parts, diet, load_world, pixel_words, to_pixels, to_uint8
+from dd.data import DIETS, EMOJI, BadData, alt_text, alt_text_parts, diet, load_world, pixel_words, to_pixels, to_uint8
 from dd.texts import SOURCES, read_texts, readability, write_texts
 
 SAME = 0.05        # a bit below NEAR of tools/build_emoji.py: drawings this close are one picture
@@ -74,10 +74,13 @@ def test_pixel_words_of_a_red_disc():
     assert pixel_words(np.full((64, 64, 3), 255, np.uint8))["shape"] == ["blank"]
 
 
-def test_diet_is_mixed_and_short(small_world):
+@pytest.mark.parametrize("decoder", list(DIETS))
+def test_diet_is_mixed_and_short(small_world, decoder):
     import random
     parts, rng = alt_text_parts(small_world), random.Random(0)
-    texts = [diet(parts[i % len(parts)], rng) for i in range(600)]
+    texts = [diet(parts[i % len(parts)], rng, decoder) for i in range(600)]
+    names = [" ".join(p["name"]) for p in parts]
+    assert abs(sum(t == names[i % len(parts)] for i, t in enumerate(texts)) / 600 - DIETS[decoder]["name"]) < 0.06
     assert 0.05 < texts.count("") / 600 < 0.15
     assert all(len(t.split()) <= 30 for t in texts if t) and any(len(t.split()) > 12 for t in texts)
     assert len(alt_text(parts[0], 5).split()) == 5

@@ -36,7 +36,7 @@ def test_torchvision_stays_out():
     assert not any(re.search(r"^\s*(import|from) (torchvision|timm)", p.read_text(), re.M) for p in (ROOT / "dd").glob("*.py"))
 
 
-@pytest.mark.parametrize("name, limit", [("sketch", 30), ("encoder", 20)])
+@pytest.mark.parametrize("name, limit", [("sketch", 30), ("judge-a", 30), ("encoder", 20)])
 def test_shipped_weights(name, limit):
     files = [p for p in (ASSETS / name).rglob("*") if p.is_file()]
     assert any(p.suffix == ".safetensors" for p in files)
@@ -83,11 +83,25 @@ def test_notebook_was_run_top_to_bottom(path):
     assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
 
 
-def test_decoders_never_trained_on_test():
+@pytest.mark.parametrize("name", ["sketch", "judge-a"])
+def test_decoders_never_trained_on_test(name):
     from dd.data import load_world
-    recipe = json.loads((ASSETS / "sketch" / "recipe.json").read_text())
+    recipe = json.loads((ASSETS / name / "recipe.json").read_text())
     train = load_world("emoji").part("train")
     assert recipe["images"] == train.fingerprint() and recipe["train_images"] == len(train)
+
+
+def test_the_judge_took_no_part():
+    """Another seed, tokenizer, text encoder, network and diet than the decoder that the encoder was trained through; the same latents."""
+    from dd.data import DIETS
+    from dd.decoder import Decoder
+    from dd.runtime import weights_hash
+    sketch, judge = Decoder.load("sketch"), Decoder.load("judge-a")
+    for part in ("tokenizer", "text_encoder", "denoiser"):
+        assert type(getattr(sketch, part)) is not type(getattr(judge, part)) or part == "tokenizer"
+    assert sketch.tokenizer.get_vocab() != judge.tokenizer.get_vocab() and DIETS["sketch"] != DIETS["judge-a"]
+    assert json.loads((ASSETS / "sketch" / "recipe.json").read_text())["seed"] != json.loads((ASSETS / "judge-a" / "recipe.json").read_text())["seed"]
+    assert weights_hash(sketch.vae) == weights_hash(judge.vae) and sketch.vae.config.scaling_factor == pytest.approx(judge.vae.config.scaling_factor, rel=1e-4)
 
 
 def test_shipped_encoder_was_trained_on_train_through_the_shipped_decoder():

@@ -132,6 +132,26 @@ def test_a_study_killed_three_times_ends_like_an_undisturbed_one(tiny_folder, wh
     assert len(drawn) == 18 - (1 + 4 + 8) and again.read_bytes() == whole.read_bytes()
 
 
+def test_judges_draw_the_same_texts_and_their_rows_follow(tiny_folder, judge_folder, whole_world, tmp_path, monkeypatch):
+    from dd import judge
+    from dd.study import JUDGED_SOURCES
+    Encoder.new(Decoder.load(tiny_folder), 5, D=32, blocks=1).save(tmp_path / "encoder")
+    monkeypatch.setattr(judge, "eye_features", quick_eye)
+    monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
+    study = Study(dict(study="judged", seed=0, decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"), tokens=5, n_test=360, n_val=0, n_novel=0, guidance=1.0,
+                       guidances=[1.0], steps=1, sampler="dpm", judges=[str(judge_folder)]))
+    study.__dict__["world"] = whole_world
+    with pytest.raises(BadParameter, match="run notebook 05_reconstruction first"):
+        study.judged()
+    own = study.reconstruction()
+    table, texts = study.judged(), study.texts("dediffusion")
+    assert list(table["decoder"].unique()) == [str(tiny_folder), str(judge_folder)]
+    assert list(table["source"]) == [*own["source"], "autoencoder", *JUDGED_SOURCES]
+    assert study.through(str(judge_folder)).texts("dediffusion") == texts
+    once = (study.folder / "reconstruction.csv").read_bytes()
+    assert len(study.judged()) == len(table) and (study.folder / "reconstruction.csv").read_bytes() == once      # not appended twice
+
+
 def two_notebooks(folder, last):
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
@@ -159,7 +179,9 @@ def test_run_goes_on_after_a_failure_and_repeats_nothing(tmp_path, monkeypatch):
     assert go(seed=4) == ["a3", "b", "a4", "b"]                 # another parameter does
 
 
-@pytest.mark.parametrize("parameters, message", [(dict(n_test=100), "n_test is 100; 0 or at least 353"), (dict(probe_seen=5), "at least 128"), (dict(tokens=31), "reads at most 30")])
+@pytest.mark.parametrize("parameters, message", [(dict(n_test=100), "n_test is 100; 0 or at least 353"), (dict(probe_seen=5), "at least 128"), (dict(tokens=31), "reads at most 30"),
+    (dict(judges=["judge-z"]), "neither shipped"), (dict(judges=["sketch"]), "must be another"), (dict(judges=["judge-a", "judge-a"]), "different names"),
+    (dict(judges="judge-a"), "list needed")])
 def test_what_a_run_could_not_finish_is_refused_before_it_starts(parameters, message, tmp_path):
     from dd.study import run
     with pytest.raises(BadParameter, match=message):
