@@ -100,7 +100,8 @@ def claims(args) -> None:
 
 def train_decoder(args) -> None:
     from .train import make_decoder
-    make_decoder(args.name, Path(args.out or f"my-{args.name}"), seen=args.seen, autoencoder_seen=args.autoencoder_seen, finish_seen=args.finish_seen, seed=args.seed, compile=args.compile)
+    changed = {k: v for k in ("seen", "autoencoder_seen", "finish_seen", "seed") if (v := getattr(args, k, None)) is not None}
+    make_decoder(args.name, Path(getattr(args, "out", f"my-{args.name}")), compile=args.compile, **changed)
 
 
 def train_encoder(args) -> None:
@@ -163,14 +164,15 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="override one parameter (YAML value); see dd/study.py SCHEMA")
     c = command("claims", claims, "verdict on every claim, with its criterion and numbers")
     c.add_argument("study", nargs="?", default="full", help="which results folder")
-    c = command("train-decoder", train_decoder, "train the decoder `sketch` from nothing (autoencoder, then denoiser), or `judge-a` on its latents; resumes")
+    c = command("train-decoder", train_decoder, "train a shipped decoder anew: `sketch` from nothing (autoencoder, denoiser, the autoencoder's finish), or "
+                "`judge-a` on sketch's latents; resumes. What is not given is as in RECIPES of dd/train.py, which made the shipped ones")
     c.add_argument("--name", choices=("sketch", "judge-a"), default="sketch", help="which of the shipped decoders")
-    c.add_argument("--out", help="folder for checkpoints and the pipeline; my-NAME if not given")
-    c.add_argument("--autoencoder-seen", type=whole(1), default=166_400, help="images the autoencoder sees")
-    c.add_argument("--seen", type=whole(1), default=409_600, help="images the denoiser sees")
-    c.add_argument("--finish-seen", type=whole(0), default=32_000, help="images on which the autoencoder's drawing half goes on alone, at the end")
-    c.add_argument("--seed", type=whole(0), default=0, help="root seed")
-    c.add_argument("--compile", action="store_true", help="torch.compile the U-Net (needs a C++ compiler); faster steps")
+    c.add_argument("--out", default=argparse.SUPPRESS, help="folder for checkpoints and the pipeline (default: my-NAME)")
+    c.add_argument("--seen", type=whole(1), default=argparse.SUPPRESS, help="images the denoiser sees (default: 409600; judge-a 230400)")
+    c.add_argument("--autoencoder-seen", type=whole(1), default=argparse.SUPPRESS, help="images sketch's autoencoder sees (default: 166400)")
+    c.add_argument("--finish-seen", type=whole(0), default=argparse.SUPPRESS, help="images on which its drawing half goes on alone, at the end (default: 32000)")
+    c.add_argument("--seed", type=whole(0), default=argparse.SUPPRESS, help="root seed (default: 0; judge-a 1)")
+    c.add_argument("--compile", action="store_true", help="torch.compile the denoiser (needs a C++ compiler); faster steps")
     c = command("train-encoder", train_encoder, "train a De-Diffusion encoder through a frozen decoder; resumes")
     c.add_argument("--out", default="my-encoder", help="folder for checkpoints and the encoder")
     c.add_argument("--world", default="emoji", help="'emoji', a COCO captions .json, or a folder with a captions file")

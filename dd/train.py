@@ -22,8 +22,9 @@ from .vision import efficientnet, features, resize
 
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
 LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
-DENOISER_PEAK = {"sketch": 1.0e-3, "judge-a": 6.0e-4}
-FINISH_PEAK = 6.0e-4                               # the finish's learning rate: it starts from trained weights
+# The shipped decoders: images seen by each half, learning rates (the finish starts from trained weights), root seed.
+RECIPES = {"sketch": {"seen": 409_600, "autoencoder_seen": 166_400, "finish_seen": 32_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
+           "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1}}
 
 
 def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
@@ -150,11 +151,11 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
     kind `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer on MiniLM's frozen states. One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
     Noise levels are drawn with a density that grows with t (t = T sqrt(u)): a text decides what a picture shows while hardly anything of
     it is there yet, and a uniform draw spends most of a short run on levels where the text is not needed. `seen` in images. Resumes from `out/denoiser.state.safetensors`."""
-    from .data import alt_text, alt_text_parts, diet
+    from .data import DIETS, alt_text, alt_text_parts, diet
     from .decoder import Decoder, new_judge_a, new_sketch
     from .vocab import build_word_tokenizer, tokenise
     recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, images=world.fingerprint(), autoencoder=weights_hash(vae), levels="T sqrt(u)",
-                  kind=kind)
+                  kind=kind, diet=DIETS[kind])
     torch.manual_seed(seed)
     parts = alt_text_parts(world)
     if kind == "sketch":
@@ -208,24 +209,32 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
     return pipeline
 
 
-def make_decoder(name: str, out: Path, *, seen: int, autoencoder_seen: int = 0, finish_seen: int = 0, seed: int = 0, compile: bool = False) -> None:
-    """A shipped decoder, trained on the emoji world's train split and saved as a float16 pipeline folder with its logs and what made it.
+def make_decoder(name: str, out: Path, *, compile: bool = False, **changed) -> None:
+    """A shipped decoder by RECIPES[name], in which `changed` replaces entries: trained on the emoji world's train split and saved as a
+    float16 pipeline folder with its logs and what made it.
 
     `sketch` from nothing: autoencoder, denoiser, the autoencoder's finish. `judge-a` looks at the same latents: the shipped `sketch`'s
     autoencoder, everything else its own."""
-    from .data import load_world
+    from .data import DIETS, load_world
     from .decoder import Decoder
     from .runtime import write_json
-    world, own = load_world("emoji").part("train"), name == "sketch"
-    vae = train_autoencoder(world, out, seen=autoencoder_seen, seed=seed) if own else Decoder.load("sketch").vae
-    pipeline = train_denoiser(world, vae, out, seen=seen, seed=seed, compile=compile, kind=name, peak=DENOISER_PEAK[name])
-    if own and finish_seen:
-        train_autoencoder(world, out, seen=finish_seen, peak=FINISH_PEAK, seed=seed, vae=pipeline.vae)
+    world, recipe = load_world("emoji").part("train"), {**RECIPES[name], **changed}
+    if unknown := set(changed) - set(RECIPES[name]):
+        raise ValueError(f"{name} has no {', '.join(sorted(unknown))}: it looks at sketch's latents")
+    seed = recipe["seed"]
+    vae = train_autoencoder(world, out, seen=recipe["autoencoder_seen"], seed=seed) if name == "sketch" else Decoder.load("sketch").vae
+    pipeline = train_denoiser(world, vae, out, seen=recipe["seen"], seed=seed, compile=compile, kind=name, peak=recipe["peak"])
+    if recipe.get("finish_seen"):
+        train_autoencoder(world, out, seen=recipe["finish_seen"], peak=recipe["finish_peak"], seed=seed, vae=pipeline.vae)
     pipeline.to(torch.float16).save_pretrained(out / "pipeline", safe_serialization=True)
-    write_json(out / "pipeline" / "recipe.json", {**({"autoencoder_seen": autoencoder_seen, "finish_seen": finish_seen} if own else {}), "denoiser_seen": seen,
-               "seed": seed, "train_images": len(world), "images": world.fingerprint(), "torch": torch.__version__})
+    write_json(out / "pipeline" / "recipe.json", {**recipe, "name": name, "diet": DIETS[name], "train_images": len(world), "images": world.fingerprint(), "torch": torch.__version__})
     for log in out.glob("*.jsonl"):
         (out / "pipeline" / log.name).write_text(log.read_text())
+
+
+def latents_hash(vae) -> str:
+    """Fingerprint of what makes the latents: an autoencoder without its half that draws, and their scale."""
+    return f"{weights_hash(*(net for name, net in vae.named_children() if name not in ('decoder', 'post_quant_conv')))} x {vae.config.scaling_factor:.6g}"
 
 
 @torch.no_grad()
@@ -267,7 +276,7 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
     from .encoder import Encoder, backbone_features, temperature
     from .vocab import often_seen, to_strings
     recipe = dict(seen=seen, tokens=tokens, width=width, blocks=blocks, B=B, peak=peak, tau_start=tau_start, tau_end=tau_end, noise=noise,
-                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=weights_hash(decoder.denoiser, decoder.text_encoder), latents=weights_hash(decoder.vae.encoder))
+                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=weights_hash(decoder.denoiser, decoder.text_encoder), latents=latents_hash(decoder.vae))
     accelerator = Accelerator(cpu=device().type == "cpu")
     encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed, tie=tie)
     if least:

@@ -79,5 +79,5 @@ def reading_rates(tokenizer, texts: list[str]) -> dict[str, float]:
     """How a tokenizer takes these strings: mean tokens, share of texts cut off, share of tokens unknown to it."""
     limit, read = tokenizer.model_max_length - 2, [tokenizer(t, add_special_tokens=False).input_ids for t in texts]
     total = max(1, sum(map(len, read)))
-    unknown = sum(i == tokenizer.unk_token_id for r in read for i in r) if "unk" in str(tokenizer.unk_token) else 0
+    unknown = sum(i == tokenizer.unk_token_id for r in read for i in r) if "unk" in str(tokenizer.unk_token).lower() else 0
     return {"tokens": sum(map(len, read)) / len(read), "truncated": sum(len(r) > limit for r in read) / len(read), "unknown": unknown / total}

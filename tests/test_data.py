@@ -80,6 +80,8 @@ def test_diet_is_mixed_and_short(small_world, decoder):
     parts, rng = alt_text_parts(small_world), random.Random(0)
     texts = [diet(parts[i % len(parts)], rng, decoder) for i in range(600)]
     names = [" ".join(p["name"]) for p in parts]
+    every = [alt_text(p) for p in parts]
+    assert abs(sum(t == every[i % len(parts)] for i, t in enumerate(texts)) / 600 - DIETS[decoder]["alt"]) < 0.06
     assert abs(sum(t == names[i % len(parts)] for i, t in enumerate(texts)) / 600 - DIETS[decoder]["name"]) < 0.06
     assert 0.05 < texts.count("") / 600 < 0.15
     assert all(len(t.split()) <= 30 for t in texts if t) and any(len(t.split()) > 12 for t in texts)

@@ -71,14 +71,15 @@ def test_another_decoder_is_the_third_party(tmp_path):
 @pytest.mark.parametrize("source, score, value, fails", [
     ("dediffusion", "fid", 95, {"C15"}), ("dediffusion", "fid", 200, {"C12", "C15"}), ("dediffusion", "kid", 9, {"C15"}),
     ("dediffusion", "paired", 0.11, {"C16"}), ("empty", "fid", 60, {"C17"}), ("empty", "paired", 0.4, {"C17"}), ("shuffled", "paired", 0.2, {"C18"}),
-    ("shuffled", "r_at_1", 0.3, {"C18"})])
+    ("shuffled", "paired", 0.41, {"C18"}), ("dediffusion", "paired", -0.2, {"C16", "C18"})])
 def test_one_judge_that_disagrees_is_enough(tmp_path, source, score, value, fails):
     rows = judged("judge-a", "judge-b")
     at = (rows.decoder == "judge-b") & (rows.split == "test") & (rows.source == source)
     rows.loc[at, score] = value
-    if score != "r_at_1":
-        rows.loc[at, [f"{score}_lo", f"{score}_hi"]] = [value - 1e-3, value + 1e-3]
+    rows.loc[at, [f"{score}_lo", f"{score}_hi"]] = [value - 1e-3, value + 1e-3]
     found = verdicts(tmp_path, rows)
+    if "C17" in fails:                                                     # a judge that cannot judge is heard on nothing else
+        assert {found[c] for c in ("C12", "C15", "C16", "C18")} == {"not tested"}
     assert {c for c, v in found.items() if v == "does not hold"} == fails
     assert {found[f"C{i}"] for i in range(1, 12)} == {"holds"}              # a judge's rows say nothing of the decoder trained through
 
@@ -87,6 +88,10 @@ def test_a_judge_without_a_row_is_no_verdict(tmp_path):
     rows = judged("judge-a")
     found = verdicts(tmp_path, rows[(rows.decoder == "sketch") | (rows.source != "names_keywords")])
     assert found["C12"] == "holds" and found["C15"] == found["C16"] == "not tested"
+    rows = judged("judge-a", "judge-b")                                    # one judge disagrees, the other lacks a row: refuted all the same
+    rows = rows[(rows.decoder != "judge-b") | (rows.source != "names_keywords")]
+    rows.loc[(rows.decoder == "judge-a") & (rows.source == "dediffusion"), ["kid", "kid_lo", "kid_hi"]] = 9
+    assert verdicts(tmp_path, rows)["C15"] == "does not hold"
 
 
 def test_tables_and_figures_name_the_decoder(tmp_path):

@@ -95,12 +95,15 @@ def test_the_judge_took_no_part():
     """Another seed, tokenizer, text encoder, network and diet than the decoder that the encoder was trained through; the same latents."""
     from dd.data import DIETS
     from dd.decoder import Decoder
+    from dd.train import RECIPES
     from dd.runtime import weights_hash
     sketch, judge = Decoder.load("sketch"), Decoder.load("judge-a")
     for part in ("tokenizer", "text_encoder", "denoiser"):
         assert type(getattr(sketch, part)) is not type(getattr(judge, part)) or part == "tokenizer"
     assert sketch.tokenizer.get_vocab() != judge.tokenizer.get_vocab() and DIETS["sketch"] != DIETS["judge-a"]
-    assert json.loads((ASSETS / "sketch" / "recipe.json").read_text())["seed"] != json.loads((ASSETS / "judge-a" / "recipe.json").read_text())["seed"]
+    made = {name: json.loads((ASSETS / name / "recipe.json").read_text()) for name in RECIPES}
+    assert made["sketch"]["seed"] != made["judge-a"]["seed"] and made["judge-a"]["diet"] == DIETS["judge-a"]
+    assert all(made[name][k] == v for name, recipe in RECIPES.items() for k, v in recipe.items())       # the shipped ones are what the command makes
     assert weights_hash(sketch.vae) == weights_hash(judge.vae) and sketch.vae.config.scaling_factor == pytest.approx(judge.vae.config.scaling_factor, rel=1e-4)
 
 
@@ -108,8 +111,9 @@ def test_shipped_encoder_was_trained_on_train_through_the_shipped_decoder():
     from dd.data import load_world
     from dd.decoder import Decoder
     from dd.runtime import weights_hash
+    from dd.train import latents_hash
     recipe, decoder = json.loads((ASSETS / "encoder" / "recipe.json").read_text()), Decoder.load("sketch")
     assert recipe["images"] == load_world("emoji").part("train").fingerprint()
-    assert recipe["decoder"] == weights_hash(decoder.denoiser, decoder.text_encoder) and recipe["latents"] == weights_hash(decoder.vae.encoder)
+    assert recipe["decoder"] == weights_hash(decoder.denoiser, decoder.text_encoder) and recipe["latents"] == latents_hash(decoder.vae)
     full = yaml.safe_load((ROOT / "notebooks" / "params" / "full.yaml").read_text())
     assert (recipe["tokens"], recipe["seen"], recipe["seed"]) == (full["tokens"], full["encoder_seen"], full["seed"])

@@ -149,6 +149,7 @@ def test_judges_draw_the_same_texts_and_their_rows_follow(tiny_folder, judge_fol
     assert list(table["source"]) == [*own["source"], "autoencoder", *JUDGED_SOURCES]
     assert study.through(str(judge_folder)).texts("dediffusion") == texts
     once = (study.folder / "reconstruction.csv").read_bytes()
+    assert study.reconstruction().equals(own) and (study.folder / "reconstruction.csv").read_bytes() == once      # notebook 5 again: the judges stay
     assert len(study.judged()) == len(table) and (study.folder / "reconstruction.csv").read_bytes() == once      # not appended twice
 
 
@@ -180,7 +181,7 @@ def test_run_goes_on_after_a_failure_and_repeats_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("parameters, message", [(dict(n_test=100), "n_test is 100; 0 or at least 353"), (dict(probe_seen=5), "at least 128"), (dict(tokens=31), "reads at most 30"),
-    (dict(judges=["judge-z"]), "neither shipped"), (dict(judges=["sketch"]), "must be another"), (dict(judges=["judge-a", "judge-a"]), "different names"),
+    (dict(judges=["judge-z"]), "neither shipped"), (dict(judges=["sketch"]), "must be another"), (dict(judges=[]), "one or more"), (dict(judges=["judge-a", "judge-a"]), "different names"),
     (dict(judges="judge-a"), "list needed")])
 def test_what_a_run_could_not_finish_is_refused_before_it_starts(parameters, message, tmp_path):
     from dd.study import run
