@@ -100,7 +100,7 @@ def claims(args) -> None:
 
 def train_decoder(args) -> None:
     from .train import make_decoder
-    changed = {k: v for k in ("seen", "autoencoder_seen", "finish_seen", "seed") if (v := getattr(args, k, None)) is not None}
+    changed = {k: v for k, v in vars(args).items() if k in ("seen", "autoencoder_seen", "finish_seen", "seed")}       # only what was given
     make_decoder(args.name, Path(getattr(args, "out", f"my-{args.name}")), compile=args.compile, **changed)
 
 

@@ -93,6 +93,11 @@ def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[Wo
     return World(world.name, world.frame.iloc[rows].reset_index(drop=True), world.images[rows], skipped), texts
 
 
+def own_words(world: World) -> list[set[str]]:
+    """Every word that people or the alt text use for each drawing."""
+    return [set(" ".join(sum(p.values(), [])).split()) for p in alt_text_parts(world)]
+
+
 def readability(world: World, texts: list[str]) -> dict[str, float]:
     """How much of a text is words people (and the alt text) use for that drawing, and how much of theirs it covers.
 
@@ -100,8 +105,7 @@ def readability(world: World, texts: list[str]) -> dict[str, float]:
     coverage    share of its name's words that it says; coverage_people: of its name's and keywords'
     distinct    mean distinct words per text; vocabulary: distinct words over the set; words: mean length
     """
-    parts = alt_text_parts(world)
-    known = [set(" ".join([*p["name"], *p["keywords"], *p["style"], *p["colours"], *p["regions"], *p["shape"]]).split()) for p in parts]
+    parts, known = alt_text_parts(world), own_words(world)
     people = [set(" ".join([*p["name"], *p["keywords"]]).split()) for p in parts]
     named = [set(words(n)) for n in world.frame["name"]]
     said = [words(t) for t in texts]

@@ -148,7 +148,8 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
                    channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, compile: bool = False, kind: str = "sketch"):
     """Train a text-conditional denoiser on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
 
-    kind `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer on MiniLM's frozen states. One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
+    kind `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer on MiniLM's frozen states.
+    One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
     Noise levels are drawn with a density that grows with t (t = T sqrt(u)): a text decides what a picture shows while hardly anything of
     it is there yet, and a uniform draw spends most of a short run on levels where the text is not needed. `seen` in images. Resumes from `out/denoiser.state.safetensors`."""
     from .data import DIETS, alt_text, alt_text_parts, diet
@@ -276,7 +277,8 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
     from .encoder import Encoder, backbone_features, temperature
     from .vocab import often_seen, to_strings
     recipe = dict(seen=seen, tokens=tokens, width=width, blocks=blocks, B=B, peak=peak, tau_start=tau_start, tau_end=tau_end, noise=noise,
-                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(), decoder=weights_hash(decoder.denoiser, decoder.text_encoder), latents=latents_hash(decoder.vae))
+                  hard_from=hard_from, t_from=t_from, rule=rule, tie=tie, least=least, seed=seed, images=world.fingerprint(),
+                  decoder=weights_hash(decoder.denoiser, decoder.text_encoder), latents=latents_hash(decoder.vae))
     accelerator = Accelerator(cpu=device().type == "cpu")
     encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed, tie=tie)
     if least:

@@ -100,11 +100,23 @@ def test_random_words_are_as_long_as_the_written_text(study):
     assert {len(t.split()) for t in study.texts("random")} == {study.enc.pooler.config.N}
 
 
-def test_a_study_killed_three_times_ends_like_an_undisturbed_one(tiny_folder, whole_world, tmp_path, monkeypatch):
+@pytest.fixture
+def cheap_study(tiny_folder, whole_world, tmp_path, monkeypatch):
+    """Studies of the whole path, 360 drawings a source: an untrained decoder and encoder, one step, the cheap eye."""
     from dd import judge
     Encoder.new(Decoder.load(tiny_folder), 5, D=32, blocks=1).save(tmp_path / "encoder")
     monkeypatch.setattr(judge, "eye_features", quick_eye)
     monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
+
+    def make(name, **more):
+        study = Study(dict(study=name, seed=0, decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"), tokens=5, n_test=360, n_val=0, n_novel=0, guidance=1.0,
+                           guidances=[1.0], steps=1, sampler="dpm", **more))
+        study.__dict__["world"] = whole_world
+        return study
+    return make
+
+
+def test_a_study_killed_three_times_ends_like_an_undisturbed_one(cheap_study, monkeypatch):
     draw, drawn = Study._draw_chunk, []
 
     def go(name, die_at=None):
@@ -115,9 +127,7 @@ def test_a_study_killed_three_times_ends_like_an_undisturbed_one(tiny_folder, wh
             return draw(self, *a)
         drawn.clear()
         monkeypatch.setattr(Study, "_draw_chunk", dying)
-        study = Study(dict(study=name, seed=0, decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"), tokens=5, n_test=360, n_val=0, n_novel=0, guidance=1.0,
-                           guidances=[1.0], steps=1, sampler="dpm"))
-        study.__dict__["world"] = whole_world
+        study = cheap_study(name)
         return study.reconstruction(), study.folder / "reconstruction.csv"
 
     table, whole = go("whole")
@@ -132,15 +142,9 @@ def test_a_study_killed_three_times_ends_like_an_undisturbed_one(tiny_folder, wh
     assert len(drawn) == 18 - (1 + 4 + 8) and again.read_bytes() == whole.read_bytes()
 
 
-def test_judges_draw_the_same_texts_and_their_rows_follow(tiny_folder, judge_folder, whole_world, tmp_path, monkeypatch):
-    from dd import judge
+def test_judges_draw_the_same_texts_and_their_rows_follow(cheap_study, tiny_folder, judge_folder):
     from dd.study import JUDGED_SOURCES
-    Encoder.new(Decoder.load(tiny_folder), 5, D=32, blocks=1).save(tmp_path / "encoder")
-    monkeypatch.setattr(judge, "eye_features", quick_eye)
-    monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
-    study = Study(dict(study="judged", seed=0, decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"), tokens=5, n_test=360, n_val=0, n_novel=0, guidance=1.0,
-                       guidances=[1.0], steps=1, sampler="dpm", judges=[str(judge_folder)]))
-    study.__dict__["world"] = whole_world
+    study = cheap_study("judged", judges=[str(judge_folder)])
     with pytest.raises(BadParameter, match="run notebook 05_reconstruction first"):
         study.judged()
     own = study.reconstruction()
