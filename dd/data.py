@@ -277,7 +277,8 @@ def alt_text(part: dict[str, list[str]], limit: int = 30) -> str:
 # Shares of a decoder's training texts: nothing (condition dropout, for guidance), the name, name + keywords, the whole alt text; the
 # rest are bags of alt-text phrases, of which a share has its phrases shuffled, and of those bags a share every word.
 DIETS = {"sketch": {"empty": 0.10, "name": 0.12, "named": 0.13, "alt": 0.12, "phrases": 0.6, "words": 0.25},
-         "judge-a": {"empty": 0.10, "name": 0.20, "named": 0.30, "alt": 0.15, "phrases": 0.3, "words": 0.0}}      # people's words first
+         "judge-a": {"empty": 0.10, "name": 0.20, "named": 0.30, "alt": 0.15, "phrases": 0.3, "words": 0.0},      # people's words first
+         "judge-b": {"empty": 0.10, "name": 0.15, "named": 0.20, "alt": 0.05, "phrases": 1.0, "words": 1.0}}      # tags: loose words in any order
 
 
 def diet(part: dict[str, list[str]], rng: random.Random, decoder: str = "sketch") -> str:

@@ -12,7 +12,7 @@ Symbols as in the paper: z_0 latent, x_t noised latent, eps noise, v velocity, t
 """
 from __future__ import annotations
 
-import json
+import inspect, json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -73,17 +73,20 @@ class Decoder:
 
     def read(self, input_ids: torch.Tensor, embedded: torch.Tensor | None = None) -> torch.Tensor:
         """input_ids (B, L) -> text states (B, L, D). With `embedded` (B, L, D) it replaces the embedding table's output: the library's
-        own text transformer then runs unchanged on relaxed tokens (a forward hook, because it takes input_ids only)."""
+        own text transformer then runs unchanged on relaxed tokens (by a forward hook where, as in CLIP's, it takes input_ids only)."""
         input_ids, handle = input_ids.to(device()), None
-        if embedded is not None:
-            table = self.text_encoder.get_input_embeddings()
-            handle = table.register_forward_hook(lambda module, args, output: embedded.to(output.dtype))
+        if embedded is not None and "inputs_embeds" in inspect.signature(self.text_encoder.forward).parameters:
+            given = {"inputs_embeds": embedded}
+        else:
+            given = {"input_ids": input_ids}
+            if embedded is not None:
+                handle = self.text_encoder.get_input_embeddings().register_forward_hook(lambda module, args, output: embedded.to(output.dtype))
         try:
             if self.is_unet:                                                                   # Stable Diffusion's habit: padding is read, too
-                return self.text_encoder(input_ids)[0]
+                return self.text_encoder(**given)[0]
             real = input_ids != self.tokenizer.pad_token_id                                    # (B, L); padding says nothing, with zeros
-            if handle is not None:
-                return self.text_encoder(input_ids, attention_mask=real)[0] * real[..., None]
+            if embedded is not None:
+                return self.text_encoder(**given, attention_mask=real)[0] * real[..., None]
             states = torch.zeros(*input_ids.shape, self.text_encoder.config.hidden_size, device=device())
             for rows in real.sum(1).argsort().chunk(4):                    # texts of like length together: half the work of reading padding
                 l = int(real[rows].sum(1).max())
@@ -231,22 +234,38 @@ def new_scheduler():
                          steps_offset=1, timestep_spacing="trailing")
 
 
-def new_sketch(tokenizer, vae, *, channels: tuple[int, int] = (128, 192), D: int = 256, layers: int = 2):
-    """An untrained Stable-Diffusion-shaped pipeline for 64-pixel drawings: U-Net on (C, 8, 8) latents, CLIP text transformer.
+def stable_diffusion_shaped(vae, tokenizer, text_encoder, channels: tuple[int, ...], **unet):
+    """An untrained pipeline for 64-pixel drawings: U-Net on (C, 8, 8) latents, one level per entry of `channels`.
 
-    Cross-attention only at 4x4: at 8x8 it cost a third of a step."""
+    Cross-attention only below 8x8: there it cost a third of a step. `unet`: more of UNet2DConditionModel's options."""
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    below = len(channels) - 1
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=vae.config.latent_channels, out_channels=vae.config.latent_channels, block_out_channels=channels, layers_per_block=1,
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * below), up_block_types=(*["CrossAttnUpBlock2D"] * below, "UpBlock2D"),
+        cross_attention_dim=text_encoder.config.hidden_size, attention_head_dim=max(1, channels[1] // 64),    # diffusers reads this as the number of heads
+        norm_num_groups=32, **unet)
+    return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=new_scheduler(),
+                                   safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def new_sketch(tokenizer, vae, *, channels: tuple[int, ...] = (128, 192), D: int = 256, layers: int = 2):
+    """An untrained sketch: Stable Diffusion's make, a CLIP text transformer over whole words and a U-Net of two levels."""
     from transformers import CLIPTextConfig, CLIPTextModel
     text_encoder = CLIPTextModel(CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=D, intermediate_size=4 * D, num_hidden_layers=layers, num_attention_heads=D // 64,
         max_position_embeddings=tokenizer.model_max_length, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id))
-    unet = UNet2DConditionModel(
-        sample_size=8, in_channels=vae.config.latent_channels, out_channels=vae.config.latent_channels, block_out_channels=channels,
-        layers_per_block=1, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=D, attention_head_dim=max(1, channels[1] // 64), norm_num_groups=32)   # diffusers reads this as the number of heads
-    return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=new_scheduler(),
-                                   safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    return stable_diffusion_shaped(vae, tokenizer, text_encoder, channels)
+
+
+def new_judge_b(tokenizer, vae, *, channels: tuple[int, ...] = (96, 160, 256), D: int = 192, layers: int = 4):
+    """An untrained judge-b: a T5 text encoder (reads both ways, relative positions) over byte-level pieces of words, and a U-Net of three
+    levels whose time steps scale as well as shift."""
+    from transformers import T5Config, T5EncoderModel
+    text_encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=D, d_kv=48, d_ff=3 * D, num_layers=layers, num_heads=D // 48, dropout_rate=0.0,
+                                           feed_forward_proj="gated-gelu", pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id))
+    return stable_diffusion_shaped(vae, tokenizer, text_encoder, channels, resnet_time_scale_shift="scale_shift", act_fn="gelu")
 
 
 # -- judge-a: another text encoder, tokenizer and network -----------------------------------------------------------------------

@@ -112,35 +112,51 @@ def panels(plots: list[dict], path: str | Path, size: tuple[float, float] = (2.6
         return save(figure, path)
 
 
-def bars(names, values, path: str | Path, ylabel: str, low=None, high=None, title: str = "", highlight=(), horizontal: bool = True,
-         lines: dict | None = None, digits: int | None = None, size: tuple[float, float] | None = None) -> Path:
-    """Bars with intervals. low, high: ends of the intervals; highlight: names drawn in the second colour; digits: print the values."""
+def _bars_on(axis, names, values, ylabel: str = "", low=None, high=None, title: str = "", highlight=(), horizontal: bool = True, lines: dict | None = None,
+             digits: int | None = None) -> None:
     names, values = [str(n) for n in names], np.asarray(values, float)
     low, high = (None if v is None else np.asarray(v, float) for v in (low, high))
     error = None if low is None else np.abs(np.stack([values - low, high - values]))
-    colours, where = [COLOURS[1] if n in highlight else COLOURS[0] for n in names], np.arange(len(names))
+    look = {"color": [COLOURS[1] if n in highlight else COLOURS[0] for n in names], "error_kw": {"elinewidth": 0.8, "ecolor": "#333333", "capsize": 2}}
+    where = np.arange(len(names))
+    if horizontal:
+        axis.barh(where, values, xerr=error, height=0.68, **look)
+        axis.set(yticks=where, yticklabels=names, xlabel=ylabel, title=title)
+        axis.grid(False, axis="y")
+    else:
+        axis.bar(where, values, yerr=error, width=0.68, **look)
+        axis.set(xticks=where, xticklabels=[textwrap.fill(n, 12) for n in names], ylabel=ylabel, title=title)
+        axis.grid(False, axis="x")
+    for k, value in enumerate(values if digits is not None else []):
+        end = value if high is None or not np.isfinite(high[k]) else high[k]
+        axis.annotate(f"{value:.{digits}f}", (end, k) if horizontal else (k, end), (3, 0) if horizontal else (0, 2), textcoords="offset points",
+                      va="center" if horizontal else "bottom", ha="left" if horizontal else "center", fontsize=6.5)
+    for k, (name, height) in enumerate((lines or {}).items()):
+        (axis.axvline if horizontal else axis.axhline)(height, color="#555555", linewidth=0.9, linestyle=("--", ":", "-.")[k % 3], label=name)
+    if lines:
+        axis.legend()
+
+
+def bars(names, values, path: str | Path, ylabel: str, horizontal: bool = True, size: tuple[float, float] | None = None, **more) -> Path:
+    """Bars with intervals. low, high: ends of the intervals; highlight: names drawn in the second colour; digits: print the values."""
     size = size or ((3.8, 0.35 + 0.24 * len(names)) if horizontal else (0.6 + 0.45 * len(names), 2.4))
     with style():
         figure = Figure(figsize=size)
         axis = figure.subplots()
-        look = {"color": colours, "error_kw": {"elinewidth": 0.8, "ecolor": "#333333", "capsize": 2}}
+        _bars_on(axis, names, values, ylabel, horizontal=horizontal, **more)
         if horizontal:
-            axis.barh(where, values, xerr=error, height=0.68, **look)
-            axis.set(yticks=where, yticklabels=names, xlabel=ylabel, title=title)
             axis.invert_yaxis()
-            axis.grid(False, axis="y")
-        else:
-            axis.bar(where, values, yerr=error, width=0.68, **look)
-            axis.set(xticks=where, xticklabels=[textwrap.fill(n, 12) for n in names], ylabel=ylabel, title=title)
-            axis.grid(False, axis="x")
-        for k, value in enumerate(values if digits is not None else []):
-            end = value if high is None or not np.isfinite(high[k]) else high[k]
-            axis.annotate(f"{value:.{digits}f}", (end, k) if horizontal else (k, end), (3, 0) if horizontal else (0, 2), textcoords="offset points",
-                          va="center" if horizontal else "bottom", ha="left" if horizontal else "center", fontsize=6.5)
-        for k, (name, height) in enumerate((lines or {}).items()):
-            (axis.axvline if horizontal else axis.axhline)(height, color="#555555", linewidth=0.9, linestyle=("--", ":", "-.")[k % 3], label=name)
-        if lines:
-            axis.legend()
+        return save(figure, path)
+
+
+def bar_panels(plots: list[dict], path: str | Path) -> Path:
+    """Horizontal bars of the same names side by side. plots: one dict of `bars`' arguments (names, values, ylabel, low, high, title, ...) per panel."""
+    with style():
+        figure = Figure(figsize=(2.4 * len(plots) + 1.4, 0.5 + 0.26 * len(plots[0]["names"])), layout="constrained")
+        axes = figure.subplots(1, len(plots), sharey=True, sharex=True, squeeze=False)[0]
+        for axis, plot in zip(axes, plots):
+            _bars_on(axis, **plot)
+        axes[0].invert_yaxis()
         return save(figure, path)
 
 

@@ -18,7 +18,9 @@ from . import published
 from .runtime import write_json
 
 NAMES = {"real": "originals, half against half", "autoencoder": "autoencoder only (floor)", "names": "people: name",
-         "names_keywords": "people: name and keywords", "dediffusion": "De-Diffusion", "alt_text": "alt text (oracle)",
+         "names_keywords": "people: name and keywords", "names_all": "people: all they wrote", "retrieval": "name of the nearest training drawing",
+         "captioner": "captioner, taught names", "captioner_detailed": "captioner, taught alt text", "interrogator": "interrogator: chained phrases", "pez": "hard prompts (PEZ)",
+         "dediffusion": "De-Diffusion", "alt_text": "alt text (oracle)",
          "soft": "De-Diffusion, soft tokens (ceiling)", "shuffled": "De-Diffusion, shuffled (control)", "random": "random words (control)",
          "empty": "empty text (control)"}
 SPLITS = {"test": "test drawings", "novel": "novel concepts"}
@@ -57,13 +59,22 @@ def below(split: str, score: str, low: str, *high: str, apart: bool = True):
     return test
 
 
+def together(verdicts) -> bool | None:
+    """One refutation refutes; short of one, a missing verdict leaves the whole open."""
+    return False if False in verdicts else None if None in verdicts else True
+
+
+def every(*tests):
+    """A test: all of `tests` hold."""
+    def test(table):
+        verdicts, told = zip(*(t(table) for t in tests))
+        return together(verdicts), "; ".join(told)
+    return test
+
+
 def more_than(source: str):
     """A test: the alt text draws better than `source`, as a set (FID) and drawing by drawing (paired similarity)."""
-    def test(table):
-        fid, told = below("test", "fid", "alt_text", source)(table)
-        paired, more = below("test", "paired", source, "alt_text")(table)
-        return (None, told) if fid is None else (fid and paired, f"{told}; {more}")
-    return test
+    return every(below("test", "fid", "alt_text", source), below("test", "paired", source, "alt_text"))
 
 
 def interval(r: pd.Series, score: str) -> str:
@@ -126,8 +137,7 @@ def by_judges(*tests, fit: bool = True):
         if not others:
             return None, "every row was drawn by the decoder that the encoder was trained through"
         results = [(d, *one(table[table["decoder"] == d], t)) for d in others for t in tests]
-        verdicts = [good for _, good, _ in results]
-        return False if False in verdicts else None if None in verdicts else True, "; ".join(f"{d}: {told}" for d, _, told in results)
+        return together([good for _, good, _ in results]), "; ".join(f"{d}: {told}" for d, _, told in results)
     return test
 
 
@@ -188,6 +198,17 @@ CLAIMS = [
     Claim("C18", "On the judges, too, the text is about its own drawing.", "- (control)",
           f"every other decoder: De-Diffusion's paired similarity above nothing and above shuffled texts', {APART}; shuffled's interval reaches down to a tenth of it",
           by_judges(pairing_matters), True),
+    Claim("C19", "De-Diffusion text regenerates images better than a captioner's.", "Fig. 3, Table 6 (BLIP-2, PaLI-X)",
+          f"test FID of De-Diffusion below the captioner's that was taught people's names and below the one's that was taught alt text, {APART}",
+          below("test", "fid", "dediffusion", "captioner", "captioner_detailed")),
+    Claim("C20", "The third party prefers it to a captioner's, too.", "Fig. 3, Table 6 (BLIP-2, PaLI-X)",
+          f"every other decoder's test FID of De-Diffusion below both captioners', {APART}",
+          by_judges(below("test", "fid", "dediffusion", "captioner", "captioner_detailed")), True),
+    Claim("C21", "Each picture is closer to its own original than with a captioner's words.", "- (no per-image score in the paper)",
+          f"test paired similarity of De-Diffusion above both captioners', {APART}",
+          every(below("test", "paired", "captioner", "dediffusion"), below("test", "paired", "captioner_detailed", "dediffusion"))),
+    Claim("C22", "De-Diffusion text regenerates images better than all that people wrote, group included.", "Fig. 3, Table 6 (5 concatenated)",
+          f"test FID of De-Diffusion below that of all their words, {APART}", below("test", "fid", "dediffusion", "names_all")),
 ]
 
 
@@ -308,29 +329,21 @@ def curve(folder: Path, decoder: str | None = None) -> Path | None:
 
 def ranking(folder: Path) -> Path | None:
     """Paired similarity of every text source on the test drawings, one panel's bars a decoder: figures/judges_paired. None without judges."""
-    from matplotlib.figure import Figure
-    from .figures import COLOURS, save, style
+    from .figures import bar_panels
     table = read_table(folder)
     if table is None or table["decoder"].nunique() < 2:
         return None
     test = table[(table["split"] == "test") & table["paired"].notna() & (table["source"] != "autoencoder")]
-    decoders = list(table["decoder"].unique())
-    sources = [s for s in NAMES if all(((test["decoder"] == d) & (test["source"] == s)).any() for d in decoders)]
-    with style():
-        figure = Figure(figsize=(2.9 * len(decoders) + 0.8, 0.5 + 0.26 * len(sources)), layout="constrained")
-        for k, (axis, d) in enumerate(zip(figure.subplots(1, len(decoders), sharey=True, sharex=True, squeeze=False)[0], decoders)):
-            part = test[test["decoder"] == d].set_index("source").loc[sources]
-            error = [part["paired"] - part["paired_lo"], part["paired_hi"] - part["paired"]]
-            axis.barh(range(len(sources)), part["paired"], xerr=error, height=0.68, color=[COLOURS[1] if s == "dediffusion" else COLOURS[0] for s in sources],
-                      error_kw={"elinewidth": 0.8, "ecolor": "#333333", "capsize": 2})
-            axis.set(yticks=range(len(sources)), yticklabels=[NAMES[s] for s in sources], xlabel="paired similarity", title=f"drawn by {short(d)}" + (" (trained through)" if k == 0 else ""))
-            axis.grid(False, axis="y")
-        axis.invert_yaxis()
-        return save(figure, Path(folder) / "figures" / "judges_paired")
+    parts = {d: part.set_index("source") for d, part in test.groupby("decoder", sort=False)}
+    sources = [s for s in NAMES if all(s in part.index for part in parts.values())]
+    plots = [{"names": [NAMES[s] for s in sources], "values": part.loc[sources, "paired"], "low": part.loc[sources, "paired_lo"], "high": part.loc[sources, "paired_hi"],
+              "ylabel": "paired similarity", "title": f"drawn by {short(d)}" + (" (trained through)" if k == 0 else ""), "highlight": [NAMES["dediffusion"]]}
+             for k, (d, part) in enumerate(parts.items())]
+    return bar_panels(plots, Path(folder) / "figures" / "judges_paired")
 
 
 def rate(folder: Path) -> Path | None:
-    """Words a text spends against the FID it leaves, from rate_quality.csv (source, words, fid, fid_lo, fid_hi)."""
+    """What a text spends, in words and in bits, against the FID it leaves, from rate_quality.csv (source, words, bits, fid, fid_lo, fid_hi)."""
     from matplotlib.figure import Figure
     from .figures import COLOURS, save, style
     path = Path(folder) / "rate_quality.csv"
@@ -338,13 +351,13 @@ def rate(folder: Path) -> Path | None:
         return None
     points = pd.read_csv(path)
     with style():
-        figure = Figure(figsize=(4.2, 2.8))
-        axis = figure.subplots()
-        for k, p in enumerate(points.itertuples()):
-            axis.errorbar(p.words, p.fid, yerr=[[p.fid - p.fid_lo], [p.fid_hi - p.fid]], fmt="o", color=COLOURS[k % len(COLOURS)], capsize=2, elinewidth=0.8)
-            axis.annotate(NAMES.get(p.source, p.source), (p.words, p.fid), (4, 4), textcoords="offset points", fontsize=6.2)
-        axis.set(xlabel="words per text (mean)", ylabel="FID, test drawings")
-        axis.margins(x=0.22)
+        figure = Figure(figsize=(7.4, 2.9), layout="constrained")
+        for axis, what, label in zip(figure.subplots(1, 2, sharey=True), ("words", "bits"), ("words per text (mean)", "bits per text (mean, unigram model)")):
+            for k, p in points.iterrows():
+                axis.errorbar(p[what], p.fid, yerr=[[p.fid - p.fid_lo], [p.fid_hi - p.fid]], fmt="o", color=COLOURS[k % len(COLOURS)], capsize=2, elinewidth=0.8,
+                              label=NAMES.get(p.source, p.source))
+            axis.set(xlabel=label, ylabel="FID, test drawings" if what == "words" else "")
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=6.5)
         return save(figure, Path(folder) / "figures" / "rate_quality")
 
 

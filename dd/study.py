@@ -16,16 +16,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import decoder, encoder, judge, vision, vocab
+from . import decoder, encoder, judge, rivals, vision, vocab
 from .data import World, load_world
 from .decoder import SAMPLERS, Decoder
 from .encoder import Encoder, backbone_features
 from .runtime import ASSETS, half, load_state, save_state, say, shipped, write_json
-from .texts import SOURCES, random_words, shuffled, write_texts
+from .texts import CAPTIONS, SOURCES, random_words, retrieved, shuffled, write_texts
 
 PACKAGE = Path(__file__).parent
+LEARNT = (*CAPTIONS, "interrogator", "pez")         # rivals that train something first
+RIVALS = ("names_all", "retrieval", *LEARNT)
 ROOT = PACKAGE.parent
-NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction", "06_judges")
+NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction", "06_judges", "07_editing")
 
 # name: (type, low, high or choices, what it is). The one list of parameters; notebooks and YAML files may use no other names.
 SCHEMA = {
@@ -43,8 +45,11 @@ SCHEMA = {
     "n_novel": (int, 0, 10**6, "drawings of never-seen concepts judged; 0 leaves the split out"),
     "guidance": (float, 0.0, 30.0, "classifier-free guidance when no sweep is made"),
     "guidances": (list, 0.0, 30.0, "guidance values of the sweep"),
+    "rivals": (list, None, RIVALS, "further sources of text that are drawn and judged, each some minutes per decoder; [] for none"),
+    "rivals_seen": (int, 256, 10**9, "images each rival that learns is trained on"),
     "judges": (list, None, str, "other decoders that draw the same texts (notebook 6): shipped, pipeline folders, or Hub ids@commit"),
     "sampler_check": (int, 0, 10**6, "validation drawings on which samplers are compared with a 50-step run; 0 leaves it out"),
+    "pairs": (int, 2, 10**5, "pairs of test drawings blended, and drawings edited, in notebook 7"),
     "steps": (int, 1, 1000, "sampler steps per picture"),
     "sampler": (str, None, SAMPLERS, "diffusers sampler"),
 }
@@ -85,6 +90,10 @@ def check(parameters: dict) -> dict:
         if high is str:
             if not value or not all(isinstance(v, str) and v for v in value) or len(set(value)) < len(value):
                 raise BadParameter(f"{name} is {value!r}; a list of one or more different names needed: {meaning}")
+            continue
+        if kind is list and isinstance(high, tuple):
+            if not all(v in high for v in value) or len(set(value)) < len(value):
+                raise BadParameter(f"{name} is {value!r}; a list of different names among {high} needed: {meaning}")
             continue
         if kind is list and not (value and all(isinstance(v, (int, float)) and low <= v <= high for v in value)):
             raise BadParameter(f"{name} is {value!r}; a list of numbers from {low} to {high} needed: {meaning}")
@@ -180,23 +189,49 @@ class Study:
     # -- texts ---------------------------------------------------------------------------------------------------------------
 
     def texts(self, source: str, split: str = "test") -> list[str]:
-        """The strings of one source for one split, also written to texts/<split>/<source>.parquet. Only De-Diffusion's are kept from
+        """The strings of one source for one split, also written to texts/<split>/<source>.parquet. Only what a network writes is kept from
         an earlier run; the others take no time."""
         part, path = self.part(split), self.path(f"texts/{split}/{source}.parquet")
-        if source == "dediffusion":
-            key = fingerprint(part.fingerprint(), folder_hash(self.encoder_folder), code(encoder, vision, vocab))
+        if source == "dediffusion" or source in LEARNT:
+            folder = self.encoder_folder if source == "dediffusion" else self.rival(source)
+            key = fingerprint(part.fingerprint(), folder_hash(folder), code(encoder, vision, vocab, rivals))
             stamp = self.path(f"cache/texts-{split}-{source}.json")
             if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key:
                 made = pd.read_parquet(path)["text"].tolist()
             else:
-                made = vocab.to_strings(self.enc.tokenizer, self.enc.ids(self.patches(split)))
+                made = self._write(source, folder, self.patches(split))
                 write_texts(path, part, made)
                 write_json(stamp, key)
         else:
             made = (shuffled(self.texts("dediffusion", split), self.seed) if source == "shuffled" else
+                    retrieved(part, self.patches(split), self.part("train"), self.patches("train")) if source == "retrieval" else
                     random_words(part, self.seed, length=self.enc.pooler.config.N) if source == "random" else SOURCES[source](part, self.seed))
             write_texts(path, part, made)
         return made
+
+    def _write(self, source: str, folder: Path, patches: torch.Tensor) -> list[str]:
+        """What the network in `folder` says of pictures with features `patches` (M, P, F)."""
+        if source in ("interrogator", "pez"):
+            similarity = rivals.Similarity.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
+            if source == "pez":
+                return rivals.hard_prompts(similarity, self.dec.tokenizer, patches, N=self.enc.pooler.config.N, seed=self.seed)
+            return rivals.interrogate(similarity, self.dec.tokenizer, patches, rivals.phrase_bank(self.part("train")), most=self.enc.pooler.config.N)
+        writer = self.enc if source == "dediffusion" else Encoder.load(folder)
+        return vocab.to_strings(writer.tokenizer, writer.ids(patches))
+
+    def rival(self, source: str) -> Path:
+        """The folder of what a rival has learnt, on this study's train split, when it is first asked for: a captioner, or the similarity that
+        the interrogator and the hard prompts share."""
+        from .train import train_captioner, train_similarity
+        train, probe, patches = self.part("train"), self.world.part("val", 256), lambda: self.patches("train")
+        what, loop = (source, train_captioner) if source in CAPTIONS else ("similarity", train_similarity)
+        folder = self.path(f"rivals/{what}-{run_key(loop, CAPTIONS, self.seed, self.rivals_seen, self.decoder_hash)}")
+        if not (folder / "config.json").exists():
+            if source in CAPTIONS:
+                train_captioner(train, self.dec, folder, kind=source, seen=self.rivals_seen, seed=self.seed, probe=probe, patches=patches()).save(folder, half=True)
+            else:
+                train_similarity(train, self.dec.tokenizer, folder, seen=self.rivals_seen, seed=self.seed, probe=probe, patches=patches()).save_pretrained(folder, safe_serialization=True)
+        return folder
 
     # -- pictures and scores ---------------------------------------------------------------------------------------------------
 
@@ -276,11 +311,15 @@ class Study:
             write_json(path, make())
         return json.loads(path.read_text())
 
+    @property
+    def drawn_rivals(self) -> tuple[str, ...]:
+        return tuple(self.parameters.get("rivals", ()))
+
     def sweep(self) -> pd.DataFrame:
         """FID against guidance on validation drawings (train-side, never test), for the sources of the paper's Fig. 3."""
         if not self.parameters.get("n_val"):
             return pd.DataFrame()
-        return pd.DataFrame([self.row(s, "val", float(g)) for g in self.guidances for s in SWEPT])
+        return pd.DataFrame([self.row(s, "val", float(g)) for g in self.guidances for s in (*SWEPT, *self.drawn_rivals)])
 
     def samplers(self) -> pd.DataFrame:
         """Is the study's short sampler as good as a long run? Same texts (alt text), same noise: DDIM 50 against few-step DPM-Solver++,
@@ -302,15 +341,15 @@ class Study:
     def best_guidance(self, sweep: pd.DataFrame) -> dict[str, float]:
         """Each source's guidance of lowest FID on the validation drawings; controls take De-Diffusion's."""
         if sweep.empty:
-            return dict.fromkeys(TEST_SOURCES, float(self.guidance))
+            return dict.fromkeys((*TEST_SOURCES, *self.drawn_rivals), float(self.guidance))
         best = sweep.loc[sweep.groupby("source")["fid"].idxmin()].set_index("source")["guidance"].to_dict()
-        return {s: best.get(s, best["dediffusion"]) for s in TEST_SOURCES}
+        return {s: best.get(s, best["dediffusion"]) for s in (*TEST_SOURCES, *self.drawn_rivals)}
 
     def rows(self, sources, novel=()) -> pd.DataFrame:
-        """Every row through this study's decoder: the sweep (split val), floors and sources at their guidance on test, then on novel concepts."""
+        """Every row through this study's decoder: the sweep (split val), floors, sources and rivals at their guidance on test, then on novel concepts."""
         swept = self.sweep()
         best = self.best_guidance(swept)
-        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [self.row(s, "test", best[s]) for s in sources]
+        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [self.row(s, "test", best[s]) for s in (*sources, *self.drawn_rivals)]
         if self.parameters.get("n_novel"):
             rows += [self.row(s, "novel", best.get(s, 0.0)) for s in novel]
         return pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)[COLUMNS]
@@ -328,7 +367,7 @@ class Study:
     def through(self, decoder: str) -> "Study":
         """The same study, folder, texts and starting noise, drawn by another decoder."""
         other = Study({**self.parameters, "decoder": decoder})
-        other._parts, other.__dict__["world"] = self._parts, self.world
+        other._parts, other.__dict__["world"], other.texts = self._parts, self.world, self.texts     # the strings are this study's, whoever draws them
         return other
 
     def judged(self) -> pd.DataFrame:
@@ -425,7 +464,7 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     return report
 
 
-EXPECTED = {"01_data": 25, "02_decoder": 90, "03_encoder": 180, "04_texts": 20, "05_reconstruction": 280, "06_judges": 260}    # seconds of `quick`, 2 cores
+EXPECTED = {"01_data": 25, "02_decoder": 90, "03_encoder": 180, "04_texts": 20, "05_reconstruction": 280, "06_judges": 240, "07_editing": 60}    # seconds of `quick`, 2 cores
 
 
 class _Stderr:

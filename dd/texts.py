@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from .data import BadData, World, alt_text, alt_text_parts, words
 
@@ -27,6 +28,11 @@ def names(world: World, seed: int = 0) -> list[str]:
 def names_keywords(world: World, seed: int = 0) -> list[str]:
     """The name and everything else people said, longest human text."""
     return [" ".join(w for t in (n, *k) for w in words(t)) for n, k in zip(world.frame["name"], world.frame["keywords"])]
+
+
+def names_all(world: World, seed: int = 0) -> list[str]:
+    """All that people wrote: name, keywords, and the group they filed it under."""
+    return [" ".join([said, *words(group)]) for said, group in zip(names_keywords(world), world.frame["group"])]
 
 
 def oracle(world: World, seed: int = 0) -> list[str]:
@@ -53,7 +59,48 @@ def shuffled(texts: list[str], seed: int = 0) -> list[str]:
     return [texts[turned[i]] for i in range(len(texts))]
 
 
-SOURCES = {"names": names, "names_keywords": names_keywords, "alt_text": oracle, "empty": empty, "random": random_words}
+SOURCES = {"names": names, "names_keywords": names_keywords, "names_all": names_all, "alt_text": oracle, "empty": empty, "random": random_words}
+
+
+# What each position of a captioner is for: the words of one kind, then nothing. Fixed places, because all are written at once.
+CAPTIONS = {"captioner": {"name": 6}, "captioner_detailed": {"name": 5, "style": 3, "colours": 4, "regions": 10, "shape": 7}}
+
+
+def caption_slots(part: dict[str, list[str]], kind: str) -> list[str]:
+    """What a captioner learns to write of one drawing (of `alt_text_parts`): a word or "" for each position."""
+    slots = []
+    for key, places in CAPTIONS[kind].items():
+        said = " ".join(part[key]).split()[:places]
+        slots += said + [""] * (places - len(said))
+    return slots
+
+
+def retrieved(world: World, patches: torch.Tensor, memory: World, memory_patches: torch.Tensor) -> list[str]:
+    """The name of the training drawing that looks most alike: features (M, P, F) of both, the encoder's backbone's, mean over the patches
+    and centred, cosine."""
+    centre = memory_patches.float().mean((0, 1))
+    here, there = (torch.nn.functional.normalize(p.float().mean(1) - centre) for p in (patches, memory_patches))      # (M, F)
+    known = names(memory)
+    return [known[i] for i in (here @ there.T).argmax(1).tolist()]
+
+
+def blended(a: str, b: str) -> str:
+    """Two texts in the length of one: the words of `a` at even places, those of `b` at odd ones."""
+    x, y = a.split(), b.split()
+    return " ".join(w for k in range(max(len(x), len(y))) for w in (x, y)[k % 2][k:k + 1])
+
+
+def swapped(text: str, old: set[str], new: str) -> str:
+    """The text with each word of `old` replaced by `new`."""
+    return " ".join(new if w in old else w for w in text.split())
+
+
+def unigram_bits(texts: list[str], known: list[str]) -> float:
+    """Mean bits per text under a unigram model: word frequencies of the texts `known` plus one, every text ended by an end mark. One model
+    for all sources makes their rates comparable; a word that `known` lacks costs as much as one seen less than once."""
+    counts = Counter(w for t in known for w in [*words(t), ""])
+    total = sum(counts.values()) + len(counts) + 1
+    return float(np.mean([sum(np.log2(total / (counts[w] + 1)) for w in [*words(t), ""]) for t in texts]))
 
 
 def write_texts(path: Path, world: World, texts: list[str]) -> None:

@@ -24,7 +24,8 @@ EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks c
 LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
 # The shipped decoders: images seen by each half, learning rates (the finish starts from trained weights), root seed.
 RECIPES = {"sketch": {"seen": 409_600, "autoencoder_seen": 166_400, "finish_seen": 32_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
-           "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1}}
+           "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1},
+           "judge-b": {"seen": 153_600, "peak": 1.0e-3, "seed": 2}}
 
 
 def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
@@ -148,20 +149,25 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
                    channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, compile: bool = False, kind: str = "sketch"):
     """Train a text-conditional denoiser on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
 
-    kind `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer on MiniLM's frozen states.
+    kind `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer on MiniLM's frozen states; `judge-b`: another
+    U-Net with a text encoder that reads pieces of words. `L` and `channels` are sketch's.
     One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
     Noise levels are drawn with a density that grows with t (t = T sqrt(u)): a text decides what a picture shows while hardly anything of
     it is there yet, and a uniform draw spends most of a short run on levels where the text is not needed. `seen` in images. Resumes from `out/denoiser.state.safetensors`."""
     from .data import DIETS, alt_text, alt_text_parts, diet
-    from .decoder import Decoder, new_judge_a, new_sketch
-    from .vocab import build_word_tokenizer, tokenise
+    from .decoder import Decoder, new_judge_a, new_judge_b, new_sketch
+    from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
     recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, images=world.fingerprint(), autoencoder=weights_hash(vae), levels="T sqrt(u)",
                   kind=kind, diet=DIETS[kind])
     torch.manual_seed(seed)
     parts = alt_text_parts(world)
+    said = (alt_text(p, limit=10_000) for p in parts)
     if kind == "sketch":
         learn = ("text_encoder", "unet")
-        pipeline = new_sketch(build_word_tokenizer((alt_text(p, limit=10_000) for p in parts), max_length=L), vae, channels=channels)
+        pipeline = new_sketch(build_word_tokenizer(said, max_length=L), vae, channels=channels)
+    elif kind == "judge-b":
+        learn = ("text_encoder", "unet")
+        pipeline = new_judge_b(build_byte_tokenizer(said, max_length=56, V=2048), vae)
     else:
         learn = ("transformer",)                                                                    # MiniLM stays as it was trained
         pipeline = new_judge_a(vae)
@@ -214,8 +220,8 @@ def make_decoder(name: str, out: Path, *, compile: bool = False, **changed) -> N
     """A shipped decoder by RECIPES[name], in which `changed` replaces entries: trained on the emoji world's train split and saved as a
     float16 pipeline folder with its logs and what made it.
 
-    `sketch` from nothing: autoencoder, denoiser, the autoencoder's finish. `judge-a` looks at the same latents: the shipped `sketch`'s
-    autoencoder, everything else its own."""
+    `sketch` from nothing: autoencoder, denoiser, the autoencoder's finish. The judges look at the same latents: the shipped `sketch`'s
+    autoencoder, everything else their own."""
     from .data import DIETS, load_world
     from .decoder import Decoder
     from .runtime import write_json
@@ -258,7 +264,7 @@ def relaxed_loss(pooler, decoder, patches: torch.Tensor, z_0: torch.Tensor, t: t
 
 def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 16, width: int = 256, blocks: int = 5, B: int = 64,
                   peak: float = 5.0e-4, tau_start: float = 1.0, tau_end: float = 0.3, noise: float = 0.0, hard_from: float = 0.7, t_from: float = 0.5,
-                  rule: str = "alphanumeric", least: int = 30, tie: bool = True, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
+                  rule: str = "alphanumeric", least: int = 100, tie: bool = True, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
                   patches: torch.Tensor | None = None, z_all: torch.Tensor | None = None):
     """De-Diffusion training: image -> relaxed tokens -> frozen decoder -> its own denoising loss. Only the pooler learns.
 
@@ -326,3 +332,98 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
                                **optimizer_tensors(optimizer.optimizer)}, {"step": step, "recipe": recipe, "log": log.facts()})
     encoder.pooler, encoder.recipe = accelerator.unwrap_model(pooler).eval().requires_grad_(False), recipe
     return encoder
+
+
+def train_captioner(world: World, decoder, out: Path, *, kind: str, seen: int, width: int = 256, blocks: int = 5, B: int = 128, peak: float = 5.0e-4,
+                    seed: int = 0, probe: World | None = None, checkpoint_every: int = 100, patches: torch.Tensor | None = None):
+    """The rival that people teach: the same frozen backbone and pooler, and cross-entropy with given words instead of a decoder's loss.
+
+    kind      `captioner` learns the drawing's name, `captioner_detailed` its alt text (the stand-in for a modern vision-language model)
+    probe     a held-out, train-side world whose cross-entropy is logged now and then
+    All words are written at once, one a position (texts.CAPTIONS); the end token says nothing there. Words are whole tokens, so the decoder's
+    vocabulary must be of words. Resumes from `out/captioner.state.safetensors`."""
+    from .data import alt_text_parts
+    from .encoder import Encoder, backbone_features
+    from .texts import CAPTIONS, caption_slots
+    recipe = dict(kind=kind, seen=seen, width=width, blocks=blocks, B=B, peak=peak, seed=seed, images=world.fingerprint())
+    nothing, known = decoder.tokenizer.eos_token_id, decoder.tokenizer.get_vocab()
+    targets = lambda part: torch.tensor([[known.get(w, nothing) if w else nothing for w in caption_slots(p, kind)] for p in alt_text_parts(part)])   # (M, N)
+    encoder = Encoder.new(decoder, sum(CAPTIONS[kind].values()), D=width, blocks=blocks, seed=seed)
+    encoder.pooler.allowed[nothing] = True
+    patches, words_of = backbone_features(world.pixels()) if patches is None else patches, targets(world)                # (M, P, F), (M, N)
+    if probe is not None:
+        probe_patches, probe_words = backbone_features(probe.pixels()), targets(probe)
+    pooler = encoder.pooler.train()
+    optimizer = torch.optim.AdamW(pooler.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.05, fused=True)
+    state, steps = out / "captioner.state.safetensors", seen // B
+    tensors, step, told = resume(state, recipe)
+    if tensors:
+        pooler.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
+        restore_optimizer(optimizer, tensors)
+    progress, log = Progress(kind, steps * B, step * B), Log(out / "captioner.jsonl", step, **told)
+
+    def cross_entropy(seen_patches, said):
+        with autocast():
+            logits = pooler(seen_patches.to(device()).float())                                      # (B, N, V)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), said.flatten().to(device()))
+    while step < steps:
+        rows = torch.from_numpy(batch_rows(len(world), B, step, seed))
+        loss = cross_entropy(patches[rows], words_of[rows])
+        descend(loss, optimizer, pooler, cosine_rate(step, steps, peak, warmup=min(50, steps // 10)))
+        step += 1
+        progress(step * B, f"cross-entropy {log.add(loss.item()):.3f}")
+        if step % max(1, min(100, steps // 8)) == 0 or step == steps:
+            facts = dict(step=step, seen=step * B)
+            if probe is not None:
+                pooler.eval()
+                with torch.no_grad():
+                    facts |= dict(probe=round(cross_entropy(probe_patches, probe_words).item(), 4))
+                pooler.train()
+            log.line(**facts)
+        if step % checkpoint_every == 0 or step == steps:
+            save_state(state, {**{f"net/{k}": v for k, v in pooler.state_dict().items()}, **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe, "log": log.facts()})
+    pooler.eval().requires_grad_(False)
+    encoder.recipe = recipe
+    return encoder
+
+
+def train_similarity(world: World, tokenizer, out: Path, *, seen: int, B: int = 256, peak: float = 2.0e-3, seed: int = 0, probe: World | None = None,
+                     checkpoint_every: int = 100, patches: torch.Tensor | None = None):
+    """CLIP's contrastive loss at the smallest size: in each batch every picture must find its own text, and every text its picture. Texts are
+    drawn from the decoder's diet, anew each time. Two drawings of one concept may share a text; that costs every row alike.
+    Resumes from `out/similarity.state.safetensors`."""
+    from .data import alt_text, alt_text_parts, diet
+    from .encoder import backbone_features
+    from .rivals import Similarity
+    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, images=world.fingerprint())
+    torch.manual_seed(seed)
+    net = Similarity(V=len(tokenizer)).to(device())
+    parts, read = alt_text_parts(world), lambda texts: [tokenizer(t, add_special_tokens=False).input_ids for t in texts]
+    patches = backbone_features(world.pixels()) if patches is None else patches                     # (M, P, F)
+    if probe is not None:
+        probe_patches, probe_ids = backbone_features(probe.pixels()), read(alt_text(p) for p in alt_text_parts(probe))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
+    state, steps = out / "similarity.state.safetensors", seen // B
+    tensors, step, told = resume(state, recipe)
+    if tensors:
+        net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
+        restore_optimizer(optimizer, tensors)
+    progress, log = Progress("similarity", steps * B, step * B), Log(out / "similarity.jsonl", step, **told)
+    while step < steps:
+        rows, rng = batch_rows(len(world), B, step, seed), random.Random(f"{seed}/similarity/{step}")
+        ids = read(diet(parts[r], rng) or " ".join(parts[r]["name"]) for r in rows)
+        logits, own = net(patches[torch.from_numpy(rows)].to(device()).float(), ids), torch.arange(B, device=device())      # (B, B)
+        loss = (nn.functional.cross_entropy(logits, own) + nn.functional.cross_entropy(logits.T, own)) / 2
+        descend(loss, optimizer, net, cosine_rate(step, steps, peak, warmup=min(50, steps // 10)))
+        step += 1
+        progress(step * B, f"contrastive loss {log.add(loss.item()):.3f}")
+        if step % max(1, min(100, steps // 8)) == 0 or step == steps:
+            facts = dict(step=step, seen=step * B)
+            if probe is not None:                                                                   # share of held-out pictures whose own alt text is nearest
+                with torch.no_grad():
+                    found = net(probe_patches.to(device()).float(), probe_ids).argmax(1).cpu()
+                facts |= dict(probe=round(float((found == torch.arange(len(found))).float().mean()), 4))
+            log.line(**facts)
+        if step % checkpoint_every == 0 or step == steps:
+            save_state(state, {**{f"net/{k}": v for k, v in net.state_dict().items()}, **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe, "log": log.facts()})
+    return net.eval().requires_grad_(False)

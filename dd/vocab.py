@@ -32,23 +32,37 @@ def build_word_tokenizer(texts, max_length: int):
                                    eos_token="<|endoftext|>", pad_token="<|endoftext|>", unk_token="<|unk|>")
 
 
+def build_byte_tokenizer(texts, max_length: int, V: int):
+    """A byte-level BPE tokenizer (GPT-2's and CLIP's kind) of at most V pieces, learnt from `texts`: any string can be read, nothing is
+    unknown, and a word rare in `texts` is spelt out of pieces that other words share."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+    marks = ["<|startoftext|>", "<|endoftext|>"]
+    core = Tokenizer(models.BPE())
+    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()
+    core.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=V, special_tokens=marks, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    core.post_processor = processors.TemplateProcessing(single="<|startoftext|> $A <|endoftext|>", special_tokens=[(m, i) for i, m in enumerate(marks)])
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=max_length, bos_token=marks[0], eos_token=marks[1], pad_token=marks[1])
+
+
 def allowed_tokens(tokenizer, rule: str = "alphanumeric") -> torch.Tensor:
     """bool (V,): which ids may be written. Special tokens never; otherwise by rule:
 
-    alphanumeric   the token, without its end-of-word mark, matches [a-z0-9]+
-    word_final     the same, and the token ends a word (identical for a word-level tokenizer)
+    alphanumeric   the token, without its mark of a word's end or start, matches [a-z0-9]+
+    word_final     the same, and the token has that mark: it does not glue to its neighbour (identical for a word-level tokenizer)
     all            anything but special tokens
     """
     if rule not in RULES:
         raise ValueError(f"vocabulary rule {rule!r}; use one of {RULES}")
     vocab = tokenizer.get_vocab()
     V = max(vocab.values()) + 1
-    subword = any(t.endswith("</w>") for t in vocab)
+    ends, starts = (any(mark(t) for t in vocab) for mark in (lambda t: t.endswith("</w>"), lambda t: t.startswith("Ġ")))      # CLIP's marks, GPT-2's
     allowed, special = torch.zeros(V, dtype=torch.bool), set(tokenizer.all_special_ids)
     for token, i in vocab.items():
-        final = token.endswith("</w>") or not subword
-        plain = re.fullmatch(r"[a-z0-9]+", token.removesuffix("</w>")) is not None
-        allowed[i] = i not in special and (rule == "all" or (plain and (final or rule == "alphanumeric")))
+        whole = token.endswith("</w>") if ends else token.startswith("Ġ") if starts else True
+        plain = re.fullmatch(r"[a-z0-9]+", token.removesuffix("</w>").removeprefix("Ġ")) is not None
+        allowed[i] = i not in special and (rule == "all" or (plain and (whole or rule == "alphanumeric")))
     return allowed
 
 

@@ -7,6 +7,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import pytest
 import torch
 
+from dd import train
 from dd.data import alt_text, alt_text_parts, load_world
 from dd.decoder import Decoder, new_sketch
 from dd.vocab import build_word_tokenizer
@@ -41,6 +42,29 @@ def small_world(whole_world):
 @pytest.fixture(scope="session")
 def diet_texts(small_world):
     return [alt_text(p, limit=10_000) for p in alt_text_parts(small_world)]
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(monkeypatch, steps: int):
+    """The real Progress, until the process 'dies' at its n-th call: after the step, before its checkpoint."""
+    class Dying(train.Progress):
+        calls = 0
+
+        def __call__(self, done, note=""):
+            Dying.calls += 1
+            if Dying.calls == steps:
+                raise Killed
+            super().__call__(done, note)
+    monkeypatch.setattr(train, "Progress", Dying)
+
+
+def assert_same(a: dict, b: dict):
+    assert a.keys() == b.keys()
+    for k in a:
+        assert torch.equal(a[k], b[k]), k
 
 
 def tiny_vae():
@@ -131,9 +155,21 @@ def judge_decoder(judge_folder):
     return Decoder.load(judge_folder)
 
 
-@pytest.fixture(params=["sketch", "judge-a", "stable-diffusion"])
+@pytest.fixture(scope="session")
+def spelling_decoder(tmp_path_factory, diet_texts):
+    """judge-b's shape: byte-level pieces of words, a T5 encoder, three levels."""
+    from dd.decoder import new_judge_b
+    from dd.vocab import build_byte_tokenizer
+    vae = tiny_vae()
+    torch.manual_seed(2)
+    folder = tmp_path_factory.mktemp("decoders") / "spelling"
+    new_judge_b(build_byte_tokenizer(diet_texts, max_length=32, V=400), vae, channels=(32, 64, 64), D=48, layers=1).save_pretrained(folder, safe_serialization=True)
+    return Decoder.load(folder)
+
+
+@pytest.fixture(params=["sketch", "judge-a", "judge-b", "stable-diffusion"])
 def decoder(request):
-    return request.getfixturevalue({"sketch": "tiny_decoder", "judge-a": "judge_decoder", "stable-diffusion": "sd_decoder"}[request.param])
+    return request.getfixturevalue({"sketch": "tiny_decoder", "judge-a": "judge_decoder", "judge-b": "spelling_decoder", "stable-diffusion": "sd_decoder"}[request.param])
 
 
 @pytest.fixture(scope="session")

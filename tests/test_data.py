@@ -96,6 +96,15 @@ def test_every_source_gives_one_string_per_image(small_world):
     assert all(t == "" for t in SOURCES["empty"](small_world)) and all(SOURCES["names"](small_world))
 
 
+def test_bits_are_those_of_the_unigram_code():
+    from dd.texts import unigram_bits
+    known = ["a a a", "b"]                                    # counts: a 3, b 1, end 2; plus one each and one for the unknown: 10 in all
+    cost = lambda n: np.log2(10 / n)
+    assert unigram_bits(["a"], known) == pytest.approx(cost(4) + cost(3))
+    assert unigram_bits(["b c", ""], known) == pytest.approx((cost(2) + cost(1) + cost(3) + cost(3)) / 2)
+    assert unigram_bits(["b"], known) > unigram_bits(["a"], known)
+
+
 def test_readability_tells_names_from_noise(small_world):
     own, noise = (readability(small_world, t) for t in (SOURCES["names"](small_world), ["zzz qqq"] * len(small_world)))
     assert own["precision"] == own["coverage"] == 1.0 and noise["precision"] == noise["coverage"] == 0.0

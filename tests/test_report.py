@@ -10,7 +10,8 @@ from dd import report
 ROOT = Path(__file__).parent.parent
 GOOD = {  # source: (fid, kid, paired), as the paper would have them
     "autoencoder": (10, 0.1, 0.9), "names": (100, 5.0, 0.10), "names_keywords": (90, 4.5, 0.12), "dediffusion": (60, 3.0, 0.40), "alt_text": (70, 3.5, 0.30),
-    "soft": (58, 2.9, 0.45), "shuffled": (61, 3.0, 0.01), "random": (95, 4.8, 0.00), "empty": (120, 6.0, 0.00)}
+    "soft": (58, 2.9, 0.45), "shuffled": (61, 3.0, 0.01), "random": (95, 4.8, 0.00), "empty": (120, 6.0, 0.00),
+    "names_all": (95, 4.8, 0.13), "captioner": (110, 5.2, 0.08), "captioner_detailed": (105, 4.0, 0.28)}
 SWEEP = {"names": {1.5: 80, 3.0: 82, 6.0: 120}, "dediffusion": {1.5: 85, 3.0: 60, 6.0: 66}}
 
 
@@ -36,14 +37,16 @@ def verdicts(folder, rows) -> dict[str, str]:
 
 def test_a_world_as_the_paper_has_it(tmp_path):
     found = verdicts(tmp_path, table())
-    assert {c for c, v in found.items() if v == "holds"} == {f"C{i}" for i in range(1, 12)}
-    assert {c for c, v in found.items() if v == "not tested"} == {f"C{i}" for i in range(12, 19)}
+    assert {c for c, v in found.items() if v == "holds"} == {f"C{i}" for i in (*range(1, 12), 19, 21, 22)}
+    assert {c for c, v in found.items() if v == "not tested"} == {f"C{i}" for i in (*range(12, 19), 20)}
 
 
 @pytest.mark.parametrize("claim, changed", [
     ("C1", dict(dediffusion=(99, 3.0, 0.4))), ("C2", dict(dediffusion=(89, 3.0, 0.4))), ("C3", dict(dediffusion=(60, 4.45, 0.4))), ("C4", dict(dediffusion=(60, 3.0, 0.1))),
     ("C5", dict(shuffled=(90, 3.0, 0.01))), ("C5", dict(shuffled=(60, 3.0, 0.2))), ("C6", dict(alt_text=(99, 3.5, 0.3))), ("C6", dict(alt_text=(70, 3.5, 0.1))),
-    ("C7", dict(autoencoder=(17, 0.1, 0.9))), ("C10", dict(dediffusion=(120, 3.0, 0.4)))])
+    ("C7", dict(autoencoder=(17, 0.1, 0.9))), ("C10", dict(dediffusion=(120, 3.0, 0.4))),
+    ("C19", dict(captioner=(61, 5.2, 0.08))), ("C19", dict(captioner_detailed=(61, 4.0, 0.28))), ("C21", dict(captioner=(110, 5.2, 0.4))),
+    ("C21", dict(captioner_detailed=(105, 4.0, 0.4))), ("C22", dict(names_all=(61, 4.8, 0.13)))])
 def test_each_claim_can_fail(tmp_path, claim, changed):
     assert verdicts(tmp_path, table(**changed))[claim] == "does not hold"
 
@@ -65,11 +68,11 @@ def judged(*decoders) -> pd.DataFrame:
 
 
 def test_another_decoder_is_the_third_party(tmp_path):
-    assert {c for c, v in verdicts(tmp_path, judged("judge-a", "judge-b")).items() if v == "holds"} == {f"C{i}" for i in (*range(1, 13), 15, 16, 17, 18)}
+    assert {c for c, v in verdicts(tmp_path, judged("judge-a", "judge-b")).items() if v == "holds"} == {f"C{i}" for i in (*range(1, 13), *range(15, 23))}
 
 
 @pytest.mark.parametrize("source, score, value, fails", [
-    ("dediffusion", "fid", 95, {"C15"}), ("dediffusion", "fid", 200, {"C12", "C15"}), ("dediffusion", "kid", 9, {"C15"}),
+    ("dediffusion", "fid", 95, {"C15"}), ("dediffusion", "fid", 200, {"C12", "C15", "C20"}), ("captioner", "fid", 61, {"C20"}), ("captioner_detailed", "fid", 61, {"C20"}), ("dediffusion", "kid", 9, {"C15"}),
     ("dediffusion", "paired", 0.11, {"C16"}), ("empty", "fid", 60, {"C17"}), ("empty", "paired", 0.4, {"C17"}), ("shuffled", "paired", 0.2, {"C18"}),
     ("shuffled", "paired", 0.41, {"C18"}), ("dediffusion", "paired", -0.2, {"C16", "C18"})])
 def test_one_judge_that_disagrees_is_enough(tmp_path, source, score, value, fails):
@@ -79,7 +82,7 @@ def test_one_judge_that_disagrees_is_enough(tmp_path, source, score, value, fail
     rows.loc[at, [f"{score}_lo", f"{score}_hi"]] = [value - 1e-3, value + 1e-3]
     found = verdicts(tmp_path, rows)
     if "C17" in fails:                                                     # a judge that cannot judge is heard on nothing else
-        assert {found[c] for c in ("C12", "C15", "C16", "C18")} == {"not tested"}
+        assert {found[c] for c in ("C12", "C15", "C16", "C18", "C20")} == {"not tested"}
     assert {c for c, v in found.items() if v == "does not hold"} == fails
     assert {found[f"C{i}"] for i in range(1, 12)} == {"holds"}              # a judge's rows say nothing of the decoder trained through
 

@@ -16,7 +16,7 @@ from dd.study import SCHEMA, TEST_SOURCES, BadParameter, Study, check, load_para
     (dict(nonsense=1), "unknown parameter 'nonsense'"), (dict(tokens="abc"), "int needed"), (dict(tokens=0), "1 to 75"), (dict(tokens=76), "1 to 75"),
     (dict(tokens=3.0), "int needed"), (dict(tokens=True), "int needed"), (dict(guidance="1e-4"), "in YAML write 1.0e-4"), (dict(guidance=-1.0), "0.0 to 30.0"),
     (dict(guidance=float("nan")), "0.0 to 30.0"), (dict(guidances=[]), "list of numbers"), (dict(guidances=[1, "2"]), "list of numbers"),
-    (dict(guidances=3.0), "list needed"), (dict(sampler="euler"), "one of"), (dict(study="../up"), "names a folder"), (dict(seed=-1), "0 to")])
+    (dict(guidances=3.0), "list needed"), (dict(rivals=["blip"]), "among"), (dict(rivals=["captioner", "captioner"]), "different names"), (dict(rivals="captioner"), "list needed"), (dict(sampler="euler"), "one of"), (dict(study="../up"), "names a folder"), (dict(seed=-1), "0 to")])
 def test_bad_parameters_are_refused(parameters, message, tmp_path, monkeypatch):
     monkeypatch.setenv("DD_RESULTS", str(tmp_path))
     with pytest.raises(BadParameter) as caught:
@@ -202,6 +202,32 @@ def test_texts_are_written_once_and_follow_the_encoder(study, tiny_decoder, tmp_
     Encoder.new(tiny_decoder, 5, D=32, blocks=1, seed=3).save(tmp_path / "encoder")
     study.__dict__.pop("encoder_folder", None), study.__dict__.pop("enc", None)
     assert study.texts("dediffusion") != texts                  # new weights, new words
+
+
+def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_folder, monkeypatch):
+    """One captioner, trained once through the study's own decoder; the judge gets the same strings; both tables hold the rivals."""
+    from dd import train
+    rivals = ["names_all", "retrieval", "captioner"]
+    study = cheap_study("rivals", rivals=rivals, rivals_seen=256, judges=[str(judge_folder)])
+    study._parts["train"] = whole_world.part("train", 256)
+    folder = study.rival("captioner")
+    monkeypatch.setattr(train.nn.functional, "cross_entropy", None)                    # a second training would fail
+    texts = {s: study.texts(s) for s in rivals}
+    assert study.rival("captioner") == folder
+    assert set(texts["retrieval"]) <= set(sources.names(study.part("train"))) and len(set(texts["retrieval"])) > 1
+    assert all(a.startswith(n) and len(a) > len(n) for a, n in zip(texts["names_all"], study.texts("names_keywords")))
+    assert all(len(t.split()) <= 6 for t in texts["captioner"])
+    assert {s: study.through(str(judge_folder)).texts(s) for s in rivals} == texts
+    study.reconstruction()
+    table = study.judged()
+    for decoder, rows in table.groupby("decoder"):
+        assert set(rivals) < set(rows["source"]) and len(rows) == len(set(rows["source"])), decoder
+    import pandas as pd
+    swept = pd.DataFrame([dict(source=s, guidance=g, fid=f) for s in ("captioner", "dediffusion") for g, f in ((1.0, 2), (2.0, 1 if s == "captioner" else 3))])
+    assert study.best_guidance(swept)["captioner"] == 2.0 and study.best_guidance(swept)["shuffled"] == 1.0
+    monkeypatch.setattr(Study, "row", lambda self, source, split, guidance: {"source": source, "split": split, "guidance": guidance})
+    study.parameters["n_val"] = 360
+    assert set(rivals) < set(study.sweep()["source"])
 
 
 def test_parameters_are_on_disk_before_the_work(study):

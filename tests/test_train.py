@@ -5,37 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import tiny_vae
-from dd import train
+from conftest import Killed, assert_same, killed_after, tiny_vae
 from dd.runtime import generator
-from dd.train import batch_rows, cosine_rate, train_autoencoder, train_denoiser, train_encoder
-
-
-class Killed(Exception):
-    pass
-
-
-def killed_after(monkeypatch, steps: int):
-    """The real Progress, until the process 'dies' at its n-th call: after the step, before its checkpoint."""
-    class Dying(train.Progress):
-        calls = 0
-
-        def __call__(self, done, note=""):
-            Dying.calls += 1
-            if Dying.calls == steps:
-                raise Killed
-            super().__call__(done, note)
-    monkeypatch.setattr(train, "Progress", Dying)
+from dd.train import batch_rows, cosine_rate, train_autoencoder, train_captioner, train_denoiser, train_encoder
 
 
 def snapshot(module):
     return {k: v.detach().clone() for k, v in module.state_dict().items()}
-
-
-def assert_same(a: dict, b: dict):
-    assert a.keys() == b.keys()
-    for k in a:
-        assert torch.equal(a[k], b[k]), k
 
 
 def parts_of(decoder):
@@ -122,6 +98,45 @@ def test_judge_learns_without_its_text_encoder(small_world, tmp_path):
     assert_same(pipeline.text_encoder.state_dict(), before)
     assert pipeline.transformer.proj_out.weight.abs().sum() > 0                      # it starts from zeros
     assert [p.name for p in tmp_path.glob("*.jsonl")] == ["denoiser.jsonl"]
+
+
+def test_judge_b_learns_text_encoder_and_denoiser(small_world, tmp_path):
+    from dd.decoder import new_judge_b
+    pipeline = train_denoiser(small_world.part("all", 16), tiny_vae().eval(), tmp_path, seen=3 * 4, B=4, kind="judge-b")
+    torch.manual_seed(0)
+    fresh = new_judge_b(pipeline.tokenizer, tiny_vae())
+    assert type(pipeline.text_encoder).__name__ == "T5EncoderModel"
+    for part in ("unet", "text_encoder"):
+        before = getattr(fresh, part).state_dict()
+        assert all(before[k].shape == v.shape for k, v in getattr(pipeline, part).state_dict().items())
+        assert any(not torch.equal(before[k], v) for k, v in getattr(pipeline, part).state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["captioner", "captioner_detailed"])
+def test_captioner_learns_what_it_is_shown(small_world, small_patches, tiny_decoder, tmp_path, kind):
+    """Taught long enough on a few drawings it writes their words, and no others; before that it does not."""
+    from dd.data import alt_text_parts
+    from dd.texts import caption_slots
+    from dd.vocab import to_strings
+    few = small_world.part("all", 16)
+    rows = [list(small_world.frame["id"]).index(i) for i in few.frame["id"]]
+    go = lambda seen, out: train_captioner(few, tiny_decoder, out, kind=kind, seen=seen, B=16, width=64, blocks=2, peak=3e-3, patches=small_patches[rows])
+    taught = [" ".join(w for w in caption_slots(p, kind) if w) for p in alt_text_parts(few)]
+    right = lambda encoder: sum(a == b for a, b in zip(to_strings(encoder.tokenizer, encoder.ids(small_patches[rows])), taught))
+    assert right(go(16, tmp_path / "short")) < 4
+    assert right(go(150 * 16, tmp_path / "long")) >= 12
+
+
+def test_captioner_killed_and_resumed_is_the_same(small_world, small_patches, tiny_decoder, tmp_path, monkeypatch):
+    go = lambda out: train_captioner(small_world, tiny_decoder, out, kind="captioner", seen=6 * 8, B=8, width=32, blocks=1, checkpoint_every=2, patches=small_patches)
+    whole = go(tmp_path / "whole").pooler.state_dict()
+    with monkeypatch.context() as patch:
+        killed_after(patch, 4)
+        with pytest.raises(Killed):
+            go(tmp_path / "cut")
+    torch.manual_seed(12345)
+    assert_same(go(tmp_path / "cut").pooler.state_dict(), whole)
+    assert (tmp_path / "cut" / "captioner.jsonl").exists()
 
 
 def test_autoencoder_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypatch):

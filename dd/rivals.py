@@ -1,0 +1,111 @@
+"""Rivals that search for words instead of learning to write them, and the image-text similarity they search by.
+
+    texts = interrogate(similarity, tokenizer, patches, bank)    # CLIP Interrogator: a greedy chain of phrases from a bank
+    texts = hard_prompts(similarity, tokenizer, patches, N=16)   # PEZ: gradient steps on N free words of one image
+
+At paper scale the similarity is a CLIP; here it is the smallest thing with CLIP's objective (`train.train_similarity`).
+Letters: B batch, P image patches, F feature channels, D width of the common space, N words, K phrases in the bank, V vocabulary.
+"""
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+from torch.nn.functional import normalize
+
+from .data import World, alt_text_parts
+from .encoder import FEATURES, P
+from .runtime import Progress, device, generator
+from .vocab import allowed_tokens, to_strings
+
+
+class Similarity(ModelMixin, ConfigMixin):
+    """Pictures and bags of words in one space: cosine of the backbone's features, mapped patch by patch and averaged, with the sum of word
+    vectors. Trained by CLIP's contrastive loss."""
+
+    @register_to_config
+    def __init__(self, V: int, F: int = FEATURES, D: int = 192, hidden: int = 512):
+        super().__init__()
+        self.norm, self.place = nn.LayerNorm(F), nn.Parameter(torch.zeros(P, hidden))
+        self.read, self.look = nn.Linear(F, hidden), nn.Sequential(nn.GELU(), nn.Linear(hidden, D))
+        self.words, self.log_scale = nn.Embedding(V, D), nn.Parameter(torch.tensor(2.6))
+        nn.init.normal_(self.words.weight, std=D ** -0.5)
+
+    def image(self, patches: torch.Tensor) -> torch.Tensor:
+        """patches (B, P, F) -> unit vectors (B, D)."""
+        return normalize(self.look(self.read(self.norm(patches)) + self.place).mean(1), dim=-1)
+
+    def text(self, ids: list[list[int]]) -> torch.Tensor:
+        """Bags of token ids -> sums of their vectors (B, D), not yet of unit length. No words, no direction: zeros."""
+        flat = torch.tensor([i for bag in ids for i in bag], dtype=torch.long, device=self.words.weight.device)
+        rows = torch.tensor([k for k, bag in enumerate(ids) for _ in bag], dtype=torch.long, device=flat.device)
+        return self.words.weight.new_zeros(len(ids), self.words.embedding_dim).index_add(0, rows, self.words(flat))
+
+    def forward(self, patches: torch.Tensor, ids: list[list[int]]) -> torch.Tensor:
+        """-> logits (B, B): each picture against each text of the batch."""
+        return self.log_scale.exp().clamp(max=100) * self.image(patches) @ normalize(self.text(ids), dim=-1).T
+
+
+def phrase_bank(world: World, least: int = 5) -> list[str]:
+    """Every phrase that people or the alt text use for at least `least` drawings of `world` (the training drawings), commonest first."""
+    counts = Counter(p for part in alt_text_parts(world) for p in {" ".join(part["style"]), *(q for kind in ("name", "keywords", "colours", "regions", "shape") for q in part[kind])} if p)
+    return [p for p, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])) if n >= least]
+
+
+@torch.no_grad()
+def interrogate(similarity: Similarity, tokenizer, patches: torch.Tensor, bank: list[str], most: int = 16, B: int = 256) -> list[str]:
+    """CLIP Interrogator's way: the phrase most like the picture, then again and again the one that lifts the chain's similarity most, until
+    none does or `most` words are written. patches (M, P, F) -> M strings."""
+    ids = [tokenizer(p, add_special_tokens=False).input_ids for p in bank]
+    phrases, sizes, texts = similarity.text(ids), torch.tensor([len(p.split()) for p in bank], device=device()), []      # (K, D), (K,)
+    for i in range(0, len(patches), B):
+        v = similarity.image(patches[i:i + B].to(device()).float())                                 # (b, D)
+        chain, found, length, said = torch.zeros_like(v), torch.full((len(v),), -1.0, device=v.device), torch.zeros(len(v), dtype=torch.long, device=v.device), [[] for _ in v]
+        used = torch.zeros(len(v), len(bank), dtype=torch.bool, device=v.device)                    # (b, K)
+        while True:
+            size = (chain.pow(2).sum(-1)[:, None] + 2 * chain @ phrases.T + phrases.pow(2).sum(-1)).clamp_min(1e-9).sqrt()   # (b, K): length of chain + phrase
+            score = ((chain * v).sum(-1)[:, None] + v @ phrases.T) / size
+            best, pick = score.masked_fill(used | (length[:, None] + sizes > most), -2.0).max(-1)   # (b,)
+            better = best > found
+            if not better.any():
+                break
+            for k in better.nonzero().flatten().tolist():
+                said[k].append(bank[pick[k]])
+            rows = better.nonzero().flatten()
+            chain[rows] += phrases[pick[rows]]
+            length[rows] += sizes[pick[rows]]
+            found[rows], used[rows, pick[rows]] = best[rows], True
+        texts += [" ".join(s) for s in said]
+    return texts
+
+
+def hard_prompts(similarity: Similarity, tokenizer, patches: torch.Tensor, N: int = 16, steps: int = 100, rate: float = 0.1, seed: int = 0, B: int = 256) -> list[str]:
+    """PEZ (Wen et al. 2023): N free word vectors per picture; each step projects them to the nearest words of the vocabulary, takes the gradient of
+    the similarity there, and moves the free ones. The best projected words of all steps are kept. patches (M, P, F) -> M strings."""
+    table = similarity.words.weight.detach()                                                        # (V, D)
+    allowed = torch.nn.functional.pad(allowed_tokens(tokenizer), (0, len(table) - len(allowed_tokens(tokenizer)))).to(table.device)
+    unit, out = normalize(table, dim=-1).masked_fill(~allowed[:, None], 0.0), []
+    progress = Progress("hard prompts", len(patches))
+    choices = allowed.nonzero().flatten()
+    for i in range(0, len(patches), B):
+        with torch.no_grad():
+            v = similarity.image(patches[i:i + B].to(device()).float())                             # (b, D)
+        start = choices[torch.randint(len(choices), (len(v), N), generator=generator(seed, f"pez/{i}")).to(table.device)]
+        free = table[start].clone().requires_grad_(True)                                            # (b, N, D)
+        optimizer = torch.optim.AdamW([free], lr=rate * table.std().item(), weight_decay=0.0)
+        found, best = torch.full((len(v),), -2.0, device=v.device), start
+        for _ in range(steps):
+            with torch.no_grad():
+                near = (normalize(free, dim=-1) @ unit.T).masked_fill(~allowed, -2.0).argmax(-1)      # (b, N)
+            words = table[near].requires_grad_(True)                                                # (b, N, D)
+            score = (normalize(words.sum(1), dim=-1) * v).sum(-1)                                   # (b,)
+            free.grad, = torch.autograd.grad(-score.sum(), words)
+            optimizer.step()
+            better = score.detach() > found
+            found, best = torch.where(better, score.detach(), found), torch.where(better[:, None], near, best)
+        out += to_strings(tokenizer, best)
+        progress(len(out))
+    return out

@@ -1,0 +1,75 @@
+"""Rivals that search: the chain is the greedy one, the hard prompt climbs, the similarity learns and resumes."""
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from conftest import Killed, assert_same, killed_after
+from dd.data import alt_text_parts
+from dd.rivals import Similarity, hard_prompts, interrogate, phrase_bank
+from dd.train import train_similarity
+from dd.vocab import allowed_tokens
+
+
+@pytest.fixture(scope="module")
+def similarity(tiny_decoder):
+    torch.manual_seed(0)
+    return Similarity(V=len(tiny_decoder.tokenizer), D=24, hidden=32).eval().requires_grad_(False)
+
+
+def likeness(similarity, tokenizer, patches, text):
+    """The definition, one picture and one text."""
+    bag = tokenizer(text, add_special_tokens=False).input_ids
+    return float((similarity.image(patches[None].float()) * normalize(similarity.text([bag]), dim=-1)).sum()) if bag else -1.0
+
+
+def test_interrogator_is_the_greedy_chain(similarity, tiny_decoder, small_world, small_patches):
+    bank, tokenizer = phrase_bank(small_world, least=3)[:40], tiny_decoder.tokenizer
+    for k, text in enumerate(interrogate(similarity, tokenizer, small_patches[:5], bank, most=5, B=3)):
+        said, found, used = [], -1.0, set()
+        while True:                                                                                  # by hand, phrase by phrase
+            scored = [(likeness(similarity, tokenizer, small_patches[k], " ".join([*said, p])), p) for p in bank if p not in used and len(" ".join([*said, p]).split()) <= 5]
+            if not scored or max(scored)[0] <= found + 1e-6:
+                break
+            found, best = max(scored)
+            said.append(best)
+            used.add(best)
+        assert text == " ".join(said) and 1 <= len(text.split()) <= 5
+
+
+def test_phrases_are_those_said_often(small_world):
+    bank = phrase_bank(small_world, least=10)
+    said = [{p for kind in ("name", "keywords", "colours", "regions", "shape") for p in part[kind]} | {" ".join(part["style"])} for part in alt_text_parts(small_world)]
+    assert 5 < len(bank) < 60 and all(sum(p in s for s in said) >= 10 for p in bank) and len(bank) == len(set(bank))
+    assert set(bank) < set(phrase_bank(small_world, least=2))
+
+
+def test_hard_prompts_climb_with_words_that_may_be_written(similarity, tiny_decoder, small_patches):
+    tokenizer = tiny_decoder.tokenizer
+    go = lambda steps: hard_prompts(similarity, tokenizer, small_patches[:8], N=4, steps=steps, B=8)
+    first, last = go(1), go(60)
+    score = lambda texts: [likeness(similarity, tokenizer, p, t) for p, t in zip(small_patches, texts)]
+    assert all(b >= a for a, b in zip(score(first), score(last))) and sum(b > a + 0.05 for a, b in zip(score(first), score(last))) >= 6
+    allowed = allowed_tokens(tokenizer)
+    assert all(len(t.split()) == 4 and allowed[tokenizer(t, add_special_tokens=False).input_ids].all() for t in last)
+    assert go(60) == last
+
+
+def test_similarity_learns_whose_text_it_is(small_world, small_patches, tiny_decoder, tmp_path):
+    found = lambda seen, out: _own(train_similarity(small_world, tiny_decoder.tokenizer, out, seen=seen, B=32, patches=small_patches), tiny_decoder, small_world, small_patches)
+    assert found(60 * 32, tmp_path / "long") > found(32, tmp_path / "short") + 0.2
+
+
+def _own(net, decoder, world, patches):
+    ids = [decoder.tokenizer(" ".join(sum(p.values(), [])), add_special_tokens=False).input_ids for p in alt_text_parts(world)]
+    return float((net(patches.float(), ids).argmax(1) == torch.arange(len(ids))).float().mean())
+
+
+def test_similarity_killed_and_resumed_is_the_same(small_world, small_patches, tiny_decoder, tmp_path, monkeypatch):
+    go = lambda out: train_similarity(small_world, tiny_decoder.tokenizer, out, seen=6 * 16, B=16, checkpoint_every=2, patches=small_patches)
+    whole = go(tmp_path / "whole").state_dict()
+    with monkeypatch.context() as patch:
+        killed_after(patch, 4)
+        with pytest.raises(Killed):
+            go(tmp_path / "cut")
+    torch.manual_seed(12345)
+    assert_same(go(tmp_path / "cut").state_dict(), whole)
