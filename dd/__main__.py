@@ -168,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
                 "a judge (`judge-a`, `judge-b`) on sketch's latents; resumes. What is not given is as in RECIPES of dd/train.py, which made the shipped ones")
     c.add_argument("--name", choices=("sketch", "judge-a", "judge-b"), default="sketch", help="which of the shipped decoders")
     c.add_argument("--out", default=argparse.SUPPRESS, help="folder for checkpoints and the pipeline (default: my-NAME)")
-    c.add_argument("--seen", type=whole(1), default=argparse.SUPPRESS, help="images the denoiser sees (default: 409600; judge-a 230400, judge-b 153600)")
+    c.add_argument("--seen", type=whole(1), default=argparse.SUPPRESS, help="images the denoiser sees (default: 409600; judge-a 230400, judge-b 204800)")
     c.add_argument("--autoencoder-seen", type=whole(1), default=argparse.SUPPRESS, help="images sketch's autoencoder sees (default: 166400)")
     c.add_argument("--finish-seen", type=whole(0), default=argparse.SUPPRESS, help="images on which its drawing half goes on alone, at the end (default: 32000)")
     c.add_argument("--seed", type=whole(0), default=argparse.SUPPRESS, help="root seed (default: 0; judge-a 1, judge-b 2)")

@@ -259,7 +259,7 @@ def new_sketch(tokenizer, vae, *, channels: tuple[int, ...] = (128, 192), D: int
     return stable_diffusion_shaped(vae, tokenizer, text_encoder, channels)
 
 
-def new_judge_b(tokenizer, vae, *, channels: tuple[int, ...] = (96, 160, 256), D: int = 192, layers: int = 4):
+def new_judge_b(tokenizer, vae, *, channels: tuple[int, ...] = (96, 128, 160), D: int = 192, layers: int = 4):
     """An untrained judge-b: a T5 text encoder (reads both ways, relative positions) over byte-level pieces of words, and a U-Net of three
     levels whose time steps scale as well as shift."""
     from transformers import T5Config, T5EncoderModel

@@ -91,7 +91,7 @@ def _curves_on(axis, series: dict, xlabel: str = "", ylabel: str = "", title: st
     if ylim:
         axis.set_ylim(ylim)
     if legend and (len(series) > 1 or lines):
-        axis.legend()
+        axis.legend(frameon=True, framealpha=0.75, edgecolor="none")
 
 
 def curves(series: dict, path: str | Path, xlabel: str, ylabel: str, title: str = "", lines: dict | None = None, markers: bool = False,

@@ -310,7 +310,7 @@ def headline(folder: Path) -> str:
 # -- figures --------------------------------------------------------------------------------------------------------------------
 
 def curve(folder: Path, decoder: str | None = None) -> Path | None:
-    """FID against guidance in the form of the paper's Fig. 3, ours with intervals beside the paper's; None without a sweep. Drawn by the
+    """FID against guidance in the form of the paper's Fig. 3, ours (intervals for names and De-Diffusion) beside the paper's; None without a sweep. Drawn by the
     decoder trained through, or by another one (figures/fid_guidance_<decoder>)."""
     from .figures import panels
     table = read_table(folder)
@@ -318,13 +318,14 @@ def curve(folder: Path, decoder: str | None = None) -> Path | None:
     ours = None if ours is None else ours[ours["split"] == "val"]
     if ours is None or ours.empty:
         return None
-    series = {NAMES[s]: tuple(part[c].to_numpy() for c in ("guidance", "fid", "fid_lo", "fid_hi"))
-              for s in NAMES if len(part := ours[ours["source"] == s].sort_values("guidance"))}
+    first = ("names", "names_keywords", "dediffusion", "alt_text", "captioner", "captioner_detailed")       # the same colours as the paper's like beside them
+    series = {NAMES[s]: tuple(part[c].to_numpy() for c in ("guidance", "fid", *(("fid_lo", "fid_hi") if s in ("names", "dediffusion") else ())))
+              for s in dict.fromkeys((*first, *NAMES)) if len(part := ours[ours["source"] == s].sort_values("guidance"))}
     shown = ("human, random 1 of 5", "human, 5 concatenated", "De-Diffusion", "human, longest of 5", "BLIP-2 captions", "PaLI-X captions")
-    theirs = {s: (published.GUIDANCE, published.SWEEP[s]) for s in shown}       # same colours as ours where the source is the same kind
+    theirs = {s: (published.GUIDANCE, published.SWEEP[s]) for s in shown}
     return panels([{"series": series, "xlabel": "guidance", "ylabel": "FID (EfficientNet-Lite2)", "title": f"drawn by {ours['decoder'].iloc[0]}, n = {int(ours['n'].max())}", "markers": True},
                    {"series": theirs, "xlabel": "guidance", "ylabel": "FID (Inception-v3)", "title": "the paper, Table 6, n = 30,000", "markers": True}],
-                  Path(folder) / "figures" / ("fid_guidance" if decoder is None else f"fid_guidance_{short(decoder)}"), size=(3.3, 2.6))
+                  Path(folder) / "figures" / ("fid_guidance" if decoder is None else f"fid_guidance_{short(decoder)}"), size=(3.6, 3.1))
 
 
 def ranking(folder: Path) -> Path | None:

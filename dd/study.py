@@ -305,6 +305,22 @@ class Study:
             scores = self._scored(facts, lambda: judge.score(real, fake))
         return {"world": self.world.name, "split": split, "source": source, "decoder": self.parameters["decoder"], "guidance": guidance, "seed": self.seed, **scores}
 
+    def at_many(self, sources, guidance: dict[str, float], split: str = "test", repeats: int = 4) -> pd.DataFrame:
+        """FID at several n, and its value for infinitely many images: FID at finite n is biased upwards by about c / n, with a c of the generator's
+        own (Chong and Forsyth 2020), so a line through FID against 1/n is read off at 0. Columns source, n (0 for infinity), fid. Empty with too few images.
+        Subsets are drawn at random, `repeats` of each size."""
+        real, rng = self.real(split), np.random.default_rng(self.seed)
+        sizes = [n for n in (int(len(real) * share) for share in (0.25, 0.35, 0.5, 0.7, 1.0)) if n > 1.2 * real.shape[1]]
+        if len(sizes) < 3:
+            return pd.DataFrame(columns=["source", "n", "fid"])
+        picks, rows = {n: [torch.from_numpy(rng.permutation(len(real))[:n]) for _ in range(repeats if n < len(real) else 1)] for n in sizes}, []
+        for source in sources:
+            fake = self.drawn(source, split, guidance[source])[0]
+            fids = [float(np.mean([judge.frechet(real[i], fake[i]) for i in picks[n]])) for n in sizes]
+            rows += [{"source": source, "n": n, "fid": f} for n, f in zip(sizes, fids)]
+            rows.append({"source": source, "n": 0, "fid": float(np.polyfit([1 / n for n in sizes], fids, 1)[1])})
+        return pd.DataFrame(rows)
+
     def _scored(self, facts, make) -> dict:
         path = self.path(f"cache/scores/{fingerprint(facts, code(judge))}.json")
         if not path.exists():

@@ -25,7 +25,7 @@ LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper o
 # The shipped decoders: images seen by each half, learning rates (the finish starts from trained weights), root seed.
 RECIPES = {"sketch": {"seen": 409_600, "autoencoder_seen": 166_400, "finish_seen": 32_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
            "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1},
-           "judge-b": {"seen": 153_600, "peak": 1.0e-3, "seed": 2}}
+           "judge-b": {"seen": 204_800, "peak": 1.0e-3, "seed": 2}}
 
 
 def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:

@@ -81,6 +81,13 @@ def test_loss_is_the_schedulers_own(decoder):
     torch.testing.assert_close(target, reference.get_velocity(z_0, noise, t) if v else noise, atol=1e-5, rtol=1e-5)
 
 
+def test_a_t5_reader_works_in_the_stock_pipeline(spelling_decoder, float32):
+    """judge-b's folder is a plain StableDiffusionPipeline: the library's own call reads with its T5."""
+    go = lambda text: spelling_decoder.pipeline(text, num_inference_steps=2, guidance_scale=3.0, latents=spelling_decoder.start_noise(["a"]), output_type="np").images
+    assert go("red apple").shape == (1, spelling_decoder.size, spelling_decoder.size, 3)
+    assert not np.array_equal(go("red apple"), go("blue sky"))
+
+
 def test_start_noise_depends_on_image_and_seed_alone(decoder):
     a = decoder.start_noise(["x", "y"])
     assert torch.equal(a, decoder.start_noise(["y", "x"]).flip(0))

@@ -230,6 +230,19 @@ def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_f
     assert set(rivals) < set(study.sweep()["source"])
 
 
+def test_fid_of_infinitely_many_is_less_biased(study, monkeypatch):
+    """Two samples of one Gaussian: FID is 0, measured too high at any n; the extrapolated value comes nearer. The slope is c / n's."""
+    draw = lambda seed: torch.randn(800, 40, generator=torch.Generator().manual_seed(seed))
+    monkeypatch.setattr(Study, "real", lambda self, split: draw(0))
+    monkeypatch.setattr(Study, "drawn", lambda self, source, split, guidance: (draw(1) + (1.0 if source == "far" else 0.0), None))
+    table = study.at_many(["near", "far"], {"near": 1.0, "far": 1.0}).pivot(index="source", columns="n", values="fid")
+    assert list(table.columns) == [0, 200, 280, 400, 560, 800]
+    assert abs(table.loc["near", 0]) < 0.3 * table.loc["near", 800] and table.loc["near"].iloc[1:].is_monotonic_decreasing
+    assert table.loc["far", 0] == pytest.approx(40, abs=4)                             # 40 dimensions, each one away
+    monkeypatch.setattr(Study, "real", lambda self, split: draw(0)[:90])
+    assert study.at_many(["near"], {"near": 1.0}).empty
+
+
 def test_parameters_are_on_disk_before_the_work(study):
     study.note("05_reconstruction")
     assert json.loads((study.folder / "parameters" / "05_reconstruction.json").read_text()) == study.parameters
