@@ -137,13 +137,13 @@ def _bars_on(axis, names, values, ylabel: str = "", low=None, high=None, title: 
         axis.legend()
 
 
-def bars(names, values, path: str | Path, ylabel: str, horizontal: bool = True, size: tuple[float, float] | None = None, **more) -> Path:
+def bars(names, values, path: str | Path, ylabel: str, low=None, high=None, *, horizontal: bool = True, size: tuple[float, float] | None = None, **more) -> Path:
     """Bars with intervals. low, high: ends of the intervals; highlight: names drawn in the second colour; digits: print the values."""
     size = size or ((3.8, 0.35 + 0.24 * len(names)) if horizontal else (0.6 + 0.45 * len(names), 2.4))
     with style():
         figure = Figure(figsize=size)
         axis = figure.subplots()
-        _bars_on(axis, names, values, ylabel, horizontal=horizontal, **more)
+        _bars_on(axis, names, values, ylabel, low, high, horizontal=horizontal, **more)
         if horizontal:
             axis.invert_yaxis()
         return save(figure, path)
