@@ -84,6 +84,18 @@ def score(args) -> None:
         table.to_csv(args.out, index=False)
 
 
+def caption(args) -> None:
+    from .data import load_world
+    from .rivals import caption as captions
+    from .texts import write_texts
+    split = args.split if args.world == "emoji" else "all"
+    world = load_world(args.world, images=args.images, size=args.size, on_bad=args.on_bad).part(split)
+    for line in world.skipped:
+        say(f"left out: {line}")
+    write_texts(Path(args.out), world, captions(world, args.model, args.revision, prompt=args.prompt, tokens=args.tokens, B=args.batch))
+    print(args.out)
+
+
 def run(args) -> None:
     from .study import run as run_study
     run_study(args.study, {k: number(v) for k, v in (p.split("=", 1) for p in args.parameter)})
@@ -159,6 +171,18 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--guidance", type=real(0), nargs="+", default=[3.0], help="one or more guidance values")
     c.add_argument("--out", help="CSV file to write the table to as well")
     drawing(c)
+    c = command("caption", caption, "a captioner of transformers -> a file of captions (id, text) that `score` reads")
+    c.add_argument("model", metavar="MODEL", help="folder or Hub id (with --revision, or id@commit) of an image-text-to-text model: BLIP, BLIP-2, Florence-2, ...")
+    c.add_argument("--revision", help="commit of a Hub id; required for one")
+    c.add_argument("--prompt", default="", help="what the model is asked with; not part of the caption")
+    c.add_argument("--tokens", type=whole(1), default=60, help="longest caption, tokens")
+    c.add_argument("--batch", type=whole(1), default=8, help="images at a time")
+    c.add_argument("--world", default="emoji", help="'emoji', a COCO captions .json, or a folder with a captions file")
+    c.add_argument("--images", help="image folder of a COCO file")
+    c.add_argument("--size", type=whole(8), default=64, help="pixels per side that images are brought to first; emoji have 64, use 384 or more for photographs")
+    c.add_argument("--split", default="test", choices=("train", "val", "test", "novel"), help="emoji split to caption")
+    c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with a record that cannot be used")
+    c.add_argument("--out", default="captions.parquet", help="Parquet file to write, columns id and text")
     c = command("run", run, "run the study's notebooks; done ones are not computed again, a killed run goes on")
     c.add_argument("study", nargs="?", default="quick", help="quick, full, or a parameter YAML file")
     c.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="override one parameter (YAML value); see dd/study.py SCHEMA")

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .data import stable_hash, to_uint8
-from .runtime import Progress, autocast, device, quiet, shipped
+from .runtime import Progress, autocast, device, pinned, quiet
 from .vocab import tokenise
 
 SAMPLERS = ("ddim", "dpm")
@@ -51,23 +51,15 @@ class Decoder:
     @classmethod
     def load(cls, name: str | Path = "sketch", revision: str | None = None) -> "Decoder":
         """A shipped decoder by name, a pipeline folder, or a Hub id with its pinned revision (also written id@revision)."""
-        if revision is None and "@" in str(name) and not Path(name).exists():
-            name, revision = str(name).split("@", 1)
-        path = shipped(name)
-        if path.is_dir():
-            source, options = str(path), {"local_files_only": True}
-        elif revision:
-            source, options = str(name), {"revision": revision}
-        else:
-            raise FileNotFoundError(f"decoder {name!r}: neither shipped, nor a pipeline folder; a Hub id needs its revision, too: id@commit")
+        source, options = pinned(name, revision, "decoder")
         quiet()
-        index = path / "model_index.json"
+        index = Path(source) / "model_index.json"
         if index.exists() and json.loads(index.read_text())["_class_name"] == "MiniLMPipeline":
             kind = MiniLMPipeline
         else:
             kind, options = DiffusionPipeline, {**options, "safety_checker": None, "requires_safety_checker": False}
         pipeline = kind.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
-        return cls(pipeline, Path(name).name)
+        return cls(pipeline, Path(source).name)
 
     # -- text ----------------------------------------------------------------------------------------------------------------
 

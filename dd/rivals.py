@@ -1,5 +1,6 @@
-"""Rivals that search for words instead of learning to write them, and the image-text similarity they search by.
+"""Rivals that are not trained here, or search for words instead of learning to write them by the image-text similarity below.
 
+    texts = caption(world, "Salesforce/blip-image-captioning-base@<commit>")      # any captioner of transformers, at paper scale
     texts = interrogate(similarity, tokenizer, patches, bank)    # CLIP Interrogator: a greedy chain of phrases from a bank
     texts = hard_prompts(similarity, tokenizer, patches, N=16)   # PEZ: gradient steps on N free words of one image
 
@@ -18,8 +19,31 @@ from torch.nn.functional import normalize
 
 from .data import World, alt_text_parts
 from .encoder import FEATURES, P
-from .runtime import Progress, device, generator
+from .runtime import Progress, autocast, device, generator, pinned, quiet
 from .vocab import allowed_tokens, to_strings
+
+
+@torch.no_grad()
+def caption(world: World, model: str, revision: str | None = None, *, prompt: str = "", tokens: int = 60, B: int = 8) -> list[str]:
+    """One caption an image by a captioner of transformers (AutoModelForImageTextToText: BLIP, BLIP-2, Florence-2, ...): a folder or a Hub id with
+    its commit. Greedy. `prompt`: what the model is asked with, where it needs that (Florence-2: "<MORE_DETAILED_CAPTION>"); not part of the caption."""
+    from PIL import Image
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    source, options = pinned(model, revision, "captioner")
+    quiet()
+    processor = AutoProcessor.from_pretrained(source, **options)
+    net = AutoModelForImageTextToText.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options).eval().requires_grad_(False).to(device())
+    texts, progress = [], Progress("caption", len(world))
+    for i in range(0, len(world), B):
+        pictures = [Image.fromarray(image) for image in world.images[i:i + B]]
+        asked = {"text": [prompt] * len(pictures), "padding": True} if prompt else {}
+        inputs = processor(images=pictures, return_tensors="pt", **asked).to(device())
+        with autocast():
+            ids = net.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+        said = processor.batch_decode(ids, skip_special_tokens=True)
+        texts += [" ".join(t.removeprefix(prompt).split()) for t in said]
+        progress(len(texts))
+    return texts
 
 
 class Similarity(ModelMixin, ConfigMixin):

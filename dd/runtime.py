@@ -23,6 +23,18 @@ def shipped(name: str | Path) -> Path:
     return ASSETS / name if isinstance(name, str) and "/" not in name and (ASSETS / name).is_dir() else Path(name)
 
 
+def pinned(name: str | Path, revision: str | None, what: str) -> tuple[str, dict]:
+    """Where a model comes from -> (source, options of `from_pretrained`): shipped by name, a folder, or a Hub id with its commit (also id@commit)."""
+    if revision is None and "@" in str(name) and not Path(name).exists():
+        name, revision = str(name).split("@", 1)
+    path = shipped(name)
+    if path.is_dir():
+        return str(path), {"local_files_only": True}
+    if not revision:
+        raise FileNotFoundError(f"{what} {name!r}: neither shipped, nor a folder of one; a Hub id needs its revision, too: id@commit")
+    return str(name), {"revision": revision}
+
+
 def say(message: str) -> None:
     """Progress goes to stderr: it is seen in a terminal and never compared by notebook tests."""
     print(message, file=sys.stderr, flush=True)

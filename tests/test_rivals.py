@@ -73,3 +73,37 @@ def test_similarity_killed_and_resumed_is_the_same(small_world, small_patches, t
             go(tmp_path / "cut")
     torch.manual_seed(12345)
     assert_same(go(tmp_path / "cut").state_dict(), whole)
+
+
+@pytest.fixture(scope="module")
+def blip_folder(tmp_path_factory, small_world):
+    """BLIP in miniature, every part of the real class, with weights as they fall."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertTokenizerFast, BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor, BlipTextConfig, BlipVisionConfig
+    folder = tmp_path_factory.mktemp("captioners") / "blip"
+    listed = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *"a red blue round cat sign of picture the".split()]
+    core = Tokenizer(models.WordPiece({w: i for i, w in enumerate(listed)}, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = BertTokenizerFast(tokenizer_object=core)
+    torch.manual_seed(0)
+    text = BlipTextConfig(vocab_size=len(listed), hidden_size=32, encoder_hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, bos_token_id=5,
+                          eos_token_id=3, sep_token_id=3, pad_token_id=0, projection_dim=16)
+    vision = BlipVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16)
+    BlipForConditionalGeneration(BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())).save_pretrained(folder, safe_serialization=True)
+    BlipProcessor(BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_a_captioner_of_transformers_captions_a_world(blip_folder, small_world, tmp_path):
+    import pandas as pd
+    from dd.__main__ import main
+    from dd.rivals import caption
+    world = small_world.part("all", 5)
+    texts = caption(world, str(blip_folder), tokens=4, B=2)
+    assert len(texts) == 5 and all(isinstance(t, str) and "[" not in t for t in texts)
+    assert caption(world, str(blip_folder), tokens=4, B=5) == texts                    # whatever the batch
+    asked = caption(world, str(blip_folder), prompt="a picture of", tokens=4, B=2)
+    assert not any(t.startswith("a picture of") for t in asked)
+    with pytest.raises(FileNotFoundError, match="needs its revision"):
+        caption(world, "someone/blip")
+    assert main(["caption", "someone/blip", "--out", str(tmp_path / "none.parquet")]) == 2 and not (tmp_path / "none.parquet").exists()
