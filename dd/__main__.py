@@ -85,6 +85,9 @@ def score(args) -> None:
 
 
 def caption(args) -> None:
+    from .data import BadData
+    if Path(args.out).suffix != ".parquet":
+        raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
     from .data import load_world
     from .rivals import caption as captions
     from .texts import write_texts
@@ -189,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
     c = command("claims", claims, "verdict on every claim, with its criterion and numbers")
     c.add_argument("study", nargs="?", default="full", help="which results folder")
     c = command("train-decoder", train_decoder, "train a shipped decoder anew: `sketch` from nothing (autoencoder, denoiser, the autoencoder's finish), or "
-                "a judge (`judge-a`, `judge-b`) on sketch's latents; resumes. What is not given is as in RECIPES of dd/train.py, which made the shipped ones")
+                "a judge (`judge-a`, `judge-b`) on sketch's latents; resumes. What is not given is as in RECIPES of dd/train.py, which made the shipped ones (judge-b is not shipped yet)")
     c.add_argument("--name", choices=("sketch", "judge-a", "judge-b"), default="sketch", help="which of the shipped decoders")
     c.add_argument("--out", default=argparse.SUPPRESS, help="folder for checkpoints and the pipeline (default: my-NAME)")
     c.add_argument("--seen", type=whole(1), default=argparse.SUPPRESS, help="images the denoiser sees (default: 409600; judge-a 230400, judge-b 204800)")

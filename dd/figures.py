@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-COLOURS = ("#1b5e9b", "#c8442e", "#2e8b57", "#8a5aab", "#d98c1f", "#5a5a5a", "#17a2a2", "#b03a78", "#7a6a2f", "#333333")
+COLOURS = ("#1b5e9b", "#c8442e", "#2e8b57", "#8a5aab", "#d98c1f", "#5a5a5a", "#17a2a2", "#b03a78", "#7a6a2f", "#333333", "#7fb2e5", "#e59a8f", "#a9c77e")
 STYLE = {"font.family": "serif", "font.serif": ["DejaVu Serif"], "mathtext.fontset": "dejavuserif", "font.size": 8, "axes.titlesize": 8.5,
          "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.spines.top": False,
          "axes.spines.right": False, "axes.linewidth": 0.6, "axes.grid": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.5,

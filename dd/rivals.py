@@ -25,8 +25,8 @@ from .vocab import allowed_tokens, to_strings
 
 @torch.no_grad()
 def caption(world: World, model: str, revision: str | None = None, *, prompt: str = "", tokens: int = 60, B: int = 8) -> list[str]:
-    """One caption an image by a captioner of transformers (AutoModelForImageTextToText: BLIP, BLIP-2, Florence-2, ...): a folder or a Hub id with
-    its commit. Greedy. `prompt`: what the model is asked with, where it needs that (Florence-2: "<MORE_DETAILED_CAPTION>"); not part of the caption."""
+    """One caption an image by a captioner of transformers that takes pictures and at most a plain prompt (AutoModelForImageTextToText: BLIP, BLIP-2,
+    Florence-2; chat models want a template, which is not applied): a folder or a Hub id with its commit. Greedy. `prompt`: what the model is asked with, where it needs that (Florence-2: "<MORE_DETAILED_CAPTION>"); not part of the caption."""
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
     source, options = pinned(model, revision, "captioner")
@@ -40,10 +40,18 @@ def caption(world: World, model: str, revision: str | None = None, *, prompt: st
         inputs = processor(images=pictures, return_tensors="pt", **asked).to(device())
         with autocast():
             ids = net.generate(**inputs, max_new_tokens=tokens, do_sample=False)
-        said = processor.batch_decode(ids, skip_special_tokens=True)
-        texts += [" ".join(t.removeprefix(prompt).split()) for t in said]
+        texts += [without(prompt, t) for t in processor.batch_decode(ids, skip_special_tokens=True)]
         progress(len(texts))
     return texts
+
+
+def without(prompt: str, text: str) -> str:
+    """A decoded text less the prompt it may begin with; tokenizers lower-case and re-space, so only letters and digits are compared."""
+    bare, k, n = [c for c in prompt.lower() if c.isalnum()], 0, 0
+    while n < len(bare) and k < len(text) and (not text[k].isalnum() or text[k].lower() == bare[n]):
+        n, k = n + text[k].isalnum(), k + 1
+    whole = n == len(bare) > 0 and not text[k:k + 1].isalnum()
+    return " ".join(text[k:].split()).lstrip(",.:;!?>) ") if whole else " ".join(text.split())
 
 
 class Similarity(ModelMixin, ConfigMixin):
@@ -110,8 +118,9 @@ def hard_prompts(similarity: Similarity, tokenizer, patches: torch.Tensor, N: in
     """PEZ (Wen et al. 2023): N free word vectors per picture; each step projects them to the nearest words of the vocabulary, takes the gradient of
     the similarity there, and moves the free ones. The best projected words of all steps are kept. patches (M, P, F) -> M strings."""
     table = similarity.words.weight.detach()                                                        # (V, D)
-    allowed = torch.nn.functional.pad(allowed_tokens(tokenizer), (0, len(table) - len(allowed_tokens(tokenizer)))).to(table.device)
-    unit, out = normalize(table, dim=-1).masked_fill(~allowed[:, None], 0.0), []
+    allowed = allowed_tokens(tokenizer)
+    allowed = torch.nn.functional.pad(allowed, (0, len(table) - len(allowed))).to(table.device)     # (V,)
+    unit, out = normalize(table, dim=-1), []
     progress = Progress("hard prompts", len(patches))
     choices = allowed.nonzero().flatten()
     for i in range(0, len(patches), B):

@@ -20,7 +20,7 @@ from . import decoder, encoder, judge, rivals, vision, vocab
 from .data import World, load_world
 from .decoder import SAMPLERS, Decoder
 from .encoder import Encoder, backbone_features
-from .runtime import ASSETS, half, load_state, save_state, say, shipped, write_json
+from .runtime import ASSETS, device, half, load_state, save_state, say, shipped, write_json
 from .texts import CAPTIONS, SOURCES, random_words, retrieved, shuffled, write_texts
 
 PACKAGE = Path(__file__).parent
@@ -43,7 +43,7 @@ SCHEMA = {
     "n_test": (int, 0, 10**6, "test drawings judged; 0 means all"),
     "n_val": (int, 0, 10**6, "validation drawings on which guidance is chosen; 0 leaves the sweep out and uses `guidance`"),
     "n_novel": (int, 0, 10**6, "drawings of never-seen concepts judged; 0 leaves the split out"),
-    "guidance": (float, 0.0, 30.0, "classifier-free guidance when no sweep is made"),
+    "guidance": (float, 0.0, 30.0, "classifier-free guidance when no sweep is made, and of notebook 7"),
     "guidances": (list, 0.0, 30.0, "guidance values of the sweep"),
     "rivals": (list, None, RIVALS, "further sources of text that are drawn and judged, each some minutes per decoder; [] for none"),
     "rivals_seen": (int, 256, 10**9, "images each rival that learns is trained on"),
@@ -189,16 +189,17 @@ class Study:
     # -- texts ---------------------------------------------------------------------------------------------------------------
 
     def texts(self, source: str, split: str = "test") -> list[str]:
-        """The strings of one source for one split, also written to texts/<split>/<source>.parquet. Only what a network writes is kept from
-        an earlier run; the others take no time."""
+        """The strings of one source for one split, also written to texts/<split>/<source>.parquet. What a network writes is kept from an earlier
+        run; the others take no time."""
         part, path = self.part(split), self.path(f"texts/{split}/{source}.parquet")
         if source == "dediffusion" or source in LEARNT:
             folder = self.encoder_folder if source == "dediffusion" else self.rival(source)
-            key = fingerprint(part.fingerprint(), folder_hash(folder), code(encoder, vision, vocab, rivals))
+            key = fingerprint(part.fingerprint(), folder_hash(folder), self.enc.pooler.config.N, code(encoder, vision, vocab, rivals))
             stamp = self.path(f"cache/texts-{split}-{source}.json")
             if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key:
                 made = pd.read_parquet(path)["text"].tolist()
             else:
+                stamp.unlink(missing_ok=True)
                 made = self._write(source, folder, self.patches(split))
                 write_texts(path, part, made)
                 write_json(stamp, key)
@@ -212,7 +213,7 @@ class Study:
     def _write(self, source: str, folder: Path, patches: torch.Tensor) -> list[str]:
         """What the network in `folder` says of pictures with features `patches` (M, P, F)."""
         if source in ("interrogator", "pez"):
-            similarity = rivals.Similarity.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
+            similarity = rivals.Similarity.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False).to(device())
             if source == "pez":
                 return rivals.hard_prompts(similarity, self.dec.tokenizer, patches, N=self.enc.pooler.config.N, seed=self.seed)
             return rivals.interrogate(similarity, self.dec.tokenizer, patches, rivals.phrase_bank(self.part("train")), most=self.enc.pooler.config.N)
@@ -220,18 +221,21 @@ class Study:
         return vocab.to_strings(writer.tokenizer, writer.ids(patches))
 
     def rival(self, source: str) -> Path:
-        """The folder of what a rival has learnt, on this study's train split, when it is first asked for: a captioner, or the similarity that
-        the interrogator and the hard prompts share."""
+        """Where a rival keeps what it has learnt, on this study's train split, when it is first asked for: a captioner, or the similarity that
+        the interrogator and the hard prompts share. Its log lies one folder up."""
         from .train import train_captioner, train_similarity
         train, probe, patches = self.part("train"), self.world.part("val", 256), lambda: self.patches("train")
         what, loop = (source, train_captioner) if source in CAPTIONS else ("similarity", train_similarity)
         folder = self.path(f"rivals/{what}-{run_key(loop, CAPTIONS, self.seed, self.rivals_seen, self.decoder_hash)}")
-        if not (folder / "config.json").exists():
+        saved, saving = folder / "saved", folder / "saving"
+        if not saved.exists():
+            options = dict(seen=self.rivals_seen, seed=self.seed, probe=probe, patches=patches())
             if source in CAPTIONS:
-                train_captioner(train, self.dec, folder, kind=source, seen=self.rivals_seen, seed=self.seed, probe=probe, patches=patches()).save(folder, half=True)
+                train_captioner(train, self.dec, folder, kind=source, **options).save(saving, half=True)
             else:
-                train_similarity(train, self.dec.tokenizer, folder, seen=self.rivals_seen, seed=self.seed, probe=probe, patches=patches()).save_pretrained(folder, safe_serialization=True)
-        return folder
+                train_similarity(train, self.dec.tokenizer, folder, **options).save_pretrained(saving, safe_serialization=True)
+            os.replace(saving, saved)                        # whole, or not there
+        return saved
 
     # -- pictures and scores ---------------------------------------------------------------------------------------------------
 
@@ -281,7 +285,7 @@ class Study:
         states = None
         if source == "soft":
             from .encoder import relax
-            from .runtime import autocast, device
+            from .runtime import autocast
             patches = self.patches(split)[rows].to(device()).float()          # outside autocast: it may be computed here
             with torch.no_grad(), autocast():
                 weights = relax(self.enc.pooler(patches), tau=0.3, noise=0.0)      # where training's temperature ends
@@ -308,9 +312,9 @@ class Study:
     def at_many(self, sources, guidance: dict[str, float], split: str = "test", repeats: int = 4) -> pd.DataFrame:
         """FID at several n, and its value for infinitely many images: FID at finite n is biased upwards by about c / n, with a c of the generator's
         own (Chong and Forsyth 2020), so a line through FID against 1/n is read off at 0. Columns source, n (0 for infinity), fid. Empty with too few images.
-        Subsets are drawn at random, `repeats` of each size."""
+        Subsets are drawn at random, `repeats` of each size; none below twice the features' width, where the bias is no longer of that form."""
         real, rng = self.real(split), np.random.default_rng(self.seed)
-        sizes = [n for n in (int(len(real) * share) for share in (0.25, 0.35, 0.5, 0.7, 1.0)) if n > 1.2 * real.shape[1]]
+        sizes = [n for n in (int(len(real) * share) for share in (0.25, 0.35, 0.5, 0.7, 1.0)) if n >= 2 * real.shape[1]]
         if len(sizes) < 3:
             return pd.DataFrame(columns=["source", "n", "fid"])
         picks, rows = {n: [torch.from_numpy(rng.permutation(len(real))[:n]) for _ in range(repeats if n < len(real) else 1)] for n in sizes}, []

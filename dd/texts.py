@@ -7,7 +7,7 @@ private cipher that only one decoder understands would be a failure of the metho
 """
 from __future__ import annotations
 
-import random
+import os, random
 from collections import Counter
 from pathlib import Path
 
@@ -106,7 +106,8 @@ def unigram_bits(texts: list[str], known: list[str]) -> float:
 def write_texts(path: Path, world: World, texts: list[str]) -> None:
     """One Parquet per source: id, text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"id": world.frame["id"], "text": texts}).to_parquet(path, index=False)
+    pd.DataFrame({"id": world.frame["id"], "text": texts}).to_parquet(path.with_suffix(".tmp"), index=False)
+    os.replace(path.with_suffix(".tmp"), path)                 # a kill leaves the old file or the new one
 
 
 def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[World, list[str]]:

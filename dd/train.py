@@ -22,7 +22,7 @@ from .vision import efficientnet, features, resize
 
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
 LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
-# The shipped decoders: images seen by each half, learning rates (the finish starts from trained weights), root seed.
+# The study's decoders (judge-b is not shipped yet): images seen by each half, learning rates (the finish starts from trained weights), root seed.
 RECIPES = {"sketch": {"seen": 409_600, "autoencoder_seen": 166_400, "finish_seen": 32_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
            "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1},
            "judge-b": {"seen": 204_800, "peak": 1.0e-3, "seed": 2}}
@@ -347,6 +347,9 @@ def train_captioner(world: World, decoder, out: Path, *, kind: str, seen: int, w
     from .texts import CAPTIONS, caption_slots
     recipe = dict(kind=kind, seen=seen, width=width, blocks=blocks, B=B, peak=peak, seed=seed, images=world.fingerprint())
     nothing, known = decoder.tokenizer.eos_token_id, decoder.tokenizer.get_vocab()
+    said = {w for p in alt_text_parts(world) for w in caption_slots(p, kind) if w}
+    if (pieces := sum(w not in known or len(decoder.tokenizer(w, add_special_tokens=False).input_ids) != 1 for w in said)) > 0.5 * len(said):
+        raise ValueError(f"{kind}: {decoder.name} has no token of their own for {pieces} of {len(said)} words; captioners trained here need a decoder with a vocabulary of words")
     targets = lambda part: torch.tensor([[known.get(w, nothing) if w else nothing for w in caption_slots(p, kind)] for p in alt_text_parts(part)])   # (M, N)
     encoder = Encoder.new(decoder, sum(CAPTIONS[kind].values()), D=width, blocks=blocks, seed=seed)
     encoder.pooler.allowed[nothing] = True
@@ -390,7 +393,7 @@ def train_captioner(world: World, decoder, out: Path, *, kind: str, seen: int, w
 def train_similarity(world: World, tokenizer, out: Path, *, seen: int, B: int = 256, peak: float = 2.0e-3, seed: int = 0, probe: World | None = None,
                      checkpoint_every: int = 100, patches: torch.Tensor | None = None):
     """CLIP's contrastive loss at the smallest size: in each batch every picture must find its own text, and every text its picture. Texts are
-    drawn from the decoder's diet, anew each time. Two drawings of one concept may share a text; that costs every row alike.
+    drawn from the decoder's diet, anew each time. Drawings of one concept may share a text, and then neither can win.
     Resumes from `out/similarity.state.safetensors`."""
     from .data import alt_text, alt_text_parts, diet
     from .encoder import backbone_features

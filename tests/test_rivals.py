@@ -5,8 +5,9 @@ from torch.nn.functional import normalize
 
 from conftest import Killed, assert_same, killed_after
 from dd.data import alt_text_parts
-from dd.rivals import Similarity, hard_prompts, interrogate, phrase_bank
+from dd.rivals import Similarity, hard_prompts, interrogate, phrase_bank, without
 from dd.train import train_similarity
+from dd.texts import read_texts, write_texts
 from dd.vocab import allowed_tokens
 
 
@@ -103,7 +104,16 @@ def test_a_captioner_of_transformers_captions_a_world(blip_folder, small_world, 
     assert len(texts) == 5 and all(isinstance(t, str) and "[" not in t for t in texts)
     assert caption(world, str(blip_folder), tokens=4, B=5) == texts                    # whatever the batch
     asked = caption(world, str(blip_folder), prompt="a picture of", tokens=4, B=2)
-    assert not any(t.startswith("a picture of") for t in asked)
+    assert not any(t.startswith("a picture of") for t in asked) and any(texts)
+    assert main(["caption", str(blip_folder), "--out", str(tmp_path / "captions.csv")]) == 2
+    write_texts(tmp_path / "captions.parquet", world, [t or "nothing" for t in texts])
+    assert read_texts(tmp_path / "captions.parquet", small_world)[1] == [t or "nothing" for t in texts]
     with pytest.raises(FileNotFoundError, match="needs its revision"):
         caption(world, "someone/blip")
     assert main(["caption", "someone/blip", "--out", str(tmp_path / "none.parquet")]) == 2 and not (tmp_path / "none.parquet").exists()
+
+
+@pytest.mark.parametrize("prompt, text, left", [("A photo of", "a photo of a cat", "a cat"), ("<CAP>", "<CAP> a cat", "a cat"), ("", " a  cat ", "a cat"),
+                                                ("a photo of", "a photo", "a photo"), ("Describe:", "describe : a cat", "a cat"), ("a photo", "two cats", "two cats"), ("a photo", "a photograph", "a photograph")])
+def test_the_prompt_is_no_part_of_the_caption(prompt, text, left):
+    assert without(prompt, text) == left

@@ -207,7 +207,7 @@ def test_texts_are_written_once_and_follow_the_encoder(study, tiny_decoder, tmp_
 def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_folder, monkeypatch):
     """One captioner, trained once through the study's own decoder; the judge gets the same strings; both tables hold the rivals."""
     from dd import train
-    rivals = ["names_all", "retrieval", "captioner"]
+    rivals = ["names_all", "retrieval", "captioner", "interrogator", "pez"]
     study = cheap_study("rivals", rivals=rivals, rivals_seen=256, judges=[str(judge_folder)])
     study._parts["train"] = whole_world.part("train", 256)
     folder = study.rival("captioner")
@@ -217,6 +217,7 @@ def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_f
     assert set(texts["retrieval"]) <= set(sources.names(study.part("train"))) and len(set(texts["retrieval"])) > 1
     assert all(a.startswith(n) and len(a) > len(n) for a, n in zip(texts["names_all"], study.texts("names_keywords")))
     assert all(len(t.split()) <= 6 for t in texts["captioner"])
+    assert all(1 <= len(t.split()) <= 5 for t in texts["interrogator"]) and {len(t.split()) for t in texts["pez"]} == {5}
     assert {s: study.through(str(judge_folder)).texts(s) for s in rivals} == texts
     study.reconstruction()
     table = study.judged()

@@ -103,8 +103,9 @@ def test_judge_learns_without_its_text_encoder(small_world, tmp_path):
 def test_judge_b_learns_text_encoder_and_denoiser(small_world, tmp_path):
     from dd.decoder import new_judge_b
     pipeline = train_denoiser(small_world.part("all", 16), tiny_vae().eval(), tmp_path, seen=3 * 4, B=4, kind="judge-b")
+    vae = tiny_vae()
     torch.manual_seed(0)
-    fresh = new_judge_b(pipeline.tokenizer, tiny_vae())
+    fresh = new_judge_b(pipeline.tokenizer, vae)                                    # as it was before the first step
     assert type(pipeline.text_encoder).__name__ == "T5EncoderModel"
     for part in ("unet", "text_encoder"):
         before = getattr(fresh, part).state_dict()
@@ -125,6 +126,12 @@ def test_captioner_learns_what_it_is_shown(small_world, small_patches, tiny_deco
     right = lambda encoder: sum(a == b for a, b in zip(to_strings(encoder.tokenizer, encoder.ids(small_patches[rows])), taught))
     assert right(go(16, tmp_path / "short")) < 4
     assert right(go(150 * 16, tmp_path / "long")) >= 12
+
+
+def test_captioner_refuses_a_vocabulary_of_pieces(small_world, small_patches, sd_decoder, tmp_path):
+    with pytest.raises(ValueError, match="need a decoder with a vocabulary of words"):
+        train_captioner(small_world, sd_decoder, tmp_path / "none", kind="captioner", seen=8, B=8, patches=small_patches)
+    assert not (tmp_path / "none").exists()
 
 
 def test_captioner_killed_and_resumed_is_the_same(small_world, small_patches, tiny_decoder, tmp_path, monkeypatch):
