@@ -75,7 +75,7 @@ def image_grid(images, path: str | Path, columns: int, titles=None, row_labels=N
 
 
 def _curves_on(axis, series: dict, xlabel: str = "", ylabel: str = "", title: str = "", lines: dict | None = None, markers: bool = False,
-               logx: bool = False, logy: bool = False, ylim=None, legend: bool = True) -> None:
+               logx: bool = False, logy: bool = False, ylim=None, legend: bool | str = True) -> None:
     for k, (name, values) in enumerate(series.items()):
         colour = COLOURS[k % len(COLOURS)]
         axis.plot(values[0], values[1], marker="o" if markers or len(values[0]) < 3 else None, color=colour, label=name)
@@ -91,7 +91,8 @@ def _curves_on(axis, series: dict, xlabel: str = "", ylabel: str = "", title: st
     if ylim:
         axis.set_ylim(ylim)
     if legend and (len(series) > 1 or lines):
-        axis.legend(frameon=True, framealpha=0.75, edgecolor="none")
+        below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2) if legend == "below" else {}
+        axis.legend(frameon=True, framealpha=0.75, edgecolor="none", **below)
 
 
 def curves(series: dict, path: str | Path, xlabel: str, ylabel: str, title: str = "", lines: dict | None = None, markers: bool = False,
@@ -104,7 +105,7 @@ def curves(series: dict, path: str | Path, xlabel: str, ylabel: str, title: str 
 
 
 def panels(plots: list[dict], path: str | Path, size: tuple[float, float] = (2.6, 2.2)) -> Path:
-    """Line plots side by side. plots: one dict of `curves`' arguments (series, xlabel, ylabel, title, lines, ...) per panel."""
+    """Line plots side by side. plots: one dict of `curves`' arguments (series, xlabel, ylabel, title, lines, ...) per panel; legend: "below" puts it there."""
     with style():
         figure = Figure(figsize=(size[0] * len(plots), size[1]), layout="constrained")
         for axis, plot in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots):

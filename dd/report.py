@@ -323,9 +323,9 @@ def curve(folder: Path, decoder: str | None = None) -> Path | None:
               for s in dict.fromkeys((*first, *NAMES)) if len(part := ours[ours["source"] == s].sort_values("guidance"))}
     shown = ("human, random 1 of 5", "human, 5 concatenated", "De-Diffusion", "human, longest of 5", "BLIP-2 captions", "PaLI-X captions")
     theirs = {s: (published.GUIDANCE, published.SWEEP[s]) for s in shown}
-    return panels([{"series": series, "xlabel": "guidance", "ylabel": "FID (EfficientNet-Lite2)", "title": f"drawn by {ours['decoder'].iloc[0]}, n = {int(ours['n'].max())}", "markers": True},
-                   {"series": theirs, "xlabel": "guidance", "ylabel": "FID (Inception-v3)", "title": "the paper, Table 6, n = 30,000", "markers": True}],
-                  Path(folder) / "figures" / ("fid_guidance" if decoder is None else f"fid_guidance_{short(decoder)}"), size=(3.6, 3.1))
+    return panels([{"series": series, "xlabel": "guidance", "ylabel": "FID (EfficientNet-Lite2)", "title": f"drawn by {ours['decoder'].iloc[0]}, n = {int(ours['n'].max())}", "markers": True, "legend": "below"},
+                   {"series": theirs, "xlabel": "guidance", "ylabel": "FID (Inception-v3)", "title": "the paper, Table 6, n = 30,000", "markers": True, "legend": "below"}],
+                  Path(folder) / "figures" / ("fid_guidance" if decoder is None else f"fid_guidance_{short(decoder)}"), size=(3.6, 3.3))
 
 
 def ranking(folder: Path) -> Path | None:
