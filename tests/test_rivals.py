@@ -85,7 +85,7 @@ def blip_folder(tmp_path_factory, small_world):
     listed = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *"a red blue round cat sign of picture the".split()]
     core = Tokenizer(models.WordPiece({w: i for i, w in enumerate(listed)}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = BertTokenizerFast(tokenizer_object=core)
+    tokenizer = BertTokenizerFast(tokenizer_object=core, bos_token="[DEC]")
     torch.manual_seed(0)
     text = BlipTextConfig(vocab_size=len(listed), hidden_size=32, encoder_hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, bos_token_id=5,
                           eos_token_id=3, sep_token_id=3, pad_token_id=0, projection_dim=16)

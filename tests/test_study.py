@@ -211,6 +211,7 @@ def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_f
     study = cheap_study("rivals", rivals=rivals, rivals_seen=256, judges=[str(judge_folder)])
     study._parts["train"] = whole_world.part("train", 256)
     folder = study.rival("captioner")
+    assert study.rival("interrogator") == study.rival("pez") != folder                 # they share one similarity
     monkeypatch.setattr(train.nn.functional, "cross_entropy", None)                    # a second training would fail
     texts = {s: study.texts(s) for s in rivals}
     assert study.rival("captioner") == folder
