@@ -85,12 +85,11 @@ def score(args) -> None:
 
 
 def caption(args) -> None:
-    from .data import BadData
-    if Path(args.out).suffix != ".parquet":
-        raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
-    from .data import load_world
+    from .data import BadData, load_world
     from .rivals import caption as captions
     from .texts import write_texts
+    if Path(args.out).suffix != ".parquet":
+        raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
     split = args.split if args.world == "emoji" else "all"
     world = load_world(args.world, images=args.images, size=args.size, on_bad=args.on_bad).part(split)
     for line in world.skipped:
@@ -155,6 +154,11 @@ def parser() -> argparse.ArgumentParser:
         c.add_argument("--sampler", choices=("ddim", "dpm"), default="dpm", help="diffusers sampler")
         c.add_argument("--seed", type=whole(0), default=0, help="root seed; starting noise is fixed per image and seed")
 
+    def pictures(c):
+        c.add_argument("--world", default="emoji", help="'emoji', a COCO captions .json, or a folder with a captions file")
+        c.add_argument("--images", help="image folder of a COCO file")
+        c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with a record that cannot be used")
+
     c = command("write", write, "image -> text, one line an image")
     c.add_argument("images", nargs="+", metavar="IMAGE", help="picture files; transparent ones are laid on white, others centre-cropped to a square")
     c.add_argument("--encoder", default="encoder", help="shipped encoder or a folder made by train-encoder")
@@ -167,10 +171,8 @@ def parser() -> argparse.ArgumentParser:
     drawing(c)
     c = command("score", score, "any file of captions (id, text) -> reconstruction FID, KID, paired similarity, retrieval")
     c.add_argument("file", metavar="FILE", help=".csv, .jsonl or .parquet with columns id and text")
-    c.add_argument("--world", default="emoji", help="'emoji', a COCO captions .json, or a folder with a captions file")
-    c.add_argument("--images", help="image folder of a COCO file")
+    pictures(c)
     c.add_argument("--split", default="test", choices=("train", "val", "test", "novel"), help="emoji split the captions are for")
-    c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with a record that cannot be used")
     c.add_argument("--guidance", type=real(0), nargs="+", default=[3.0], help="one or more guidance values")
     c.add_argument("--out", help="CSV file to write the table to as well")
     drawing(c)
@@ -180,11 +182,9 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--prompt", default="", help="what the model is asked with; not part of the caption")
     c.add_argument("--tokens", type=whole(1), default=60, help="longest caption, tokens")
     c.add_argument("--batch", type=whole(1), default=8, help="images at a time")
-    c.add_argument("--world", default="emoji", help="'emoji', a COCO captions .json, or a folder with a captions file")
-    c.add_argument("--images", help="image folder of a COCO file")
+    pictures(c)
     c.add_argument("--size", type=whole(8), default=64, help="pixels per side that images are brought to first; emoji have 64, use 384 or more for photographs")
     c.add_argument("--split", default="test", choices=("train", "val", "test", "novel"), help="emoji split to caption")
-    c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with a record that cannot be used")
     c.add_argument("--out", default="captions.parquet", help="Parquet file to write, columns id and text")
     c = command("run", run, "run the study's notebooks; done ones are not computed again, a killed run goes on")
     c.add_argument("study", nargs="?", default="quick", help="quick, full, or a parameter YAML file")
@@ -202,9 +202,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--compile", action="store_true", help="torch.compile the denoiser (needs a C++ compiler); faster steps")
     c = command("train-encoder", train_encoder, "train a De-Diffusion encoder through a frozen decoder; resumes")
     c.add_argument("--out", default="my-encoder", help="folder for checkpoints and the encoder")
-    c.add_argument("--world", default="emoji", help="'emoji', a COCO captions .json, or a folder with a captions file")
-    c.add_argument("--images", help="image folder of a COCO file")
-    c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with a record that cannot be used")
+    pictures(c)
     c.add_argument("--decoder", default="sketch", help="shipped decoder, diffusers pipeline folder, or Hub id (with --revision)")
     c.add_argument("--revision", help="commit of a Hub id; required for one")
     c.add_argument("--seen", type=whole(128), default=153_600, help="images seen in all")

@@ -26,7 +26,9 @@ from .vocab import allowed_tokens, to_strings
 @torch.no_grad()
 def caption(world: World, model: str, revision: str | None = None, *, prompt: str = "", tokens: int = 60, B: int = 8) -> list[str]:
     """One caption an image by a captioner of transformers that takes pictures and at most a plain prompt (AutoModelForImageTextToText: BLIP, BLIP-2,
-    Florence-2; chat models want a template, which is not applied): a folder or a Hub id with its commit. Greedy. `prompt`: what the model is asked with, where it needs that (Florence-2: "<MORE_DETAILED_CAPTION>"); not part of the caption."""
+    Florence-2; chat models want a template, which is not applied): a folder or a Hub id with its commit. Greedy.
+
+    prompt   what the model is asked with, where it needs that (Florence-2: "<MORE_DETAILED_CAPTION>"); not part of the caption"""
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
     source, options = pinned(model, revision, "captioner")

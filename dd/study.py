@@ -20,7 +20,7 @@ from . import decoder, encoder, judge, rivals, vision, vocab
 from .data import World, load_world
 from .decoder import SAMPLERS, Decoder
 from .encoder import Encoder, backbone_features
-from .runtime import ASSETS, device, half, load_state, save_state, say, shipped, write_json
+from .runtime import ASSETS, device, half, load_state, pinned, save_state, say, shipped, write_json
 from .texts import CAPTIONS, SOURCES, random_words, retrieved, shuffled, write_texts
 
 PACKAGE = Path(__file__).parent
@@ -205,7 +205,7 @@ class Study:
                 write_json(stamp, key)
         else:
             made = (shuffled(self.texts("dediffusion", split), self.seed) if source == "shuffled" else
-                    retrieved(part, self.patches(split), self.part("train"), self.patches("train")) if source == "retrieval" else
+                    retrieved(self.patches(split), self.part("train"), self.patches("train")) if source == "retrieval" else
                     random_words(part, self.seed, length=self.enc.pooler.config.N) if source == "random" else SOURCES[source](part, self.seed))
             write_texts(path, part, made)
         return made
@@ -436,8 +436,10 @@ def check_run(parameters: dict) -> dict:
             raise BadParameter(f"{name} is {parameters[name]}; 0 or at least {least} needed: {SCHEMA[name][3]}")
     decoders = [parameters.get("decoder", "sketch"), *parameters.get("judges", [])]
     for name in decoders:
-        if not shipped(name).is_dir() and "@" not in name:
-            raise BadParameter(f"decoder {name!r}: neither shipped, nor a pipeline folder; a Hub id needs its revision, too: id@commit")
+        try:
+            pinned(name, None, "decoder")
+        except FileNotFoundError as error:
+            raise BadParameter(str(error)) from None
     if shipped(decoders[0]).resolve() in [shipped(d).resolve() for d in decoders[1:]]:
         raise BadParameter(f"judges is {decoders[1:]}; {decoders[0]} is the decoder that the encoder was trained through, a judge must be another")
     tokenizer = shipped(parameters.get("decoder", "sketch")) / "tokenizer" / "tokenizer_config.json"

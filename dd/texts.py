@@ -75,7 +75,7 @@ def caption_slots(part: dict[str, list[str]], kind: str) -> list[str]:
     return slots
 
 
-def retrieved(world: World, patches: torch.Tensor, memory: World, memory_patches: torch.Tensor) -> list[str]:
+def retrieved(patches: torch.Tensor, memory: World, memory_patches: torch.Tensor) -> list[str]:
     """The name of the training drawing that looks most alike: features (M, P, F) of both, the encoder's backbone's, mean over the patches
     and centred, cosine."""
     centre = memory_patches.float().mean((0, 1))

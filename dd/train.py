@@ -334,6 +334,37 @@ def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 
     return encoder
 
 
+def fit(net: nn.Module, batch_loss, out: Path, name: str, recipe: dict, M: int, *, weight_decay: float, checkpoint_every: int, title: str = "", probe=None) -> nn.Module:
+    """The loop that rivals learn by: `batch_loss(rows, step)` of the rows that come next, one step of AdamW, until `recipe["seen"]` of the M images.
+
+    probe   a held-out number, logged now and then; called without gradients, `net` in eval mode; None: none
+    Logs to `out/<name>.jsonl`, resumes from `out/<name>.state.safetensors`; `title` is what progress calls it. -> `net`, frozen."""
+    B, peak, seed = recipe["B"], recipe["peak"], recipe["seed"]
+    optimizer = torch.optim.AdamW(net.train().parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+    state, steps = out / f"{name}.state.safetensors", recipe["seen"] // B
+    tensors, step, told = resume(state, recipe)
+    if tensors:
+        net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
+        restore_optimizer(optimizer, tensors)
+    progress, log = Progress(title or name, steps * B, step * B), Log(out / f"{name}.jsonl", step, **told)
+    while step < steps:
+        loss = batch_loss(batch_rows(M, B, step, seed), step)
+        descend(loss, optimizer, net, cosine_rate(step, steps, peak, warmup=min(50, steps // 10)))
+        step += 1
+        progress(step * B, f"loss {log.add(loss.item()):.3f}")
+        if step % max(1, min(100, steps // 8)) == 0 or step == steps:                               # short runs log eight times, too
+            facts = dict(step=step, seen=step * B)
+            if probe is not None:
+                net.eval()
+                with torch.no_grad():
+                    facts |= dict(probe=round(probe(), 4))
+                net.train()
+            log.line(**facts)
+        if step % checkpoint_every == 0 or step == steps:
+            save_state(state, {**{f"net/{k}": v for k, v in net.state_dict().items()}, **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe, "log": log.facts()})
+    return net.eval().requires_grad_(False)
+
+
 def train_captioner(world: World, decoder, out: Path, *, kind: str, seen: int, width: int = 256, blocks: int = 5, B: int = 128, peak: float = 5.0e-4,
                     seed: int = 0, probe: World | None = None, checkpoint_every: int = 100, patches: torch.Tensor | None = None):
     """The rival that people teach: the same frozen backbone and pooler, and cross-entropy with given words instead of a decoder's loss.
@@ -355,38 +386,14 @@ def train_captioner(world: World, decoder, out: Path, *, kind: str, seen: int, w
     encoder = Encoder.new(decoder, sum(CAPTIONS[kind].values()), D=width, blocks=blocks, seed=seed)
     encoder.pooler.allowed[nothing] = True
     patches, words_of = backbone_features(world.pixels()) if patches is None else patches, targets(world)                # (M, P, F), (M, N)
-    if probe is not None:
-        probe_patches, probe_words = backbone_features(probe.pixels()), targets(probe)
-    pooler = encoder.pooler.train()
-    optimizer = torch.optim.AdamW(pooler.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.05, fused=True)
-    state, steps = out / "captioner.state.safetensors", seen // B
-    tensors, step, told = resume(state, recipe)
-    if tensors:
-        pooler.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
-        restore_optimizer(optimizer, tensors)
-    progress, log = Progress(kind, steps * B, step * B), Log(out / "captioner.jsonl", step, **told)
 
     def cross_entropy(seen_patches, said):
         with autocast():
-            logits = pooler(seen_patches.to(device()).float())                                      # (B, N, V)
+            logits = encoder.pooler(seen_patches.to(device()).float())                              # (B, N, V)
         return nn.functional.cross_entropy(logits.flatten(0, 1), said.flatten().to(device()))
-    while step < steps:
-        rows = torch.from_numpy(batch_rows(len(world), B, step, seed))
-        loss = cross_entropy(patches[rows], words_of[rows])
-        descend(loss, optimizer, pooler, cosine_rate(step, steps, peak, warmup=min(50, steps // 10)))
-        step += 1
-        progress(step * B, f"cross-entropy {log.add(loss.item()):.3f}")
-        if step % max(1, min(100, steps // 8)) == 0 or step == steps:
-            facts = dict(step=step, seen=step * B)
-            if probe is not None:
-                pooler.eval()
-                with torch.no_grad():
-                    facts |= dict(probe=round(cross_entropy(probe_patches, probe_words).item(), 4))
-                pooler.train()
-            log.line(**facts)
-        if step % checkpoint_every == 0 or step == steps:
-            save_state(state, {**{f"net/{k}": v for k, v in pooler.state_dict().items()}, **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe, "log": log.facts()})
-    pooler.eval().requires_grad_(False)
+    held_out = None if probe is None else (backbone_features(probe.pixels()), targets(probe))
+    fit(encoder.pooler, lambda rows, step: cross_entropy(patches[torch.from_numpy(rows)], words_of[torch.from_numpy(rows)]), out, "captioner", recipe, len(world), weight_decay=0.05,
+        checkpoint_every=checkpoint_every, title=kind, probe=held_out and (lambda: cross_entropy(*held_out).item()))
     encoder.recipe = recipe
     return encoder
 
@@ -404,30 +411,16 @@ def train_similarity(world: World, tokenizer, out: Path, *, seen: int, B: int = 
     net = Similarity(V=len(tokenizer)).to(device())
     parts, read = alt_text_parts(world), lambda texts: [tokenizer(t, add_special_tokens=False).input_ids for t in texts]
     patches = backbone_features(world.pixels()) if patches is None else patches                     # (M, P, F)
-    if probe is not None:
-        probe_patches, probe_ids = backbone_features(probe.pixels()), read(alt_text(p) for p in alt_text_parts(probe))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
-    state, steps = out / "similarity.state.safetensors", seen // B
-    tensors, step, told = resume(state, recipe)
-    if tensors:
-        net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
-        restore_optimizer(optimizer, tensors)
-    progress, log = Progress("similarity", steps * B, step * B), Log(out / "similarity.jsonl", step, **told)
-    while step < steps:
-        rows, rng = batch_rows(len(world), B, step, seed), random.Random(f"{seed}/similarity/{step}")
+
+    def contrastive_loss(rows, step):
+        rng = random.Random(f"{seed}/similarity/{step}")
         ids = read(diet(parts[r], rng) or " ".join(parts[r]["name"]) for r in rows)
         logits, own = net(patches[torch.from_numpy(rows)].to(device()).float(), ids), torch.arange(B, device=device())      # (B, B)
-        loss = (nn.functional.cross_entropy(logits, own) + nn.functional.cross_entropy(logits.T, own)) / 2
-        descend(loss, optimizer, net, cosine_rate(step, steps, peak, warmup=min(50, steps // 10)))
-        step += 1
-        progress(step * B, f"contrastive loss {log.add(loss.item()):.3f}")
-        if step % max(1, min(100, steps // 8)) == 0 or step == steps:
-            facts = dict(step=step, seen=step * B)
-            if probe is not None:                                                                   # share of held-out pictures whose own alt text is nearest
-                with torch.no_grad():
-                    found = net(probe_patches.to(device()).float(), probe_ids).argmax(1).cpu()
-                facts |= dict(probe=round(float((found == torch.arange(len(found))).float().mean()), 4))
-            log.line(**facts)
-        if step % checkpoint_every == 0 or step == steps:
-            save_state(state, {**{f"net/{k}": v for k, v in net.state_dict().items()}, **optimizer_tensors(optimizer)}, {"step": step, "recipe": recipe, "log": log.facts()})
-    return net.eval().requires_grad_(False)
+        return (nn.functional.cross_entropy(logits, own) + nn.functional.cross_entropy(logits.T, own)) / 2
+    held_out = None if probe is None else (backbone_features(probe.pixels()).to(device()).float(), read(alt_text(p) for p in alt_text_parts(probe)))
+
+    def found():
+        """The share of held-out pictures whose own alt text is nearest."""
+        nearest = net(*held_out).argmax(1).cpu()
+        return float((nearest == torch.arange(len(nearest))).float().mean())
+    return fit(net, contrastive_loss, out, "similarity", recipe, len(world), weight_decay=0.1, checkpoint_every=checkpoint_every, probe=held_out and found)

@@ -77,7 +77,7 @@ def test_similarity_killed_and_resumed_is_the_same(small_world, small_patches, t
 
 
 @pytest.fixture(scope="module")
-def blip_folder(tmp_path_factory, small_world):
+def blip_folder(tmp_path_factory):
     """BLIP in miniature, every part of the real class, with weights as they fall."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertTokenizerFast, BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor, BlipTextConfig, BlipVisionConfig
@@ -96,7 +96,6 @@ def blip_folder(tmp_path_factory, small_world):
 
 
 def test_a_captioner_of_transformers_captions_a_world(blip_folder, small_world, tmp_path):
-    import pandas as pd
     from dd.__main__ import main
     from dd.rivals import caption
     world = small_world.part("all", 5)
