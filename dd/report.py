@@ -38,7 +38,7 @@ class Claim(NamedTuple):
     place: str                                          # in the paper; "-" for a control of ours
     criterion: str
     test: Callable[[pd.DataFrame], tuple[bool | None, str]]
-    judges: bool = False                                # about the other decoders' rows; all else is about those of the one trained through
+    table: str = "own"                                  # which rows it is about: "own", of the decoder trained through; "all", of the judges, too; "few_shot"
 
 
 def row(table: pd.DataFrame, split: str, source: str) -> pd.Series | None:
@@ -155,6 +155,47 @@ def transfers(table):
     return good, told if blind is None else f"{told} (what FID cannot see: {interval(blind, 'fid')} with the texts shuffled)"
 
 
+def pooled(table: pd.DataFrame, kind: str, metric: str) -> pd.DataFrame:
+    """few_shot.csv's rows of one kind and score over all seeds of examples, without plain zero-shot prompts (the paper has none)."""
+    return table[(table["kind"] == kind) & (table["metric"] == metric) & (table["seed"].astype(str) == "all") & ((table["shots"] > 0) | table["pseudo"])]
+
+
+def compared(pairs) -> tuple[bool | None, str]:
+    """(better, worse) rows -> do the intervals of every pair lie apart the right way, and the numbers."""
+    told = [f"{b.model}, {b.shots} shots" + (f", {b.ways} ways" if b.ways else "") + f": {b.context} {b.score:.3g} [{b.lo:.3g}, {b.hi:.3g}], {w.context}"
+            f"{'' if b.induction == w.induction else ' without induction'}{'' if b.shots == w.shots else f' {w.shots} shots'} {w.score:.3g} [{w.lo:.3g}, {w.hi:.3g}]" for b, w in pairs]
+    return (all(b.lo > w.hi for b, w in pairs) if pairs else None), "; ".join(told) or "not in this study's few_shot.csv"
+
+
+def pairs_of(better: pd.DataFrame, worse: pd.DataFrame, by: list[str]):
+    """Rows of two parts of few_shot.csv that agree in `by`, as pairs."""
+    other = {tuple(getattr(w, c) for c in by): w for w in worse.itertuples()}
+    return [(b, other[key]) for b in better.itertuples() if (key := tuple(getattr(b, c) for c in by)) in other]
+
+
+def answers_above(context: str, than: str, kind: str, metric: str = "exact", least: int = 0):
+    """A test: every model scores higher from `context` than from `than`, with intervals apart, at every number of shots from `least`."""
+    def test(table):
+        part = pooled(table, kind, metric)
+        part = part[part["shots"] >= least]
+        return compared(pairs_of(part[part["context"] == context], part[part["context"] == than], ["model", "shots", "pseudo"]))
+    return test
+
+
+def more_shots(table):
+    part = pooled(table, "all", "exact")
+    part = part[part["context"] == "dediffusion"]
+    most = part[part["shots"] == part.groupby("model")["shots"].transform("max")]
+    return compared(pairs_of(most[most["shots"] > 0], part[part["shots"] == 0], ["model"]))
+
+
+def classifies(table):
+    part = pooled(table, "test", "exact")
+    ours, by = part[part["context"] == "dediffusion"], ["model", "shots", "ways"]
+    induced = part[part["induction"]]
+    return compared(pairs_of(ours[ours["induction"]], induced[induced["context"] == "empty"], by) + pairs_of(ours[ours["induction"]], ours[~ours["induction"]], by))
+
+
 def own(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the decoder that the encoder was trained through: the first in the table."""
     return table[table["decoder"] == table["decoder"].iloc[0]]
@@ -165,6 +206,7 @@ def untested(why: str):
 
 
 APART = "the 95 % intervals do not overlap"
+ASKED = "questions whose answer no name holds (all kinds but `what`)"
 CLAIMS = [
     Claim("C1", "De-Diffusion text regenerates images better than what people call them.", "Fig. 3, Table 6", f"test FID of De-Diffusion below names', {APART}",
           below("test", "fid", "dediffusion", "names")),
@@ -183,41 +225,55 @@ CLAIMS = [
     Claim("C10", "The lead holds for concepts never seen.", "- (the paper has no such split)", f"novel FID of De-Diffusion below names', {APART}", below("novel", "fid", "dediffusion", "names")),
     Claim("C11", "De-Diffusion's curve over guidance is flatter.", "Fig. 3, Table 6", "FID at the highest swept guidance over the lowest FID: smaller for De-Diffusion than for names", flatter),
     Claim("C12", "The text serves a decoder it was not trained through.", "Fig. 3, Section 4", f"every other decoder's test FID of De-Diffusion below names', {APART}",
-          by_judges(transfers), True),
-    Claim("C13", "A language model answers questions from the text.", "Tables 1-3, 7", "few-shot exact match above the blank context's", untested("this study runs no language model")),
+          by_judges(transfers), "all"),
+    Claim("C13", "A language model answers questions from the text.", "Tables 1-3, 7", f"few-shot exact match above the blank context's: all kinds, the model's every number of shots, {APART}",
+          answers_above("dediffusion", "empty", "all"), "few_shot"),
     Claim("C14", "More tokens are better, and fifteen suffice to beat people.", "Table 4", "FID falls with the number of tokens", untested("one length of text was trained")),
     Claim("C15", "The third party prefers it to all that people wrote, by FID and by KID.", "Fig. 3, Table 6 (5 concatenated)",
           f"every other decoder's test FID and test KID of De-Diffusion below names and keywords', {APART}",
-          by_judges(below("test", "fid", "dediffusion", "names_keywords"), below("test", "kid", "dediffusion", "names_keywords")), True),
+          by_judges(below("test", "fid", "dediffusion", "names_keywords"), below("test", "kid", "dediffusion", "names_keywords")), "all"),
     Claim("C16", "The third party's pictures are closer to their own originals than with people's words.", "- (no per-image score in the paper)",
           f"every other decoder's test paired similarity of De-Diffusion above names' and names and keywords', {APART}",
-          by_judges(below("test", "paired", "names", "dediffusion"), below("test", "paired", "names_keywords", "dediffusion")), True),
+          by_judges(below("test", "paired", "names", "dediffusion"), below("test", "paired", "names_keywords", "dediffusion")), "all"),
     Claim("C17", "The judges can judge: they draw better from alt text than from nothing.", "- (control)",
           f"every other decoder's test FID of alt text below that of empty text, its paired similarity above, {APART}",
-          by_judges(more_than("empty"), fit=False), True),
+          by_judges(more_than("empty"), fit=False), "all"),
     Claim("C18", "On the judges, too, the text is about its own drawing.", "- (control)",
           f"every other decoder: De-Diffusion's paired similarity above nothing and above shuffled texts', {APART}; shuffled's interval reaches down to a tenth of it",
-          by_judges(pairing_matters), True),
+          by_judges(pairing_matters), "all"),
     Claim("C19", "De-Diffusion text regenerates images better than a captioner's.", "Fig. 3, Table 6 (BLIP-2, PaLI-X)",
           f"test FID of De-Diffusion below the captioner's that was taught people's names and below the one's that was taught alt text, {APART}",
           every(below("test", "fid", "dediffusion", "captioner"), below("test", "fid", "dediffusion", "captioner_detailed"))),
     Claim("C20", "The third party prefers it to a captioner's, too.", "Fig. 3, Table 6 (BLIP-2, PaLI-X)",
           f"every other decoder's test FID of De-Diffusion below both captioners', {APART}",
-          by_judges(below("test", "fid", "dediffusion", "captioner"), below("test", "fid", "dediffusion", "captioner_detailed")), True),
+          by_judges(below("test", "fid", "dediffusion", "captioner"), below("test", "fid", "dediffusion", "captioner_detailed")), "all"),
     Claim("C21", "Each picture is closer to its own original than with a captioner's words.", "- (no per-image score in the paper)",
           f"test paired similarity of De-Diffusion above both captioners', {APART}",
           every(below("test", "paired", "captioner", "dediffusion"), below("test", "paired", "captioner_detailed", "dediffusion"))),
     Claim("C22", "De-Diffusion text regenerates images better than all that people wrote, group included.", "Fig. 3, Table 6 (5 concatenated)",
           f"test FID of De-Diffusion below that of all their words, {APART}", below("test", "fid", "dediffusion", "names_all")),
+    Claim("C23", "It answers better than from people's words.", "Table 7 (VQAv2; not OKVQA)", f"{ASKED}: exact match from De-Diffusion above that from names and from names and "
+          f"keywords, at every number of shots, {APART}", every(answers_above("dediffusion", "names", "all but what"), answers_above("dediffusion", "names_keywords", "all but what")), "few_shot"),
+    Claim("C24", "... and better than from a captioner's words.", "Table 7 (BLIP-2)", f"{ASKED}: exact match from De-Diffusion above that from the captioner taught people's names, at every number of "
+          f"shots, {APART}", answers_above("dediffusion", "captioner", "all but what"), "few_shot"),
+    Claim("C25", "What answers is the text of this image, not the examples.", "- (control)", f"all kinds: exact match from De-Diffusion above that from texts of other images, at every number of shots, {APART}",
+          answers_above("dediffusion", "shuffled", "all"), "few_shot"),
+    Claim("C26", "More examples help.", "Tables 1, 7", f"all kinds, De-Diffusion: exact match with the most examples above that with text-only pseudo-examples, {APART}", more_shots, "few_shot"),
+    Claim("C27", "Open-ended classification by label names works from a few examples, and naming the classes helps.", "Table 3", "test drawings, 2 and 5 ways, every number of shots: from De-Diffusion with induction above blank "
+          f"contexts with induction, and above itself without, {APART}", classifies, "few_shot"),
+    Claim("C28", "The model writes captions from the text.", "Table 2", f"CIDEr against people's words from De-Diffusion above that from blank contexts, at every number of shots from 1, {APART}",
+          answers_above("dediffusion", "empty", "caption", "cider", least=1), "few_shot"),
 ]
 
 
 def claims(folder: Path) -> list[dict]:
     """Every claim with its verdict and numbers; written to claims.json."""
     folder, out = Path(folder), []
-    table = read_table(folder)
+    table, asked = read_table(folder), read_table(folder, "few_shot")
+    rows = {"own": None if table is None else own(table), "all": table, "few_shot": asked}
     for c in CLAIMS:
-        good, numbers = (None, f"no {folder.name}/reconstruction.csv yet; run notebook 05_reconstruction") if table is None else c.test(table if c.judges else own(table))
+        missing = "few_shot.csv yet; run notebook 08_language" if c.table == "few_shot" else "reconstruction.csv yet; run notebook 05_reconstruction"
+        good, numbers = (None, f"no {folder.name}/{missing}") if rows[c.table] is None else c.test(rows[c.table])
         out.append({"id": c.id, "statement": c.statement, "place": c.place, "criterion": c.criterion,
                     "verdict": "not tested" if good is None else "holds" if good else "does not hold", "numbers": numbers})
     if folder.exists():
@@ -227,8 +283,8 @@ def claims(folder: Path) -> list[dict]:
 
 # -- tables ---------------------------------------------------------------------------------------------------------------------
 
-def read_table(folder: Path) -> pd.DataFrame | None:
-    path = Path(folder) / "reconstruction.csv"
+def read_table(folder: Path, name: str = "reconstruction") -> pd.DataFrame | None:
+    path = Path(folder) / f"{name}.csv"
     return pd.read_csv(path) if path.exists() else None
 
 
@@ -280,6 +336,61 @@ def tables(folder: Path) -> list[Path]:
              r"\bottomrule", r"\end{tabular}", f"% {notes}", ""] if tex else [""]
     (out / "reconstruction.tex").write_text("\n".join(lines))
     return [out / "reconstruction.md", out / "reconstruction.tex"]
+
+
+QUESTION_NAMES = {"what": "what is it", "group": "which group", "colour": "main colour", "style": "which style", "is it": "is it a ...?", "is there": "is there any ...?",
+                  "all": "all", "all but what": "all but `what is it`"}
+
+
+def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
+    """few_shot.csv in the form of the paper's tables: [(heading, table of text)], also written to tables/few_shot.md and .tex. Scores in
+    percent (CIDEr times 100), over all seeds of examples; * marks contexts that hold the answer by construction."""
+    folder, table = Path(folder), read_table(folder, "few_shot")
+    if table is None:
+        return []
+    table = table[table["seed"].astype(str) == "all"]
+    scale = table["metric"].map(lambda m: 1 if m == "cider" else 100)
+    cell = pd.Series([f"{v * k:.1f} [{lo * k:.1f}, {hi * k:.1f}]{'*' if leak else ''}" for v, lo, hi, k, leak in zip(table["score"], table["lo"], table["hi"], scale, table["leak"])], index=table.index)
+    shots = [("pseudo-examples" if p else "no examples" if s == 0 else f"{s} examples") for s, p in zip(table["shots"], table["pseudo"])]
+    order = {s: i for i, s in enumerate([*NAMES, "pseudo-examples"])}
+    table = table.assign(cell=cell, context_name=[NAMES[c] for c in table["context"]], given=shots, rank=[order[c] for c in table["context"]])
+    out = []
+
+    def add(title, part, rows, columns):
+        if len(part):
+            wide = part.pivot_table(index=["rank", *rows], columns=columns, values="cell", aggfunc="first", sort=False).reset_index("rank", drop=True)
+            sizes = sorted(set(part["n"]))
+            out.append((f"{title}; n = {', '.join(map(str, sizes))}", wide.fillna("-")))
+
+    for model in table["model"].unique():
+        part = table[table["model"] == model]
+        asked = part[part["task"] == "vqa"].sort_values(["rank", "shots", "pseudo"], ascending=[True, True, False])
+        add(f"Questions ({model}): exact match, by shots (Tables 1, 7); kinds: all but `what is it`", asked[(asked["kind"] == "all but what") & (asked["metric"] == "exact")], ["context_name"], ["given"])
+        add(f"Questions ({model}): VQA accuracy, by shots (Tables 1, 7); all kinds", asked[(asked["kind"] == "all") & (asked["metric"] == "vqa")], ["context_name"], ["given"])
+        most = asked[asked["shots"] == asked["shots"].max()]
+        add(f"Questions ({model}), {asked['shots'].max()} examples: exact match by kind", most[most["kind"].isin(QUESTION_NAMES) & (most["metric"] == "exact") & ~most["kind"].str.startswith("all")]
+            .assign(asked=lambda t: t["kind"].map(QUESTION_NAMES)), ["context_name"], ["asked"])
+        for split, title in SPLITS.items():
+            played = part[(part["task"] == "classification") & (part["kind"] == split)].sort_values(["rank", "ways", "shots"])
+            add(f"Open-ended classification of {title} ({model}): exact match by ways and shots (Table 3)",
+                played.assign(induced=played["induction"].map({True: "yes", False: "no"}), how=[f"{w}-way {s}-shot" for w, s in zip(played["ways"], played["shots"])]).rename(columns={"induced": "induction named"}),
+                ["context_name", "induction named"], ["how"])
+        said = part[part["task"] == "captioning"].sort_values(["rank", "shots"])
+        add(f"Captions ({model}): CIDEr against people's names and keywords, by shots (Table 2)", said, ["context_name"], ["given"])
+    md, tex = [], []
+    for title, wide in out:
+        heads = [*wide.index.names, *wide.columns]
+        heads = ["context" if h == "context_name" else h for h in heads]
+        lines = [[*(key if isinstance(key, tuple) else (key,)), *values] for key, values in zip(wide.index, wide.to_numpy())]
+        md += [f"**{title}**", "", "| " + " | ".join(heads) + " |", "|" + "|".join(["---"] + ["---:"] * (len(heads) - 1)) + "|", *("| " + " | ".join(l) + " |" for l in lines), ""]
+        tex += [rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{latex(title)}}}}} \\", " & ".join(latex(h) for h in heads) + r" \\", r"\midrule",
+                *(" & ".join(latex(v) for v in l) + r" \\" for l in lines), r"\midrule"]
+    widest = max((len(w.index.names) + len(w.columns) for _, w in out), default=1)
+    notes = "95 % bootstrap intervals in brackets; * the context holds the answer by construction."
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    (folder / "tables" / "few_shot.md").write_text("\n".join([*md, notes, ""]))
+    (folder / "tables" / "few_shot.tex").write_text("\n".join([r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * (widest - 1)}}}", r"\toprule", *tex[:-1], r"\bottomrule", r"\end{tabular}", f"% {notes}", ""]))
+    return out
 
 
 def latex(text: str) -> str:
@@ -362,6 +473,23 @@ def rate(folder: Path) -> Path | None:
         return save(figure, Path(folder) / "figures" / "rate_quality")
 
 
+def answered(folder: Path) -> Path | None:
+    """Exact match by context: at left every kind of question but `what`, by shots; at right each kind with the most shots: figures/few_shot."""
+    from .figures import bar_panels
+    table = read_table(folder, "few_shot")
+    if table is None or not (table["task"] == "vqa").any():
+        return None
+    table = table[(table["model"] == table["model"].iloc[0]) & (table["shots"] == table["shots"][table["task"] == "vqa"].max())]
+    plots = []
+    for kind in ("all but what", "group", "colour", "style", "what"):
+        part = pooled(table, kind, "exact").set_index("context")
+        part = part.loc[[s for s in NAMES if s in part.index]]
+        if len(part):
+            plots.append({"names": [NAMES[s] + ("*" if leak else "") for s, leak in zip(part.index, part["leak"])] if not plots else plots[0]["names"], "values": 100 * part["score"], "low": 100 * part["lo"],
+                          "high": 100 * part["hi"], "ylabel": "exact match, %", "title": QUESTION_NAMES[kind].replace("`", "'"), "highlight": [NAMES["dediffusion"]]})
+    return bar_panels(plots, Path(folder) / "figures" / "few_shot") if plots else None
+
+
 # -- the page -------------------------------------------------------------------------------------------------------------------
 
 CSS = """body{font:16px/1.5 Georgia,serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}h1,h2{font-weight:600}table{border-collapse:collapse;
@@ -401,7 +529,7 @@ def build_report(folder: Path, notebooks) -> Path:
     folder = Path(folder)
     out, table = folder / "report", read_table(folder)
     out.mkdir(parents=True, exist_ok=True)
-    tables(folder), curve(folder), rate(folder), ranking(folder)
+    tables(folder), curve(folder), rate(folder), ranking(folder), answered(folder)
     verdicts = claims(folder)
     parts = [f"<h1>De-Diffusion, studied again: <em>{html.escape(folder.name)}</em></h1>",
              "<p>Which text regenerates an image best: people's, or that of an encoder trained through a frozen text-to-image model? "
@@ -413,6 +541,8 @@ def build_report(folder: Path, notebooks) -> Path:
         parts += ["<p class=small>95 % intervals in brackets. FID and KID in EfficientNet-Lite2 features of 64-pixel drawings: not comparable in size with the paper's.</p>"]
     else:
         parts += ["<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
+    for title, wide in few_shot_tables(folder):
+        parts += [f"<h3>{html.escape(title)}</h3>", wide.rename_axis(columns=None).rename_axis(index=lambda n: "context" if n == "context_name" else n).reset_index().to_html(border=0, index=False)]
     claim_rows = "".join(f"<tr><td>{c['id']}</td><td>{html.escape(c['statement'])}<br><span class=small>{html.escape(c['place'])}. Criterion: {html.escape(c['criterion'])}.</span></td>"
                          f"<td class='{c['verdict']}'>{c['verdict']}</td><td class=small>{html.escape(c['numbers'])}</td></tr>" for c in verdicts)
     parts += ["<h2>Claims</h2><p>Each criterion was written down before the numbers were made; the sweep that some of them read was widened once, from guidance 6 to 8.</p>",

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import decoder, encoder, judge, rivals, vision, vocab
+from . import decoder, encoder, judge, llm, rivals, vision, vocab
 from .data import World, load_world
 from .decoder import SAMPLERS, Decoder
 from .encoder import Encoder, backbone_features
@@ -27,7 +27,9 @@ PACKAGE = Path(__file__).parent
 LEARNT = (*CAPTIONS, "interrogator", "pez")         # rivals that train something first
 RIVALS = ("names_all", "retrieval", *LEARNT)
 ROOT = PACKAGE.parent
-NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction", "06_judges", "07_editing")
+NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction", "06_judges", "07_editing", "08_language")
+
+CONTEXTS = ("dediffusion", "names", "names_keywords", *RIVALS, "alt_text", "shuffled", "empty")
 
 # name: (type, low, high or choices, what it is). The one list of parameters; notebooks and YAML files may use no other names.
 SCHEMA = {
@@ -50,6 +52,14 @@ SCHEMA = {
     "judges": (list, None, str, "other decoders that draw the same texts (notebook 6): shipped, pipeline folders, or Hub ids@commit"),
     "sampler_check": (int, 0, 10**6, "validation drawings on which samplers are compared with a 50-step run; 0 leaves it out"),
     "pairs": (int, 2, 10**5, "pairs of test drawings blended, and drawings edited, in notebook 7"),
+    "language_models": (list, None, str, "models that answer from the texts (notebook 8): smollm2, gemma3, folders, or Hub ids@commit"),
+    "contexts": (list, None, tuple(CONTEXTS), "sources of text that the models are shown"),
+    "shots": (list, 0, 64, "examples per question and per caption; 0 stands for text-only pseudo-examples, and for none"),
+    "class_shots": (list, 1, llm.MOST_SHOTS, "drawings of each class shown before a classification"),
+    "questions": (int, 6, 10**6, "questions about test drawings, over all seeds of examples and kinds"),
+    "episodes": (int, 0, 10**6, "classifications per number of ways, shots and split, over all seeds of examples; 0 leaves them out"),
+    "captions": (int, 0, 10**6, "test drawings captioned, over all seeds of examples; 0 leaves them out"),
+    "example_seeds": (int, 1, 100, "draws of the examples; each has its own share of the questions"),
     "steps": (int, 1, 1000, "sampler steps per picture"),
     "sampler": (str, None, SAMPLERS, "diffusers sampler"),
 }
@@ -87,7 +97,7 @@ def check(parameters: dict) -> dict:
         if not good:
             raise BadParameter(f"{name} is {value!r} ({type(value).__name__}); {kind.__name__} needed: {meaning}"
                                + ("; in YAML write 1.0e-4, not 1e-4" if kind is float and isinstance(value, str) else ""))
-        if high is str:
+        if high is str and kind is list:
             if not value or not all(isinstance(v, str) and v for v in value) or len(set(value)) < len(value):
                 raise BadParameter(f"{name} is {value!r}; a list of one or more different names needed: {meaning}")
             continue
@@ -403,6 +413,88 @@ class Study:
         write_csv(path, table)
         return table
 
+    # -- a language model reads the texts --------------------------------------------------------------------------------------
+
+    def language_model(self, name: str) -> llm.LanguageModel:
+        known = self.__dict__.setdefault("_models", {})
+        if name not in known:
+            known[name] = llm.LanguageModel.load(name)
+        return known[name]
+
+    def answers(self, name: str, prompts: list[llm.Prompt], tokens: int = 12, what: str = "") -> list[str]:
+        """What a model says to each prompt; kept, so that neither the same prompts nor an interrupted study ask twice."""
+        key = fingerprint(name, folder_hash(Path(name)) if Path(name).is_dir() else "", tokens, [str(p) for p in prompts], inspect.getsource(llm.LanguageModel), str(half()))
+        path = self.path(f"cache/answers/{key}.json")
+        if not path.exists():
+            write_json(path, self.language_model(name).answer(prompts, tokens, progress=what))
+        return json.loads(path.read_text())
+
+    def few_shot(self) -> pd.DataFrame:
+        """Questions, classifications and captions from every context by every model -> few_shot.csv; each answer in few_shot_answers.parquet."""
+        tasks = (self._questions, self._classifications, self._captions)
+        parts = [part for name in self.language_models for context in self.contexts for task in tasks for part in task(name, context)]
+        answers = pd.concat(parts, ignore_index=True)
+        answers.to_parquet(self.path("few_shot_answers.parquet"), index=False)
+        table = llm.summary(answers)
+        write_csv(self.path("few_shot.csv"), table.round(5))
+        return table
+
+    def questions_of(self, k: int) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+        """The questions that seed k of the examples answers, and that seed's examples from the train split, by kind."""
+        asked = llm.questions(self.part("test"), self.questions // self.example_seeds, f"{self.seed}/questions/{k}")
+        shown = llm.questions(self.part("train"), max(llm.PSEUDO, *self.shots) * len(llm.KINDS), f"{self.seed}/examples/{k}")
+        return asked, dict(list(shown.groupby("kind")))
+
+    def question_prompts(self, context: str, k: int, shots: int, pseudo: bool) -> tuple[pd.DataFrame, list[llm.Prompt]]:
+        """Seed k's questions, and each one's prompt with examples of its own kind."""
+        asked, shown = self.questions_of(k)
+        here, there = self.texts(context, "test"), self.texts(context, "train")
+        examples = {kind: tuple(llm.vqa_example("" if pseudo else there[e.row], e.question, e.answer) for e in some.head(llm.PSEUDO if pseudo else shots).itertuples())
+                    for kind, some in shown.items()}
+        return asked, [llm.Prompt(llm.VQA, examples[q.kind], llm.vqa_query(here[q.row], q.question)) for q in asked.itertuples()]
+
+    def _questions(self, name: str, context: str):
+        settings = [(s, p) for s in self.shots for p in ((True, False) if s == 0 else (False,))]
+        for k in range(self.example_seeds):
+            for shots, pseudo in settings:
+                asked, prompts = self.question_prompts(context, k, shots, pseudo)
+                said = self.answers(name, prompts, what=f"{name}: questions from {context}, {shots} shots{', pseudo' if pseudo else ''}, examples {k}")
+                cell = dict(task="vqa", kind=asked["kind"], context=context, model=name, shots=shots, ways=0, induction=False, pseudo=pseudo, seed=k,
+                            id=asked["id"], question=asked["question"], answer=asked["answer"], said=said)
+                yield pd.DataFrame({**cell, "metric": "exact", "value": [llm.exact(s, a) for s, a in zip(said, asked["answer"])]})
+                yield pd.DataFrame({**cell, "metric": "vqa", "value": [llm.vqa_accuracy(s, a) for s, a in zip(said, asked["answers"])]})
+
+    def _classifications(self, name: str, context: str):
+        splits = {"test": "train", "novel": "novel"} if self.parameters.get("n_novel") else {"test": "train"}
+        for split, support in splits.items() if self.episodes else ():
+            part, here, there = self.part(split), self.texts(context, split), self.texts(context, support)
+            for ways in (2, 5):
+                for k in range(self.example_seeds):
+                    played = llm.episodes(part, self.part(support), ways, self.parameters["episodes"] // self.example_seeds, f"{self.seed}/{split}/{k}")
+                    queries = [q for e in played for q in e.queries]
+                    for shots in self.class_shots:
+                        for induction in (True, False):
+                            prompts = [p for e in played for p in llm.class_prompts(e, shots, induction, here, there)]
+                            said = self.answers(name, prompts, what=f"{name}: {ways} ways from {context} on {split}, {shots} shots, induction {induction}, examples {k}")
+                            yield pd.DataFrame(dict(task="classification", kind=split, context=context, model=name, shots=shots, ways=ways, induction=induction, pseudo=False,
+                                                    seed=k, id=[part.frame["id"].iloc[i] for i, _ in queries], question="", answer=[a for _, a in queries], said=said,
+                                                    metric="exact", value=[llm.exact(s, a) for s, (_, a) in zip(said, queries)]))
+
+    def _captions(self, name: str, context: str):
+        test, train = self.part("test"), self.part("train")
+        for k in range(self.example_seeds) if self.captions else ():
+            rows, shown = ([q.row for q in llm.questions(w, n, f"{self.seed}/captions/{k}", kinds=("what",)).itertuples()]
+                           for w, n in ((test, self.captions // self.example_seeds), (train, max(llm.PSEUDO, *self.shots))))
+            here, there = self.texts(context, "test"), self.texts(context, "train")
+            for shots in self.shots:
+                pseudo = shots == 0
+                examples = tuple(llm.caption_example("" if pseudo else there[i], train.frame["name"].iloc[i]) for i in shown[:llm.PSEUDO if pseudo else shots])
+                said = self.answers(name, [llm.Prompt(llm.CAPTION, examples, llm.caption_query(here[i])) for i in rows], tokens=20, what=f"{name}: captions from {context}, {shots} shots, examples {k}")
+                people = test.frame.iloc[rows]
+                yield pd.DataFrame(dict(task="captioning", kind="caption", context=context, model=name, shots=shots, ways=0, induction=False, pseudo=pseudo, seed=k,
+                                        id=people["id"].tolist(), question="", answer=people["name"].tolist(), said=said, metric="cider",
+                                        value=llm.cider(said, [[n, *ks] for n, ks in zip(people["name"], people["keywords"])])))
+
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Renamed into place: a kill leaves the old file or the new one."""
@@ -486,7 +578,7 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     return report
 
 
-EXPECTED = {"01_data": 25, "02_decoder": 90, "03_encoder": 180, "04_texts": 20, "05_reconstruction": 280, "06_judges": 240, "07_editing": 60}    # seconds of `quick`, 2 cores
+EXPECTED = {"01_data": 25, "02_decoder": 90, "03_encoder": 180, "04_texts": 20, "05_reconstruction": 280, "06_judges": 240, "07_editing": 60, "08_language": 80}    # seconds of `quick`, 2 cores
 
 
 class _Stderr:

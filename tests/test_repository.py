@@ -24,9 +24,17 @@ def test_environment_has_the_same_pins():
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9A-Za-z.]*", p) for p in project()["dependencies"])
 
 
+def test_what_is_installed_without_its_wishes_is_named_alike_everywhere():
+    pins = project()["optional-dependencies"]["language"]
+    for file in ("Makefile", "environment.yml", "README.md"):
+        assert " ".join(pins) in (ROOT / file).read_text(), file
+    told = (ROOT / "dd" / "llm.py").read_text()
+    assert all(f"--no-deps {pin}" in told for pin in pins)
+
+
 def test_installed_is_what_is_pinned():
     from importlib.metadata import version
-    for pin in project()["dependencies"]:
+    for pin in (*project()["dependencies"], *project()["optional-dependencies"]["language"]):
         name, wanted = pin.split("==")
         assert version(name).split("+")[0] == wanted, name
 
