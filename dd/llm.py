@@ -187,7 +187,7 @@ class LanguageModel:
 
 VQA = "Answer the question about the picture that the context describes, in a word or two.\n"
 PSEUDO = 16                            # examples of a "0-shot" prompt: questions and answers, no contexts (Table 7's note; 32 there)
-GROUPS = {"activities": "activity", "animals-nature": "nature", "flags": "flag", "food-drink": "food", "objects": "object", "people-body": "person",
+GROUPS = {"activities": "activity", "animals-nature": "animal or plant", "flags": "flag", "food-drink": "food or drink", "objects": "object", "people-body": "person",
           "smileys-emotion": "face or feeling", "symbols": "symbol", "travel-places": "place or travel"}
 STYLES = {"noto": "noto", "noto-v1": "blob", "twemoji": "twemoji", "openmoji": "openmoji", "fluent-3d": "glossy", "fluent-flat": "geometric",
           "emojione": "emojione", "emojione-v1": "emojione", "fxemoji": "firefox"}
@@ -213,7 +213,7 @@ def ask(world: World, row: int, kind: str, rng: random.Random) -> dict:
         else:
             yes = rng.random() < 0.5
             asked = answer if yes else rng.choice([g for g in GROUPS.values() if g != answer])
-            question, answer = f"Is it a picture of a {asked}?", "yes" if yes else "no"
+            question, answer = f"Does it belong to the group {asked}?", "yes" if yes else "no"
     elif kind == "style":
         question, answer = "In which style is it drawn?", STYLES[said["style"]]
     else:

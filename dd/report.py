@@ -156,8 +156,8 @@ def transfers(table):
 
 
 def pooled(table: pd.DataFrame, kind: str, metric: str) -> pd.DataFrame:
-    """few_shot.csv's rows of one kind and score over all seeds of examples, without plain zero-shot prompts (the paper has none)."""
-    return table[(table["kind"] == kind) & (table["metric"] == metric) & (table["seed"].astype(str) == "all") & ((table["shots"] > 0) | table["pseudo"])]
+    """few_shot.csv's rows of one kind and score over all seeds of examples."""
+    return table[(table["kind"] == kind) & (table["metric"] == metric) & (table["seed"].astype(str) == "all")]
 
 
 def compared(pairs) -> tuple[bool | None, str]:
@@ -338,7 +338,7 @@ def tables(folder: Path) -> list[Path]:
     return [out / "reconstruction.md", out / "reconstruction.tex"]
 
 
-QUESTION_NAMES = {"what": "what is it", "group": "which group", "colour": "main colour", "style": "which style", "is it": "is it a ...?", "is there": "is there any ...?",
+QUESTION_NAMES = {"what": "what is it", "group": "which group", "colour": "main colour", "style": "which style", "is it": "is it of group ...?", "is there": "is there any ...?",
                   "all": "all", "all but what": "all but `what is it`"}
 
 
@@ -351,7 +351,7 @@ def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
     table = table[table["seed"].astype(str) == "all"]
     scale = table["metric"].map(lambda m: 1 if m == "cider" else 100)
     cell = pd.Series([f"{v * k:.1f} [{lo * k:.1f}, {hi * k:.1f}]{'*' if leak else ''}" for v, lo, hi, k, leak in zip(table["score"], table["lo"], table["hi"], scale, table["leak"])], index=table.index)
-    shots = [("pseudo-examples" if p else "no examples" if s == 0 else f"{s} examples") for s, p in zip(table["shots"], table["pseudo"])]
+    shots = ["pseudo-examples" if s == 0 else f"{s} examples" for s in table["shots"]]
     order = {s: i for i, s in enumerate([*NAMES, "pseudo-examples"])}
     table = table.assign(cell=cell, context_name=[NAMES[c] for c in table["context"]], given=shots, rank=[order[c] for c in table["context"]])
     out = []

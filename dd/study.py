@@ -54,7 +54,7 @@ SCHEMA = {
     "pairs": (int, 2, 10**5, "pairs of test drawings blended, and drawings edited, in notebook 7"),
     "language_models": (list, None, str, "models that answer from the texts (notebook 8): smollm2, gemma3, folders, or Hub ids@commit"),
     "contexts": (list, None, tuple(CONTEXTS), "sources of text that the models are shown"),
-    "shots": (list, 0, 64, "examples per question and per caption; 0 stands for text-only pseudo-examples, and for none"),
+    "shots": (list, 0, 64, "examples per question and per caption; 0 stands for text-only pseudo-examples"),
     "class_shots": (list, 1, llm.MOST_SHOTS, "drawings of each class shown before a classification"),
     "questions": (int, 6, 10**6, "questions about test drawings, over all seeds of examples and kinds"),
     "episodes": (int, 0, 10**6, "classifications per number of ways, shots and split, over all seeds of examples; 0 leaves them out"),
@@ -441,9 +441,11 @@ class Study:
 
     def questions_of(self, k: int) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
         """The questions that seed k of the examples answers, and that seed's examples from the train split, by kind."""
-        asked = llm.questions(self.part("test"), self.questions // self.example_seeds, f"{self.seed}/questions/{k}")
-        shown = llm.questions(self.part("train"), max(llm.PSEUDO, *self.shots) * len(llm.KINDS), f"{self.seed}/examples/{k}")
-        return asked, dict(list(shown.groupby("kind")))
+        known = self.__dict__.setdefault("_asked", {})
+        if k not in known:
+            shown = llm.questions(self.part("train"), max(llm.PSEUDO, *self.shots) * len(llm.KINDS), f"{self.seed}/examples/{k}")
+            known[k] = llm.questions(self.part("test"), self.questions // self.example_seeds, f"{self.seed}/questions/{k}"), dict(list(shown.groupby("kind")))
+        return known[k]
 
     def question_prompts(self, context: str, k: int, shots: int, pseudo: bool) -> tuple[pd.DataFrame, list[llm.Prompt]]:
         """Seed k's questions, and each one's prompt with examples of its own kind."""
@@ -454,7 +456,7 @@ class Study:
         return asked, [llm.Prompt(llm.VQA, examples[q.kind], llm.vqa_query(here[q.row], q.question)) for q in asked.itertuples()]
 
     def _questions(self, name: str, context: str):
-        settings = [(s, p) for s in self.shots for p in ((True, False) if s == 0 else (False,))]
+        settings = [(s, s == 0) for s in self.shots]             # as in the paper, "0-shot" shows questions and answers, but no context
         for k in range(self.example_seeds):
             for shots, pseudo in settings:
                 asked, prompts = self.question_prompts(context, k, shots, pseudo)
