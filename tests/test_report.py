@@ -130,6 +130,9 @@ def test_the_readme_shows_what_the_study_found():
     assert len(rows) >= 14
     for r in rows:
         assert r in stored and r in readme, r
+    asked, shown = (full / "tables" / "few_shot.md").read_text(), readme.split("<!-- few-shot tables")[1].split("<!-- end -->")[0]
+    lines = [line for line in shown.splitlines() if line.startswith("|")]
+    assert len(lines) >= 12 and all(line in asked for line in lines)
     for c in json.loads((full / "claims.json").read_text()):
         assert f"| {c['id']} | {c['statement']} | **{c['verdict']}** |" in readme, c["id"]
 
