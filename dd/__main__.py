@@ -146,7 +146,7 @@ def claims(args) -> None:
 def train_decoder(args) -> None:
     from .train import make_decoder
     changed = {k: v for k, v in vars(args).items() if k in ("seen", "autoencoder_seen", "finish_seen", "seed")}       # only what was given
-    make_decoder(args.name, Path(getattr(args, "out", f"my-{args.name}")), compile=args.compile, **changed)
+    make_decoder(args.name, Path(getattr(args, "out", f"my-{args.name}")), **changed)
 
 
 def train_encoder(args) -> None:
@@ -241,7 +241,6 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--autoencoder-seen", type=whole(1), default=argparse.SUPPRESS, help="images sketch's autoencoder sees (default: 166400)")
     c.add_argument("--finish-seen", type=whole(0), default=argparse.SUPPRESS, help="images on which its drawing half goes on alone, at the end (default: 32000)")
     c.add_argument("--seed", type=whole(0), default=argparse.SUPPRESS, help="root seed (default: 0; judge-a 1, judge-b 2)")
-    c.add_argument("--compile", action="store_true", help="torch.compile the denoiser (needs a C++ compiler); faster steps")
     c = command("train-encoder", train_encoder, "train a De-Diffusion encoder through a frozen decoder; resumes")
     c.add_argument("--out", default="my-encoder", help="folder for checkpoints and the encoder")
     pictures(c)
@@ -253,7 +252,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--tau-end", type=real(1e-3), default=0.3, help="and at the end (paper: 0.3)")
     c.add_argument("--noise", type=real(0), default=0.0, help="scale of the Gumbel noise (paper: 1)")
     c.add_argument("--hard-from", type=real(0, 1), default=0.7, help="share of the run after which the forward pass is the argmax (paper: never, 1)")
-    c.add_argument("--least", type=whole(0), default=100, help="write only words that describe at least so many training images (paper: all)")
+    c.add_argument("--least", type=whole(0), default=30, help="write only words that describe at least so many training images (paper: all)")
     c.add_argument("--t-from", type=real(0, 0.99), default=0.5, help="share of the noise levels left out at the quiet end, where words do not matter; 0 uses all")
     c.add_argument("--seed", type=whole(0), default=0, help="root seed")
     c = command("bench", bench, "speed as ratios against the stock way, measured in one run")

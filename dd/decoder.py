@@ -149,14 +149,13 @@ class Decoder:
         x_t, target = self.add_noise(z_0, noise, t)
         return (self.predict(x_t, t, states) - target).pow(2).mean((1, 2, 3))
 
-    def predict(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor, net=None) -> torch.Tensor:
-        """What the denoiser (or `net`, compiled from it) says of noised latents x_t (B, C, h, h) at levels t, (B,) or (), given text
-        states (B, L, D): eps or v, float32."""
-        net = self.denoiser if net is None else net
+    def predict(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """What the denoiser says of noised latents x_t (B, C, h, h) at levels t, (B,) or (), given text states (B, L, D): eps or v, float32.
+        Not compiled: torch 2.13's inductor returned a zero gradient for `states` on a CPU, and a text encoder learnt nothing, silently."""
         with autocast():
             if self.is_unet:
-                return net(x_t, t, encoder_hidden_states=states).sample.float()
-            return net(x_t, encoder_hidden_states=states, timestep=t.expand(len(x_t)), added_cond_kwargs={"resolution": None, "aspect_ratio": None}).sample.float()
+                return self.denoiser(x_t, t, encoder_hidden_states=states).sample.float()
+            return self.denoiser(x_t, encoder_hidden_states=states, timestep=t.expand(len(x_t)), added_cond_kwargs={"resolution": None, "aspect_ratio": None}).sample.float()
 
     @torch.no_grad()
     def probe_loss(self, z_0: torch.Tensor, texts: list[str], ids: list[str], levels: int = 4, B: int = 128) -> np.ndarray:

@@ -23,7 +23,7 @@ from .vision import efficientnet, features, resize
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
 LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
 # The study's decoders (judge-b is not shipped yet): images seen by each half, learning rates (the finish starts from trained weights), root seed.
-RECIPES = {"sketch": {"seen": 409_600, "autoencoder_seen": 166_400, "finish_seen": 32_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
+RECIPES = {"sketch": {"seen": 512_000, "autoencoder_seen": 166_400, "finish_seen": 32_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
            "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1},
            "judge-b": {"seen": 204_800, "peak": 1.0e-3, "seed": 2}}
 
@@ -146,7 +146,7 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
 
 
 def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, peak: float = 1.0e-3, seed: int = 0, L: int = 32,
-                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, compile: bool = False, kind: str = "sketch"):
+                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, kind: str = "sketch"):
     """Train a text-conditional denoiser on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
 
     kind `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer on MiniLM's frozen states; `judge-b`: another
@@ -187,7 +187,6 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
         nets.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")}, strict=False)
         ema = {k: tensors[f"ema/{k}"].to(device()) for k in ema}                       # in the parameters' order, not the file's
         restore_optimizer(optimizer, tensors)
-    denoiser = torch.compile(decoder.denoiser) if compile else decoder.denoiser
     progress, log = Progress(f"denoiser of {kind}", steps * B, step * B), Log(out / "denoiser.jsonl", step, **told)
     while step < steps:
         rng, words_rng = generator(seed, f"denoiser/{step}"), random.Random(f"{seed}/diet/{step}")
@@ -199,7 +198,7 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
         x_t, target = decoder.add_noise(z_0, noise, t)
         with autocast():
             states = decoder.read(ids)                                                              # (B, L, D)
-        loss = (decoder.predict(x_t, t, states, denoiser) - target).pow(2).mean()
+        loss = (decoder.predict(x_t, t, states) - target).pow(2).mean()
         rate = cosine_rate(step, steps, peak, warmup=min(300, steps // 10))
         descend(loss, optimizer, nets, rate)
         step += 1
@@ -216,7 +215,7 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
     return pipeline
 
 
-def make_decoder(name: str, out: Path, *, compile: bool = False, **changed) -> None:
+def make_decoder(name: str, out: Path, **changed) -> None:
     """A shipped decoder by RECIPES[name], in which `changed` replaces entries: trained on the emoji world's train split and saved as a
     float16 pipeline folder with its logs and what made it.
 
@@ -230,7 +229,7 @@ def make_decoder(name: str, out: Path, *, compile: bool = False, **changed) -> N
         raise ValueError(f"{name} has no {', '.join(sorted(unknown))}: it looks at sketch's latents")
     seed = recipe["seed"]
     vae = train_autoencoder(world, out, seen=recipe["autoencoder_seen"], seed=seed) if name == "sketch" else Decoder.load("sketch").vae
-    pipeline = train_denoiser(world, vae, out, seen=recipe["seen"], seed=seed, compile=compile, kind=name, peak=recipe["peak"])
+    pipeline = train_denoiser(world, vae, out, seen=recipe["seen"], seed=seed, kind=name, peak=recipe["peak"])
     if recipe.get("finish_seen"):
         train_autoencoder(world, out, seen=recipe["finish_seen"], peak=recipe["finish_peak"], seed=seed, vae=pipeline.vae)
     pipeline.to(torch.float16).save_pretrained(out / "pipeline", safe_serialization=True)
@@ -264,7 +263,7 @@ def relaxed_loss(pooler, decoder, patches: torch.Tensor, z_0: torch.Tensor, t: t
 
 def train_encoder(world: World, decoder, out: Path, *, seen: int, tokens: int = 16, width: int = 256, blocks: int = 5, B: int = 64,
                   peak: float = 5.0e-4, tau_start: float = 1.0, tau_end: float = 0.3, noise: float = 0.0, hard_from: float = 0.7, t_from: float = 0.5,
-                  rule: str = "alphanumeric", least: int = 100, tie: bool = True, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
+                  rule: str = "alphanumeric", least: int = 30, tie: bool = True, seed: int = 0, probe: World | None = None, checkpoint_every: int = 100,
                   patches: torch.Tensor | None = None, z_all: torch.Tensor | None = None):
     """De-Diffusion training: image -> relaxed tokens -> frozen decoder -> its own denoising loss. Only the pooler learns.
 

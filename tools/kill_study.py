@@ -1,0 +1,37 @@
+"""Kill `python -m dd run quick` three times, each while another notebook computes, and compare its table with an undisturbed run's.
+
+    .venv/bin/python tools/kill_study.py        # two studies from nothing, some half an hour of two cores
+
+Both runs write to temporary folders; the shipped results are not touched. Exits with 1 if one byte of reconstruction.csv differs.
+"""
+import os, signal, subprocess, sys, tempfile, time
+from pathlib import Path
+
+KILLS = (("03_encoder", 20), ("05_reconstruction", 40), ("06_judges", 30))      # a notebook, seconds after its start
+ROOT = Path(__file__).parent.parent
+
+
+def study(results: str, kill: tuple[str, float] | None = None) -> int:
+    """One call of the study; with `kill`, its whole process group gets SIGKILL that many seconds after that notebook has begun."""
+    process = subprocess.Popen([sys.executable, "-m", "dd", "run", "quick"], cwd=ROOT, env={**os.environ, "DD_RESULTS": results}, start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        print("   ", line.rstrip()[:160], flush=True)
+        if kill and f"{kill[0]} ..." in line:
+            time.sleep(kill[1])
+            os.killpg(process.pid, signal.SIGKILL)
+            print(f"killed {kill[1]} s into {kill[0]}", flush=True)
+            break
+    process.stderr.close()
+    return process.wait()
+
+
+with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as cut:
+    for results, kills in ((cut, (*KILLS, None)), (whole, (None,))):
+        for kill in kills:
+            code = study(results, kill)
+            if (code != 0) != (kill is not None):
+                sys.exit(f"exit code {code} where {'a kill' if kill else 'success'} was expected")
+    tables = [(Path(results) / "quick" / "reconstruction.csv").read_bytes() for results in (whole, cut)]
+print("the same reconstruction.csv" if tables[0] == tables[1] else "reconstruction.csv differs", f"({len(tables[0].splitlines()) - 1} rows)")
+sys.exit(tables[0] != tables[1])
