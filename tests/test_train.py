@@ -114,6 +114,7 @@ def test_text_encoder_and_denoiser_learn_in_every_matrix(small_world, tmp_path, 
     vae = tiny_vae()
     torch.manual_seed(0)
     fresh = new_sketch(pipeline.tokenizer, vae, channels=(32, 64)) if kind == "sketch" else new_judge_b(pipeline.tokenizer, vae)      # before the first step
+    assert type(pipeline.text_encoder).__name__ == {"sketch": "CLIPTextModel", "judge-b": "T5EncoderModel"}[kind]
     for part in ("unet", "text_encoder"):
         before, after = getattr(fresh, part).state_dict(), getattr(pipeline, part).state_dict()
         assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
