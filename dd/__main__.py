@@ -72,10 +72,11 @@ def score(args) -> None:
         say(f"left out: {line}")
     judge.require_enough(len(covered), judge.WIDTH)
     real = judge.eye_features(covered.images)
+    styles = (covered.frame["style"].to_numpy(),) * 2 if "style" in covered.frame else None
     for guidance in args.guidance:
         pictures = decoder.draw(texts, list(covered.frame["id"]), guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed, progress=True)
         rows.append({"world": world.name, "split": split, "source": Path(args.file).stem, "decoder": decoder.name, "guidance": guidance, "seed": args.seed,
-                     **judge.score(real, judge.eye_features(pictures))})
+                     **judge.score(real, judge.eye_features(pictures), classes=styles)})
     table = pd.DataFrame(rows)
     print(table.round(3).to_string(index=False))
     if args.world == "emoji":

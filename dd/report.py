@@ -25,7 +25,7 @@ NAMES = {"real": "originals, half against half", "autoencoder": "autoencoder onl
          "empty": "empty text (control)"}
 SPLITS = {"test": "test drawings", "novel": "novel concepts"}
 KEY_FIGURES = {"reconstruction_sheet": "Original, text, and what the decoder draws from the text.", "fid_guidance": "FID against guidance, ours and the paper's.",
-               "judges_sheet": "One text, two decoders: only the first was ever asked what it likes to read.", "judges_paired": "Closeness to the own original, by decoder.",
+               "kid_within": "Distance of whole sets, and inside one drawing style.", "judges_sheet": "One text, two decoders: only the first was ever asked what it likes to read.", "judges_paired": "Closeness to the own original, by decoder.",
                "texts_examples": "One drawing, every source's words for it.", "rate_quality": "Words spent against distance left.",
                "texts_words": "The words used most, by the encoder and by people."}
 
@@ -53,6 +53,8 @@ def below(split: str, score: str, low: str, *high: str, apart: bool = True):
         rows = [row(table, split, s) for s in (low, *high)]
         if any(r is None for r in rows):
             return None, f"no row for {' or '.join(s for s, r in zip((low, *high), rows) if r is None)} on {split}"
+        if score not in table:
+            return None, f"no column {score}: these results are of an earlier version"
         a, *others = rows
         good = all(a[f"{score}_hi"] < b[f"{score}_lo"] if apart else a[score] < b[score] for b in others)
         return good, "; ".join(f"{score} of {r['source']} {interval(r, score)}" for r in rows)
@@ -263,6 +265,14 @@ CLAIMS = [
           f"contexts with induction, and above itself without, {APART}", classifies, "few_shot"),
     Claim("C28", "The model writes captions from the text.", "Table 2", f"CIDEr against people's words from De-Diffusion above that from blank contexts, at every number of shots from 1, {APART}",
           answers_above("dediffusion", "empty", "caption", "cider", least=1), "few_shot"),
+    Claim("C29", "In a narrow world, as COCO is to a decoder of the whole web, the text is ahead as a set, too.", "Fig. 3, Table 6 (another setting)",
+          f"test KID inside a drawing style, averaged over styles: De-Diffusion below names and below names and keywords, {APART}", below("test", "kid_within", "dediffusion", "names", "names_keywords")),
+    Claim("C30", "... and on the judges.", "Fig. 3, Table 6 (another setting)", "every other decoder: the same as C29",
+          by_judges(below("test", "kid_within", "dediffusion", "names", "names_keywords")), "all"),
+    Claim("C31", "Inside a style a distance of sets sees the pairing that FID cannot.", "- (control)", f"test KID inside a drawing style: De-Diffusion below its shuffled self, {APART}",
+          below("test", "kid_within", "dediffusion", "shuffled")),
+    Claim("C32", "In a narrow world it is ahead of a captioner's, too.", "Fig. 3, Table 6 (another setting)", f"test KID inside a drawing style: De-Diffusion below both captioners', {APART}",
+          below("test", "kid_within", "dediffusion", "captioner", "captioner_detailed")),
 ]
 
 
@@ -298,7 +308,7 @@ def table_rows(table: pd.DataFrame, split: str) -> list[dict[str, str]]:
         cell = lambda value, digits: "-" if pd.isna(value) else f"{value:.{digits}f}"
         spread = lambda s: "-" if pd.isna(r[s]) else interval(r, s)
         out.append({"text source": name, "guidance": "-" if pd.isna(r["guidance"]) else f"{r['guidance']:g}", "FID": spread("fid"), "KID": spread("kid"),
-                    "paired": spread("paired"), "R@1 %": cell(100 * r["r_at_1"], 1), "n": str(int(r["n"]))})
+                    **({"KID in a style": spread("kid_within")} if "kid_within" in r else {}), "paired": spread("paired"), "R@1 %": cell(100 * r["r_at_1"], 1), "n": str(int(r["n"]))})
     return out
 
 
@@ -332,7 +342,7 @@ def tables(folder: Path) -> list[Path]:
         md += ["| " + " | ".join(r.values()) + " |" for r in rows] + [""]
         tex += [rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{latex(title)}}}}} \\"] + [" & ".join(latex(v) for v in r.values()) + r" \\" for r in rows] + [r"\midrule"]
     (out / "reconstruction.md").write_text("\n".join([*md, notes, ""]))
-    lines = [r"% \usepackage{booktabs}", r"\begin{tabular}{lrrrrrr}", r"\toprule", " & ".join(latex(h) for h in heads) + r" \\", r"\midrule", *tex[:-1],
+    lines = [r"% \usepackage{booktabs}", r"\begin{tabular}{lrrrrrrr}", r"\toprule", " & ".join(latex(h) for h in heads) + r" \\", r"\midrule", *tex[:-1],
              r"\bottomrule", r"\end{tabular}", f"% {notes}", ""] if tex else [""]
     (out / "reconstruction.tex").write_text("\n".join(lines))
     return [out / "reconstruction.md", out / "reconstruction.tex"]
@@ -454,6 +464,19 @@ def ranking(folder: Path) -> Path | None:
     return bar_panels(plots, Path(folder) / "figures" / "judges_paired")
 
 
+def narrow(folder: Path) -> Path | None:
+    """KID of whole sets beside KID inside a drawing style, every source, drawn by the decoder trained through: figures/kid_within."""
+    from .figures import bar_panels
+    table = read_table(folder)
+    if table is None or "kid_within" not in table:
+        return None
+    test = own(table)[lambda t: t["split"] == "test"].set_index("source").dropna(subset="kid")
+    sources = [s for s in NAMES if s in test.index]
+    plots = [{"names": [NAMES[s] for s in sources], "values": test.loc[sources, score], "low": test.loc[sources, f"{score}_lo"], "high": test.loc[sources, f"{score}_hi"], "ylabel": "KID",
+              "title": title, "highlight": [NAMES["dediffusion"]]} for score, title in (("kid", "all drawings"), ("kid_within", "inside a style (mean)"))]
+    return bar_panels(plots, Path(folder) / "figures" / "kid_within") if sources else None
+
+
 def rate(folder: Path) -> Path | None:
     """What a text spends, in words and in bits, against the FID it leaves, from rate_quality.csv (source, words, bits, fid, fid_lo, fid_hi)."""
     from matplotlib.figure import Figure
@@ -529,7 +552,7 @@ def build_report(folder: Path, notebooks) -> Path:
     folder = Path(folder)
     out, table = folder / "report", read_table(folder)
     out.mkdir(parents=True, exist_ok=True)
-    tables(folder), curve(folder), rate(folder), ranking(folder), answered(folder)
+    tables(folder), curve(folder), rate(folder), narrow(folder), ranking(folder), answered(folder)
     verdicts = claims(folder)
     parts = [f"<h1>De-Diffusion, studied again: <em>{html.escape(folder.name)}</em></h1>",
              "<p>Which text regenerates an image best: people's, or that of an encoder trained through a frozen text-to-image model? "

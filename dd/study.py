@@ -70,7 +70,8 @@ SWEPT = ("names", "names_keywords", "dediffusion", "alt_text")
 TEST_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "soft", "shuffled", "random", "empty")
 NOVEL_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text")
 JUDGED_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "shuffled", "empty")
-COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", "n", "fid", "fid_lo", "fid_hi", "kid", "kid_lo", "kid_hi", "paired", "paired_lo", "paired_hi", "r_at_1"]
+COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", "n", "fid", "fid_lo", "fid_hi", "kid", "kid_lo", "kid_hi", "paired", "paired_lo", "paired_hi", "r_at_1",
+           "kid_within", "kid_within_lo", "kid_within_hi"]          # inside a drawing style, averaged over styles
 
 
 def fingerprint(*facts) -> str:
@@ -252,7 +253,7 @@ class Study:
     def real(self, split: str) -> torch.Tensor:
         """What the judge's eye sees of the originals, (M, D)."""
         part = self.part(split)
-        return self._cached(f"real-{split}-{fingerprint(part.fingerprint(), code(judge, vision))}",
+        return self._cached(f"real-{split}-{fingerprint(part.fingerprint(), code(judge.eye_features, vision))}",
                             lambda: {"eye": judge.eye_features(part.images, progress=f"look at {split}")})["eye"]
 
     def drawn(self, source: str, split: str, guidance: float, chunk: int = 256) -> tuple[torch.Tensor, np.ndarray]:
@@ -267,7 +268,7 @@ class Study:
         else:
             texts = self.texts(source, split)
             facts = [texts]
-        key = fingerprint(part.fingerprint(), facts, guidance, self.steps, self.sampler, self.seed, self.decoder_hash, chunk, code(decoder, judge, vision))
+        key = fingerprint(part.fingerprint(), facts, guidance, self.steps, self.sampler, self.seed, self.decoder_hash, chunk, code(decoder, judge.eye_features, vision))
         seen, first = [], None
         missing = [i for i in range(0, len(ids), chunk) if not self._chunk_path(source, split, key, i).exists()]
         for done, i in enumerate(missing):
@@ -304,19 +305,19 @@ class Study:
 
     def row(self, source: str, split: str, guidance: float) -> dict:
         """One row of reconstruction.csv."""
-        real = self.real(split)
+        real, styles = self.real(split), self.part(split).frame["style"].to_numpy()
         if source == "real":
             half, order = len(real) // 2, torch.from_numpy(np.random.default_rng(self.seed).permutation(len(real)))
             if half < real.shape[1] + 1:
                 return {}
             fake, guidance = real[order[half:]], float("nan")
             facts = ("real", split, self.seed, self.part(split).fingerprint())
-            scores = self._scored(facts, lambda: judge.score(real[order[:half]], fake, paired=False))
+            scores = self._scored(facts, lambda: judge.score(real[order[:half]], fake, paired=False, classes=(styles[order[:half]], styles[order[half:]])))
         else:
             guidance = float("nan") if source == "autoencoder" else guidance
             fake, _ = self.drawn(source, split, guidance)
             facts = (source, split, fingerprint(fake.numpy().tobytes().hex()))
-            scores = self._scored(facts, lambda: judge.score(real, fake))
+            scores = self._scored(facts, lambda: judge.score(real, fake, classes=(styles, styles)))
         return {"world": self.world.name, "split": split, "source": source, "decoder": self.parameters["decoder"], "guidance": guidance, "seed": self.seed, **scores}
 
     def at_many(self, sources, guidance: dict[str, float], split: str = "test", repeats: int = 4) -> pd.DataFrame:

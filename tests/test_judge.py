@@ -94,6 +94,26 @@ def test_paired_scores_see_a_shuffle_that_fid_cannot():
     assert abs(other["paired"]) < 0.15 and other["r_at_1"] < 0.03
 
 
+def test_kid_within_sees_classes_dealt_to_others():
+    """Pictures of the right classes in the wrong places: the whole set stays as near as it was, inside a class it is far."""
+    of = np.repeat(["a", "b", "c"], 100)
+    real, fake = (some(300, s) + torch.repeat_interleave(torch.arange(3.0), 100)[:, None] for s in (0, 1))
+    turn, half = np.roll(np.arange(300), 100), 10
+    right, wrong = (judge.score(real, f, bootstraps=half, classes=(of, of)) for f in (fake, fake[turn]))
+    assert wrong["kid"] == pytest.approx(right["kid"], rel=1e-6)
+    assert right["kid_within_hi"] < wrong["kid_within_lo"]
+    each = [judge.Kernel(real[of == c], fake[of == c]).value() for c in "abc"]
+    assert right["kid_within"] == pytest.approx(np.mean(each))
+
+
+def test_a_class_of_few_images_has_no_distance_of_its_own():
+    of = np.array(["a"] * 290 + ["b"] * 10)
+    real, fake = some(300), some(300, 1)
+    assert judge.Within(real, fake, of, of).value() == pytest.approx(judge.Kernel(real[:290], fake[:290]).value())
+    assert np.isnan(judge.score(real, fake, bootstraps=2, classes=(of[::-1], np.arange(300).astype(str)))["kid_within"])
+    assert "kid_within" not in judge.score(real, fake, bootstraps=2)
+
+
 def test_score_reports_n_and_intervals_around_the_estimate():
     real = some()
     out = judge.score(real, real + 0.5 * some(seed=2), bootstraps=10)

@@ -10,15 +10,15 @@ from dd import report
 ROOT = Path(__file__).parent.parent
 GOOD = {  # source: (fid, kid, paired), as the paper would have them
     "autoencoder": (10, 0.1, 0.9), "names": (100, 5.0, 0.10), "names_keywords": (90, 4.5, 0.12), "dediffusion": (60, 3.0, 0.40), "alt_text": (70, 3.5, 0.30),
-    "soft": (58, 2.9, 0.45), "shuffled": (61, 3.0, 0.01), "random": (95, 4.8, 0.00), "empty": (120, 6.0, 0.00),
+    "soft": (58, 2.9, 0.45), "shuffled": (61, 3.0, 0.01, 9.0), "random": (95, 4.8, 0.00), "empty": (120, 6.0, 0.00),
     "names_all": (95, 4.8, 0.13), "captioner": (110, 5.2, 0.08), "captioner_detailed": (105, 4.0, 0.28)}
 SWEEP = {"names": {1.5: 80, 3.0: 82, 6.0: 120}, "dediffusion": {1.5: 85, 3.0: 60, 6.0: 66}}
 
 
-def line(split, source, guidance, fid, kid, paired, half=0.02):
+def line(split, source, guidance, fid, kid, paired, within=None, half=0.02):
     spread = lambda name, v: {name: v, f"{name}_lo": v * (1 - half), f"{name}_hi": v * (1 + half)}
     return dict(world="emoji", split=split, source=source, decoder="sketch", guidance=guidance, seed=0, n=400, **spread("fid", fid), **spread("kid", kid),
-                **spread("paired", paired), r_at_1=0.1)
+                **spread("paired", paired), r_at_1=0.1, **spread("kid_within", 2 * kid if within is None else within))
 
 
 def table(**changed) -> pd.DataFrame:
@@ -37,8 +37,8 @@ def verdicts(folder, rows) -> dict[str, str]:
 
 def test_a_world_as_the_paper_has_it(tmp_path):
     found = verdicts(tmp_path, table())
-    assert {c for c, v in found.items() if v == "holds"} == {f"C{i}" for i in (*range(1, 12), 19, 21, 22)}
-    assert {c for c, v in found.items() if v == "not tested"} == {f"C{i}" for i in (*range(12, 19), 20, *range(23, 29))}
+    assert {c for c, v in found.items() if v == "holds"} == {f"C{i}" for i in (*range(1, 12), 19, 21, 22, 29, 31, 32)}
+    assert {c for c, v in found.items() if v == "not tested"} == {f"C{i}" for i in (*range(12, 19), 20, *range(23, 29), 30)}
 
 
 @pytest.mark.parametrize("claim, changed", [
@@ -46,7 +46,9 @@ def test_a_world_as_the_paper_has_it(tmp_path):
     ("C5", dict(shuffled=(90, 3.0, 0.01))), ("C5", dict(shuffled=(60, 3.0, 0.2))), ("C6", dict(alt_text=(99, 3.5, 0.3))), ("C6", dict(alt_text=(70, 3.5, 0.1))),
     ("C7", dict(autoencoder=(17, 0.1, 0.9))), ("C10", dict(dediffusion=(120, 3.0, 0.4))),
     ("C19", dict(captioner=(61, 5.2, 0.08))), ("C19", dict(captioner_detailed=(61, 4.0, 0.28))), ("C21", dict(captioner=(110, 5.2, 0.4))),
-    ("C21", dict(captioner_detailed=(105, 4.0, 0.4))), ("C22", dict(names_all=(61, 4.8, 0.13)))])
+    ("C21", dict(captioner_detailed=(105, 4.0, 0.4))), ("C22", dict(names_all=(61, 4.8, 0.13))),
+    ("C29", dict(names=(100, 5.0, 0.1, 6.1))), ("C29", dict(names_keywords=(90, 4.5, 0.12, 6.1))), ("C31", dict(shuffled=(61, 3.0, 0.01, 6.0))),
+    ("C32", dict(captioner=(110, 5.2, 0.08, 6.1))), ("C32", dict(captioner_detailed=(105, 4.0, 0.28, 6.1)))])
 def test_each_claim_can_fail(tmp_path, claim, changed):
     assert verdicts(tmp_path, table(**changed))[claim] == "does not hold"
 
@@ -68,12 +70,12 @@ def judged(*decoders) -> pd.DataFrame:
 
 
 def test_another_decoder_is_the_third_party(tmp_path):
-    assert {c for c, v in verdicts(tmp_path, judged("judge-a", "judge-b")).items() if v == "holds"} == {f"C{i}" for i in (*range(1, 13), *range(15, 23))}
+    assert {c for c, v in verdicts(tmp_path, judged("judge-a", "judge-b")).items() if v == "holds"} == {f"C{i}" for i in (*range(1, 13), *range(15, 23), *range(29, 33))}
 
 
 @pytest.mark.parametrize("source, score, value, fails", [
     ("dediffusion", "fid", 95, {"C15"}), ("dediffusion", "fid", 200, {"C12", "C15", "C20"}), ("captioner", "fid", 61, {"C20"}), ("captioner_detailed", "fid", 61, {"C20"}), ("dediffusion", "kid", 9, {"C15"}),
-    ("dediffusion", "paired", 0.11, {"C16"}), ("empty", "fid", 60, {"C17"}), ("empty", "paired", 0.4, {"C17"}), ("shuffled", "paired", 0.2, {"C18"}),
+    ("dediffusion", "kid_within", 9, {"C30"}), ("dediffusion", "paired", 0.11, {"C16"}), ("empty", "fid", 60, {"C17"}), ("empty", "paired", 0.4, {"C17"}), ("shuffled", "paired", 0.2, {"C18"}),
     ("shuffled", "paired", 0.41, {"C18"}), ("dediffusion", "paired", -0.2, {"C16", "C18"})])
 def test_one_judge_that_disagrees_is_enough(tmp_path, source, score, value, fails):
     rows = judged("judge-a", "judge-b")
@@ -82,7 +84,7 @@ def test_one_judge_that_disagrees_is_enough(tmp_path, source, score, value, fail
     rows.loc[at, [f"{score}_lo", f"{score}_hi"]] = [value - 1e-3, value + 1e-3]
     found = verdicts(tmp_path, rows)
     if "C17" in fails:                                                     # a judge that cannot judge is heard on nothing else
-        assert {found[c] for c in ("C12", "C15", "C16", "C18", "C20")} == {"not tested"}
+        assert {found[c] for c in ("C12", "C15", "C16", "C18", "C20", "C30")} == {"not tested"}
     assert {c for c, v in found.items() if v == "does not hold"} == fails
     assert {found[f"C{i}"] for i in range(1, 12)} == {"holds"}              # a judge's rows say nothing of the decoder trained through
 
@@ -93,7 +95,7 @@ def test_a_judge_without_a_row_is_no_verdict(tmp_path):
     assert found["C12"] == "holds" and found["C15"] == found["C16"] == "not tested"
     rows = judged("judge-a", "judge-b")                                    # one judge disagrees, the other lacks a row: refuted all the same
     rows = rows[(rows.decoder != "judge-b") | (rows.source != "names_keywords")]
-    rows.loc[(rows.decoder == "judge-a") & (rows.source == "dediffusion"), ["kid", "kid_lo", "kid_hi"]] = 9
+    rows.loc[(rows.decoder == "judge-a") & (rows.source == "dediffusion"), ["kid", "kid_lo", "kid_hi", "kid_within", "kid_within_lo", "kid_within_hi"]] = 19
     assert verdicts(tmp_path, rows)["C15"] == "does not hold"
 
 
@@ -117,7 +119,7 @@ def test_missing_rows_are_not_a_verdict(tmp_path):
 def test_tables_say_what_the_csv_says(tmp_path):
     table().to_csv(tmp_path / "reconstruction.csv", index=False)
     md, tex = (p.read_text() for p in report.tables(tmp_path))
-    assert "| De-Diffusion | 3 | 60.00 [58.80, 61.20] | 3.00 [2.94, 3.06] | 0.400 [0.392, 0.408] | 10.0 | 400 |" in md
+    assert "| De-Diffusion | 3 | 60.00 [58.80, 61.20] | 3.00 [2.94, 3.06] | 6.00 [5.88, 6.12] | 0.400 [0.392, 0.408] | 10.0 | 400 |" in md
     assert r"De-Diffusion & 3 & 60.00 [58.80, 61.20]" in tex and tex.count(r"\\") >= 14 and r"R@1 \%" in tex
     assert "lower than names' by 40.0 (intervals apart: yes)" in report.headline(tmp_path)
 

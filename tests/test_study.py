@@ -133,7 +133,7 @@ def test_a_study_killed_three_times_ends_like_an_undisturbed_one(cheap_study, mo
     table, whole = go("whole")
     assert len(drawn) == 18 and list(table["source"]) == ["autoencoder", *TEST_SOURCES] and set(table["n"]) == {360}
     assert list(table.columns) == ["world", "split", "source", "decoder", "guidance", "seed", "n", "fid", "fid_lo", "fid_hi", "kid", "kid_lo", "kid_hi",
-                                   "paired", "paired_lo", "paired_hi", "r_at_1"]
+                                   "paired", "paired_lo", "paired_hi", "r_at_1", "kid_within", "kid_within_lo", "kid_within_hi"]
     for at in (2, 5, 9):
         with pytest.raises(KeyboardInterrupt):
             go("killed", die_at=at)
