@@ -57,20 +57,25 @@ class Kernel:
     """KID (Binkowski et al. 2018): unbiased squared MMD with the kernel (x.y / D + 1)^3, over all images at once. The
     features are not normalised, so its size is that of the features; torchmetrics' value (tests/test_judge.py).
 
+    own: whether an original is compared with its own picture, row by row, as in KID's usual form. Few images and a picture near its original make
+    that a bonus of their likeness over the number of images, where sets are compared and not pairs: left out inside classes.
+
     The three kernel matrices are kept, so that a bootstrap is only a re-weighting of them."""
 
-    def __init__(self, real: torch.Tensor, fake: torch.Tensor):
+    def __init__(self, real: torch.Tensor, fake: torch.Tensor, own: bool = True):
         x, y = real.double(), fake.double()
         self.xx, self.yy, self.xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-        self.xx.fill_diagonal_(0)
-        self.yy.fill_diagonal_(0)
+        self.own = own
+        for matrix in (self.xx, self.yy, *(() if own else (self.xy,))):
+            matrix.fill_diagonal_(0)
 
     def value(self, u: torch.Tensor | None = None, v: torch.Tensor | None = None) -> float:
         """u, v (M,): how often each image counts; pairs of one image with itself never count."""
         u = torch.ones(len(self.xx), dtype=torch.float64) if u is None else u.double()
         v = torch.ones(len(self.yy), dtype=torch.float64) if v is None else v.double()
         pairs = [(w.sum() ** 2 - (w ** 2).sum()) for w in (u, v)]
-        return float(u @ self.xx @ u / pairs[0] + v @ self.yy @ v / pairs[1] - 2 * (u @ self.xy @ v) / (u.sum() * v.sum()))
+        cross = u.sum() * v.sum() - (0 if self.own else u @ v)
+        return float(u @ self.xx @ u / pairs[0] + v @ self.yy @ v / pairs[1] - 2 * (u @ self.xy @ v) / cross)
 
 
 def paired_similarity(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
@@ -92,12 +97,12 @@ class Within:
     A decoder trained on these very drawings gives a plausible set whatever the text says, so the distance of whole sets hardly depends on it. Inside a class
     a text has to say which class its drawing is of: what a narrow test set asks of a decoder that knows the wide world."""
 
-    def __init__(self, real: torch.Tensor, fake: torch.Tensor, of_real: np.ndarray, of_fake: np.ndarray):
+    def __init__(self, real: torch.Tensor, fake: torch.Tensor, of_real: np.ndarray, of_fake: np.ndarray, paired: bool = True):
         self.parts = []
         for name in sorted(set(of_real) & set(of_fake)):
             i, j = (torch.from_numpy(np.flatnonzero(np.asarray(of) == name)) for of in (of_real, of_fake))
             if min(len(i), len(j)) >= LEAST_WITHIN:
-                self.parts.append((i, j, Kernel(real[i], fake[j])))
+                self.parts.append((i, j, Kernel(real[i], fake[j], own=not paired)))
 
     def value(self, u: torch.Tensor | None = None, v: torch.Tensor | None = None) -> float:
         """u, v (M,): how often each image counts. nan if no class is large enough."""
@@ -115,7 +120,7 @@ def score(real: torch.Tensor, fake: torch.Tensor, *, paired: bool = True, seed: 
     rng, M = np.random.default_rng(seed), len(fake)
     same = len(real) == len(fake)
     kernel, fids, kids, insides = Kernel(real, fake), [], [], []
-    within = Within(real, fake, *classes) if classes else None
+    within = Within(real, fake, *classes, paired=paired) if classes else None
     for _ in range(bootstraps):
         j = torch.from_numpy(rng.integers(0, M, M))
         i = j if same and paired else torch.from_numpy(rng.integers(0, len(real), len(real)))

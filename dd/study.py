@@ -50,6 +50,7 @@ SCHEMA = {
     "rivals": (list, None, RIVALS, "further sources of text that are drawn and judged, each some minutes per decoder; [] for none"),
     "rivals_seen": (int, 256, 10**9, "images each rival that learns is trained on"),
     "judges": (list, None, str, "other decoders that draw the same texts (notebook 6): shipped, pipeline folders, or Hub ids@commit"),
+    "lengths_seen": (int, 0, 10**9, "images seen by each encoder of the comparison of text lengths (notebook 5); 0 leaves it out"),
     "sampler_check": (int, 0, 10**6, "validation drawings on which samplers are compared with a 50-step run; 0 leaves it out"),
     "pairs": (int, 2, 10**5, "pairs of test drawings blended, and drawings edited, in notebook 7"),
     "language_models": (list, None, str, "models that answer from the texts (notebook 8): smollm2, gemma3, folders, or Hub ids@commit"),
@@ -65,9 +66,10 @@ SCHEMA = {
 }
 # where 0 leaves something out, the smallest number that is enough of it: FID needs more images than feature dimensions, a run one batch
 LEAST = {"n_test": judge.WIDTH + 1, "n_val": judge.WIDTH + 1, "n_novel": judge.WIDTH + 1, "sampler_check": judge.WIDTH + 1, "decoder_seen": 32, "autoencoder_seen": 32,
-         "probe_seen": 128}
+         "probe_seen": 128, "lengths_seen": 128}
 SWEPT = ("names", "names_keywords", "dediffusion", "alt_text")
 TEST_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "soft", "shuffled", "random", "empty")
+LENGTHS = (4, 8, 16, 24)       # words per text compared, as the paper's Table 4 does
 NOVEL_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text")
 JUDGED_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "shuffled", "empty")
 COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", "n", "fid", "fid_lo", "fid_hi", "kid", "kid_lo", "kid_hi", "paired", "paired_lo", "paired_hi", "r_at_1",
@@ -369,6 +371,24 @@ class Study:
         table.round(4).to_csv(self.path("samplers.csv"), index=False)
         return table
 
+    def lengths(self, best: dict[str, float]) -> pd.DataFrame:
+        """The paper's Table 4: encoders that write few or many words, each after `lengths_seen` images, drawn on the validation drawings at De-Diffusion's
+        guidance; the first row is people's name. Written to lengths.csv."""
+        from .train import train_encoder
+        part, rows = self.part("val"), [{"source": "names", "tokens": 0, "seen": 0, **self.row("names", "val", best["names"])}]
+        for N in LENGTHS:
+            folder = self.path(f"lengths/{run_key(train_encoder, N, self.lengths_seen, self.seed, self.decoder_hash)}")
+            encoder = train_encoder(self.part("train"), self.dec, folder, seen=self.lengths_seen, tokens=N, seed=self.seed, patches=self.patches("train"), z_all=self.latents("train"))
+            texts = vocab.to_strings(encoder.tokenizer, encoder.ids(self.patches("val")))
+            key = fingerprint(part.fingerprint(), texts, best["dediffusion"], self.steps, self.sampler, self.seed, self.decoder_hash, code(decoder, judge, vision))
+            if not (path := self.path(f"cache/lengths/{key}.json")).exists():
+                pictures = self.dec.draw(texts, list(part.frame["id"]), guidance=best["dediffusion"], steps=self.steps, sampler=self.sampler, seed=self.seed, progress=True)
+                write_json(path, judge.score(self.real("val"), judge.eye_features(pictures)))
+            rows.append({"source": "dediffusion", "tokens": N, "seen": self.lengths_seen, "guidance": best["dediffusion"], "seed": self.seed, **json.loads(path.read_text())})
+        table = pd.DataFrame(rows)[["source", "tokens", "seen", *COLUMNS[4:17]]].round(5)
+        write_csv(self.path("lengths.csv"), table)
+        return table
+
     def best_guidance(self, sweep: pd.DataFrame) -> dict[str, float]:
         """Each source's guidance of lowest FID on the validation drawings; controls take De-Diffusion's."""
         if sweep.empty:
@@ -410,7 +430,7 @@ class Study:
         own = own[own["decoder"] == self.parameters["decoder"]]
         if own.empty or set(own.loc[(own["split"] == "test") & (own["source"] != "real"), "n"]) != {len(self.part("test"))} or set(own["seed"]) != {self.seed}:
             raise BadParameter(f"{path} is of another study (decoder, n_test or seed); run notebook 05_reconstruction with the same parameters first")
-        table = pd.concat([own, *(self.through(j).rows(JUDGED_SOURCES) for j in self.judges)], ignore_index=True).round(5)
+        table = pd.concat([own, *(self.through(j).rows(JUDGED_SOURCES, NOVEL_SOURCES) for j in self.judges)], ignore_index=True).round(5)
         write_csv(path, table)
         return table
 

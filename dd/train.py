@@ -22,8 +22,9 @@ from .vision import efficientnet, features, resize
 
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
 LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
+LAST_BLOCKS = (3, 2, 2, 1)                         # residual blocks of the half that draws, after the finish, at 8, 16, 32 and 64 pixels
 # The study's decoders (judge-b is not shipped yet): images seen by each half, learning rates (the finish starts from trained weights), root seed.
-RECIPES = {"sketch": {"seen": 512_000, "autoencoder_seen": 166_400, "finish_seen": 32_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
+RECIPES = {"sketch": {"seen": 512_000, "autoencoder_seen": 166_400, "finish_seen": 72_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
            "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1},
            "judge-b": {"seen": 204_800, "peak": 1.0e-3, "seed": 2}}
 
@@ -87,7 +88,7 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
     towards mean 0, variance 1; a little noise on the latents makes the half that draws forgiving of what a denoiser gets wrong.
     `seen` is in images. Resumes from `out/autoencoder.state.safetensors`.
 
-    `vae` given: its finish. Only the half that draws goes on learning, from a wider look (deeper maps, pictures at twice their size);
+    `vae` given: its finish. Only the half that draws goes on learning (`deepen` it first), from a wider look (deeper maps, pictures at twice their size);
     the latents stay as they are, and with them every denoiser and encoder made for them. Resumes from `out/finish.state.safetensors`."""
     from diffusers import AutoencoderTiny
     stage, maps = ("autoencoder", EYE_MAPS) if vae is None else ("finish", LAST_MAPS)
@@ -145,6 +146,34 @@ def train_autoencoder(world: World, out: Path, *, seen: int, B: int = 32, channe
     return vae.eval().requires_grad_(False)
 
 
+def deepen(vae, blocks: tuple[int, ...] = LAST_BLOCKS, seed: int = 0):
+    """A copy of an AutoencoderTiny whose half that draws has `blocks` residual blocks a stage, the latents unchanged. Trained layers are kept, new
+    blocks begin by adding nothing. The first training goes without blocks where pictures are large, which is cheap, and leaves edges to linear layers."""
+    from diffusers import AutoencoderTiny
+    from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
+    torch.manual_seed(seed)
+    kept = {k: v for k, v in vae.config.items() if not k.startswith("_") and k != "block_out_channels"}     # not where it was loaded from, nor what it derives itself
+    deeper = AutoencoderTiny.from_config({**kept, "num_decoder_blocks": tuple(blocks)})
+    deeper.encoder.load_state_dict(vae.encoder.state_dict())
+
+    def stages(net):
+        """(residual blocks, other convolutions) between one doubling of the size and the next"""
+        found = [([], [])]
+        for layer in net.decoder.layers:
+            if isinstance(layer, nn.Upsample):
+                found.append(([], []))
+            elif isinstance(layer, (AutoencoderTinyBlock, nn.Conv2d)):
+                found[-1][isinstance(layer, nn.Conv2d)].append(layer)
+        return found
+    for (old, convs), (new, new_convs) in zip(stages(vae), stages(deeper)):
+        for a, b in zip((*old, *convs), (*new[:len(old)], *new_convs)):
+            b.load_state_dict(a.state_dict())
+        for block in new[len(old):]:
+            nn.init.zeros_(block.conv[-1].weight)
+            nn.init.zeros_(block.conv[-1].bias)
+    return deeper
+
+
 def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, peak: float = 1.0e-3, seed: int = 0, L: int = 32,
                    channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, kind: str = "sketch"):
     """Train a text-conditional denoiser on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
@@ -172,10 +201,10 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
         learn = ("transformer",)                                                                    # MiniLM stays as it was trained
         pipeline = new_judge_a(vae)
     decoder = Decoder(pipeline, kind)
-    vae.register_to_config(scaling_factor=1.0)
     z_all = encode_all(decoder, world)                                                              # (M, C, h, h)
-    vae.register_to_config(scaling_factor=float(1 / z_all.std()))
-    z_all = z_all / z_all.std()
+    if vae.config.scaling_factor == 1.0:                                                            # an autoencoder fresh from training; another's latents keep their scale
+        vae.register_to_config(scaling_factor=float(1 / z_all.std()))
+        z_all = z_all / z_all.std()
     nets = nn.ModuleDict({name: getattr(pipeline, name) for name in learn}).requires_grad_(True).train()
     decays = [p for p in nets.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": 0.02}, {"params": [p for p in nets.parameters() if p.ndim <= 1],
@@ -231,7 +260,7 @@ def make_decoder(name: str, out: Path, **changed) -> None:
     vae = train_autoencoder(world, out, seen=recipe["autoencoder_seen"], seed=seed) if name == "sketch" else Decoder.load("sketch").vae
     pipeline = train_denoiser(world, vae, out, seen=recipe["seen"], seed=seed, kind=name, peak=recipe["peak"])
     if recipe.get("finish_seen"):
-        train_autoencoder(world, out, seen=recipe["finish_seen"], peak=recipe["finish_peak"], seed=seed, vae=pipeline.vae)
+        pipeline.register_modules(vae=train_autoencoder(world, out, seen=recipe["finish_seen"], peak=recipe["finish_peak"], seed=seed, vae=deepen(pipeline.vae, seed=seed)))
     pipeline.to(torch.float16).save_pretrained(out / "pipeline", safe_serialization=True)
     write_json(out / "pipeline" / "recipe.json", {**recipe, "name": name, "diet": DIETS[name], "train_images": len(world), "images": world.fingerprint(), "torch": torch.__version__})
     for log in out.glob("*.jsonl"):

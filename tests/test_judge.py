@@ -102,14 +102,22 @@ def test_kid_within_sees_classes_dealt_to_others():
     right, wrong = (judge.score(real, f, bootstraps=half, classes=(of, of)) for f in (fake, fake[turn]))
     assert wrong["kid"] == pytest.approx(right["kid"], rel=1e-6)
     assert right["kid_within_hi"] < wrong["kid_within_lo"]
-    each = [judge.Kernel(real[of == c], fake[of == c]).value() for c in "abc"]
+    each = [judge.Kernel(real[of == c], fake[of == c], own=False).value() for c in "abc"]
     assert right["kid_within"] == pytest.approx(np.mean(each))
+
+
+def test_likeness_of_pairs_is_no_likeness_of_sets():
+    """Copies of their originals lie at nothing from them as a set; compared with themselves, too, they would lie far below it."""
+    values = {own: [judge.Kernel(x, x, own=own).value() for x in (some(60, s) for s in range(20))] for own in (True, False)}
+    assert max(np.abs(values[False])) < 1e-9 and max(values[True]) < -0.1
+    x, y, keep = some(40), some(40, 1), torch.cat([torch.ones(30), torch.zeros(10)])
+    assert judge.Kernel(x, y, own=False).value(keep, keep) == pytest.approx(judge.Kernel(x[:30], y[:30], own=False).value())
 
 
 def test_a_class_of_few_images_has_no_distance_of_its_own():
     of = np.array(["a"] * 290 + ["b"] * 10)
     real, fake = some(300), some(300, 1)
-    assert judge.Within(real, fake, of, of).value() == pytest.approx(judge.Kernel(real[:290], fake[:290]).value())
+    assert judge.Within(real, fake, of, of).value() == pytest.approx(judge.Kernel(real[:290], fake[:290], own=False).value())
     assert np.isnan(judge.score(real, fake, bootstraps=2, classes=(of[::-1], np.arange(300).astype(str)))["kid_within"])
     assert "kid_within" not in judge.score(real, fake, bootstraps=2)
 

@@ -53,6 +53,13 @@ def test_each_claim_can_fail(tmp_path, claim, changed):
     assert verdicts(tmp_path, table(**changed))[claim] == "does not hold"
 
 
+@pytest.mark.parametrize("fids, people, verdict", [((90, 80, 70, 60), 75, "holds"), ((90, 80, 70, 71), 75, "does not hold"), ((90, 80, 70, 60), 65, "does not hold")])
+def test_the_lengths_decide_a_claim(tmp_path, fids, people, verdict):
+    rows = [{"source": "names", "tokens": 0, "fid": people}, *({"source": "dediffusion", "tokens": n, "fid": f} for n, f in zip((4, 8, 16, 24), fids))]
+    pd.DataFrame(rows).to_csv(tmp_path / "lengths.csv", index=False)
+    assert verdicts(tmp_path, table())["C14"] == verdict
+
+
 def test_the_sweep_decides_three_claims(tmp_path):
     rows = table()
     at = lambda s, g: (rows.split == "val") & (rows.source == s) & (rows.guidance == g)

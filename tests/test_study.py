@@ -109,8 +109,8 @@ def cheap_study(tiny_folder, whole_world, tmp_path, monkeypatch):
     monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
 
     def make(name, **more):
-        study = Study(dict(study=name, seed=0, decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"), tokens=5, n_test=360, n_val=0, n_novel=0, guidance=1.0,
-                           guidances=[1.0], steps=1, sampler="dpm", **more))
+        study = Study({**dict(study=name, seed=0, decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"), tokens=5, n_test=360, n_val=0, n_novel=0, guidance=1.0,
+                              guidances=[1.0], steps=1, sampler="dpm"), **more})
         study.__dict__["world"] = whole_world
         return study
     return make
@@ -140,6 +140,22 @@ def test_a_study_killed_three_times_ends_like_an_undisturbed_one(cheap_study, mo
         assert not (whole.parent.parent / "killed" / "reconstruction.csv").exists()
     again = go("killed")[1]
     assert len(drawn) == 18 - (1 + 4 + 8) and again.read_bytes() == whole.read_bytes()
+
+
+def test_lengths_are_trained_and_drawn_once(cheap_study, monkeypatch):
+    """One row a length and one of people's name, all on the same validation drawings; a second call draws nothing."""
+    from dd import study as module
+    from dd.encoder import FEATURES, P
+    monkeypatch.setattr(module, "LENGTHS", (2, 3))
+    monkeypatch.setattr(Study, "patches", lambda self, split: torch.zeros(len(self.part(split)), P, FEATURES, dtype=torch.float16))
+    monkeypatch.setattr(Study, "latents", lambda self, split: torch.zeros(len(self.part(split)), self.dec.C, self.dec.h, self.dec.h))
+    study = cheap_study("lengths", n_val=360, lengths_seen=128)
+    best = {"names": 1.0, "dediffusion": 2.0}
+    table = study.lengths(best)
+    assert list(table["source"]) == ["names", "dediffusion", "dediffusion"] and list(table["tokens"]) == [0, 2, 3] and set(table["n"]) == {360}
+    assert list(table["guidance"]) == [1, 2, 2] and list(table["seen"]) == [0, 128, 128]
+    monkeypatch.setattr(Decoder, "draw", None)
+    assert study.lengths(best).equals(table) and (study.folder / "lengths.csv").exists()
 
 
 def test_judges_draw_the_same_texts_and_their_rows_follow(cheap_study, tiny_folder, judge_folder):

@@ -1,13 +1,12 @@
 """The loops: who learns, who does not, and a killed run that ends like an undisturbed one."""
-import copy
 
 import numpy as np
 import pytest
 import torch
 
 from conftest import Killed, assert_same, killed_after, tiny_vae
-from dd.runtime import generator
-from dd.train import RECIPES, batch_rows, cosine_rate, train_autoencoder, train_captioner, train_denoiser, train_encoder
+from dd.runtime import generator, weights_hash
+from dd.train import LAST_BLOCKS, RECIPES, batch_rows, cosine_rate, deepen, latents_hash, train_autoencoder, train_captioner, train_denoiser, train_encoder
 
 
 def snapshot(module):
@@ -125,11 +124,11 @@ def test_text_encoder_and_denoiser_learn_in_every_matrix(small_world, tmp_path, 
 @pytest.mark.parametrize("name", ["sketch", "judge-a"])
 def test_shipped_decoders_have_learnt_to_listen(name):
     """What the text passes through on its way into the picture is no longer what it began as: sketch once shipped with all of that untrained."""
-    from dd.decoder import Decoder, new_judge_a, new_sketch
+    from dd.decoder import Decoder, new_judge_a, new_judge_b, new_sketch
     shipped = Decoder.load(name)
     torch.manual_seed(RECIPES[name]["seed"])
-    fresh = new_sketch(shipped.tokenizer, shipped.vae) if name == "sketch" else new_judge_a(shipped.vae)
-    for part in ("unet", "text_encoder") if name == "sketch" else ("transformer",):
+    fresh = new_judge_a(shipped.vae) if name == "judge-a" else {"sketch": new_sketch, "judge-b": new_judge_b}[name](shipped.tokenizer, shipped.vae)
+    for part in ("transformer",) if name == "judge-a" else ("unet", "text_encoder"):
         assert not_learnt(dict(getattr(fresh, part).named_parameters()), {k: v.cpu() for k, v in getattr(shipped.pipeline, part).named_parameters()}) == []
 
 
@@ -181,15 +180,29 @@ def test_finish_changes_how_latents_are_drawn_and_never_the_latents(small_world,
     """Denoisers and encoders made for these latents stay valid; killed and resumed, the finish is the same."""
     vae = train_autoencoder(small_world, tmp_path, seen=2 * 4, B=4, channels=8)
     before = {k: v.clone() for k, v in vae.state_dict().items()}
-    finish = lambda out: train_autoencoder(small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2, vae=copy.deepcopy(vae))
-    whole = finish(tmp_path / "whole").state_dict()
+    finish = lambda out: train_autoencoder(small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2, vae=deepen(vae))
+    whole = finish(tmp_path / "whole")
+    assert latents_hash(whole) == latents_hash(vae) and weights_hash(whole) != weights_hash(deepen(vae))
+    assert list(whole.config.num_decoder_blocks) == list(LAST_BLOCKS)
+    whole = whole.state_dict()
     assert_same({k: v for k, v in whole.items() if k.startswith("encoder.")}, {k: v for k, v in before.items() if k.startswith("encoder.")})
-    assert any(not torch.equal(v, before[k]) for k, v in whole.items() if k.startswith("decoder."))
     with monkeypatch.context() as patch:
         killed_after(patch, 4)
         with pytest.raises(Killed):
             finish(tmp_path / "cut")
     assert_same(finish(tmp_path / "cut").state_dict(), whole)
+
+
+def test_deepening_keeps_what_was_learnt(small_world, tmp_path):
+    """The same blocks: the same pictures. More of them: every trained layer is still there, and each new block passes on what is above zero."""
+    vae = tiny_vae().eval()
+    z = torch.randn(2, vae.config.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(deepen(vae, (1, 1, 0, 0)).decode(z).sample, vae.decode(z).sample)
+    deeper, x = deepen(vae, (1, 2, 1, 1)), torch.randn(1, vae.config.decoder_block_out_channels[0], 8, 8)
+    blocks = [l for l in deeper.decoder.layers if type(l).__name__ == "AutoencoderTinyBlock"]
+    assert len(blocks) == 5 and all(torch.equal(b(x), x.relu()) for b in blocks[2:])
+    mine, theirs = ({v.double().sum().item() for v in net.decoder.state_dict().values()} for net in (vae, deeper))
+    assert mine <= theirs and deeper.config.scaling_factor == vae.config.scaling_factor
 
 
 def test_another_recipe_does_not_go_on_from_this_checkpoint(go, tmp_path):

@@ -1,8 +1,9 @@
 """Kill `python -m dd run quick` three times, each while another notebook computes, and compare its table with an undisturbed run's.
 
-    .venv/bin/python tools/kill_study.py        # two studies from nothing, some half an hour of two cores
+    .venv/bin/python tools/kill_study.py                                        # two studies from nothing, some half an hour of two cores
+    .venv/bin/python tools/kill_study.py results/quick/reconstruction.csv       # `make study` was the undisturbed run: half of that
 
-Both runs write to temporary folders; the shipped results are not touched. Exits with 1 if one byte of reconstruction.csv differs.
+The runs write to temporary folders; the shipped results are not touched. Exits with 1 if one byte of reconstruction.csv differs.
 """
 import os, signal, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -26,12 +27,13 @@ def study(results: str, kill: tuple[str, float] | None = None) -> int:
     return process.wait()
 
 
-with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as cut:
-    for results, kills in ((cut, (*KILLS, None)), (whole, (None,))):
+with tempfile.TemporaryDirectory() as cut, tempfile.TemporaryDirectory() as whole:
+    undisturbed = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(whole) / "quick" / "reconstruction.csv"
+    for results, kills in ((cut, (*KILLS, None)), *(() if len(sys.argv) > 1 else ((whole, (None,)),))):
         for kill in kills:
             code = study(results, kill)
             if (code != 0) != (kill is not None):
                 sys.exit(f"exit code {code} where {'a kill' if kill else 'success'} was expected")
-    tables = [(Path(results) / "quick" / "reconstruction.csv").read_bytes() for results in (whole, cut)]
+    tables = [path.read_bytes() for path in (undisturbed, Path(cut) / "quick" / "reconstruction.csv")]
 print("the same reconstruction.csv" if tables[0] == tables[1] else "reconstruction.csv differs", f"({len(tables[0].splitlines()) - 1} rows)")
 sys.exit(tables[0] != tables[1])
