@@ -142,6 +142,17 @@ def score(real: torch.Tensor, fake: torch.Tensor, *, paired: bool = True, seed: 
     return out
 
 
+def class_reader(x: torch.Tensor, of: np.ndarray, shrinkage: float = 0.1):
+    """Linear discriminant analysis of originals' features x (M, D) by their classes `of` (M,) -> a function from features (m, D) to class names (m,).
+    The covariance is drawn towards a multiple of the identity by `shrinkage`; every class counts the same."""
+    x, names = x.double(), np.unique(of)
+    means = torch.stack([x[torch.from_numpy(of == name)].mean(0) for name in names])                # (K, D)
+    inner = torch.cov((x - means[torch.from_numpy(np.searchsorted(names, of))]).T)                  # (D, D)
+    inner = (1 - shrinkage) * inner + shrinkage * inner.trace() / len(inner) * torch.eye(len(inner), dtype=torch.float64)
+    weights = torch.linalg.solve(inner, means.T)                                                    # (D, K)
+    return lambda features: names[(features.double() @ weights - (means.T * weights).sum(0) / 2).argmax(1).numpy()]
+
+
 def difference(real: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, bootstraps: int = BOOTSTRAPS, seed: int = 0) -> dict[str, float]:
     """FID(a) - FID(b) of two sets of pictures of the same originals, with the interval of the paired difference: sharper than
     comparing two intervals, because the same images are resampled for both."""

@@ -106,6 +106,14 @@ def test_kid_within_sees_classes_dealt_to_others():
     assert right["kid_within"] == pytest.approx(np.mean(each))
 
 
+def test_class_reader_reads_what_it_was_taught():
+    of = np.array(["b", "a", "c"] * 100)
+    far = torch.tensor([{"a": 0.0, "b": 1.0, "c": 2.0}[c] for c in of])[:, None]
+    read = judge.class_reader(some(300) + far, of)
+    assert (read(some(300, 5) + far) == of).mean() > 0.9
+    assert 0.2 < (read(some(300, 5)) == of).mean() < 0.5 and set(read(some(3))) <= set("abc")       # no class to see: chance
+
+
 def test_likeness_of_pairs_is_no_likeness_of_sets():
     """Copies of their originals lie at nothing from them as a set; compared with themselves, too, they would lie far below it."""
     values = {own: [judge.Kernel(x, x, own=own).value() for x in (some(60, s) for s in range(20))] for own in (True, False)}
