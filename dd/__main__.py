@@ -235,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
     c = command("claims", claims, "verdict on every claim, with its criterion and numbers")
     c.add_argument("study", nargs="?", default="full", help="which results folder")
     c = command("train-decoder", train_decoder, "train a shipped decoder anew: `sketch` from nothing (autoencoder, denoiser, the autoencoder's finish), or "
-                "a judge (`judge-a`, `judge-b`) on sketch's latents; resumes. What is not given is as in RECIPES of dd/train.py, which made the shipped ones (judge-b is not shipped yet)")
+                "a judge (`judge-a`, `judge-b`) on sketch's latents; resumes. What is not given is as in RECIPES of dd/train.py, which made the shipped ones")
     c.add_argument("--name", choices=("sketch", "judge-a", "judge-b"), default="sketch", help="which of the shipped decoders")
     c.add_argument("--out", default=argparse.SUPPRESS, help="folder for checkpoints and the pipeline (default: my-NAME)")
     c.add_argument("--seen", type=whole(1), default=argparse.SUPPRESS, help="images the denoiser sees (default: 512000; judge-a 230400, judge-b 204800)")

@@ -23,7 +23,7 @@ from .vision import efficientnet, features, resize
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
 LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
 LAST_BLOCKS = (3, 2, 2, 1)                         # residual blocks of the half that draws, after the finish, at 8, 16, 32 and 64 pixels
-# The study's decoders (judge-b is not shipped yet): images seen by each half, learning rates (the finish starts from trained weights), root seed.
+# The study's decoders: images seen by each half, learning rates (the finish starts from trained weights), root seed.
 RECIPES = {"sketch": {"seen": 512_000, "autoencoder_seen": 166_400, "finish_seen": 72_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
            "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1},
            "judge-b": {"seen": 204_800, "peak": 1.0e-3, "seed": 2}}

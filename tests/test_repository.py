@@ -44,7 +44,7 @@ def test_torchvision_stays_out():
     assert not any(re.search(r"^\s*(import|from) (torchvision|timm)", p.read_text(), re.M) for p in (ROOT / "dd").glob("*.py"))
 
 
-@pytest.mark.parametrize("name, limit", [("sketch", 30), ("judge-a", 30), ("encoder", 20)])
+@pytest.mark.parametrize("name, limit", [("sketch", 30), ("judge-a", 30), ("judge-b", 30), ("encoder", 20)])
 def test_shipped_weights(name, limit):
     files = [p for p in (ASSETS / name).rglob("*") if p.is_file()]
     assert any(p.suffix == ".safetensors" for p in files)
@@ -91,7 +91,7 @@ def test_notebook_was_run_top_to_bottom(path):
     assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
 
 
-@pytest.mark.parametrize("name", ["sketch", "judge-a"])
+@pytest.mark.parametrize("name", ["sketch", "judge-a", "judge-b"])
 def test_decoders_never_trained_on_test(name):
     from dd.data import load_world
     recipe = json.loads((ASSETS / name / "recipe.json").read_text())
@@ -99,7 +99,7 @@ def test_decoders_never_trained_on_test(name):
     assert recipe["images"] == train.fingerprint() and recipe["train_images"] == len(train)
 
 
-@pytest.mark.parametrize("name", ["judge-a"])
+@pytest.mark.parametrize("name", ["judge-a", "judge-b"])
 def test_the_judge_took_no_part(name):
     """Another seed, tokenizer, text encoder, network and diet than the decoder that the encoder was trained through; the same latents."""
     from dd.data import DIETS

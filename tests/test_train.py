@@ -121,7 +121,7 @@ def test_text_encoder_and_denoiser_learn_in_every_matrix(small_world, tmp_path, 
     assert not_learnt(before, before) == [k for k, v in before.items() if v.ndim > 1]              # the check can fail
 
 
-@pytest.mark.parametrize("name", ["sketch", "judge-a"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_shipped_decoders_have_learnt_to_listen(name):
     """What the text passes through on its way into the picture is no longer what it began as: sketch once shipped with all of that untrained."""
     from dd.decoder import Decoder, new_judge_a, new_judge_b, new_sketch
