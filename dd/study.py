@@ -396,11 +396,10 @@ class Study:
             folder = self.path(f"lengths/{run_key(train_encoder, N, self.lengths_seen, self.seed, self.decoder_hash)}")
             encoder = train_encoder(self.part("train"), self.dec, folder, seen=self.lengths_seen, tokens=N, seed=self.seed, patches=self.patches("train"), z_all=self.latents("train"))
             texts = vocab.to_strings(encoder.tokenizer, encoder.ids(self.patches("val")))
-            key = fingerprint(part.fingerprint(), texts, best["dediffusion"], self.steps, self.sampler, self.seed, self.decoder_hash, code(decoder, judge, vision))
-            if not (path := self.path(f"cache/lengths/{key}.json")).exists():
-                pictures = self.dec.draw(texts, list(part.frame["id"]), guidance=best["dediffusion"], steps=self.steps, sampler=self.sampler, seed=self.seed, progress=True)
-                write_json(path, judge.score(self.real("val"), judge.eye_features(pictures)))
-            rows.append({"source": "dediffusion", "tokens": N, "seen": self.lengths_seen, "guidance": best["dediffusion"], "seed": self.seed, **json.loads(path.read_text())})
+            facts = ("lengths", part.fingerprint(), texts, best["dediffusion"], self.steps, self.sampler, self.seed, self.decoder_hash, code(decoder, vision))
+            draw = lambda: self.dec.draw(texts, list(part.frame["id"]), guidance=best["dediffusion"], steps=self.steps, sampler=self.sampler, seed=self.seed, progress=True)
+            scores = self._scored(facts, lambda: judge.score(self.real("val"), judge.eye_features(draw())))
+            rows.append({"source": "dediffusion", "tokens": N, "seen": self.lengths_seen, "guidance": best["dediffusion"], "seed": self.seed, **scores})
         table = pd.DataFrame(rows)[["source", "tokens", "seen", *COLUMNS[4:17]]].round(5)
         write_csv(self.path("lengths.csv"), table)
         return table

@@ -113,7 +113,8 @@ def test_the_judge_took_no_part(name):
     made = {n: json.loads((ASSETS / n / "recipe.json").read_text()) for n in RECIPES if (ASSETS / n).is_dir()}
     assert len({m["seed"] for m in made.values()}) == len(made) and made[name]["diet"] == DIETS[name]
     assert all(made[n][k] == v for n in made for k, v in RECIPES[n].items())             # the shipped ones are what the command makes
-    assert weights_hash(sketch.vae) == weights_hash(judge.vae) and sketch.vae.config.scaling_factor == pytest.approx(judge.vae.config.scaling_factor, rel=5e-3)      # measured anew for each, by bfloat16 kernels of two machines
+    bound = {"judge-a": 2e-3}.get(name, 1e-4)                 # judge-a measured its scale anew, by another machine's bfloat16 kernels; later ones take over sketch's
+    assert weights_hash(sketch.vae) == weights_hash(judge.vae) and sketch.vae.config.scaling_factor == pytest.approx(judge.vae.config.scaling_factor, rel=bound)
 
 
 def test_shipped_encoder_was_trained_on_train_through_the_shipped_decoder():
