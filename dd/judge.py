@@ -21,11 +21,11 @@ LEAST_WITHIN = 20              # images of a class below which it has no distanc
 
 
 @torch.no_grad()
-def eye_features(images: np.ndarray, B: int = 128, progress: str = "", size: int = 128) -> torch.Tensor:
-    """uint8 (M, H, W, 3) -> float32 (M, 352): the mean over space of EfficientNet-Lite2's last block, seen at `size` pixels.
+def eye_features(images: np.ndarray, B: int = 128, progress: str = "", size: int = 128, net: int = 2) -> torch.Tensor:
+    """uint8 (M, H, W, 3) -> float32 (M, 352): the mean over space of the last block of EfficientNet-Lite2 (Lite`net`; Lite1: 320 numbers), seen at `size` pixels.
 
     The block before the 1280-wide head: with 352 numbers an image, two thousand images give a covariance one can trust."""
-    net, out, tick = efficientnet(2).to(device()), [], Progress(progress, len(images))
+    net, out, tick = efficientnet(net).to(device()), [], Progress(progress, len(images))
     for i in range(0, len(images), B):
         with autocast():
             maps = features(net, resize(to_pixels(images[i:i + B]).to(device()), size))

@@ -19,7 +19,8 @@ from .runtime import write_json
 
 NAMES = {"real": "originals, half against half", "autoencoder": "autoencoder only (floor)", "names": "people: name",
          "names_keywords": "people: name and keywords", "names_all": "people: all they wrote", "retrieval": "name of the nearest training drawing",
-         "captioner": "captioner, taught names", "captioner_detailed": "captioner, taught alt text", "interrogator": "interrogator: chained phrases", "pez": "hard prompts (PEZ)",
+         "captioner": "captioner, taught names", "captioner_detailed": "captioner, taught alt text", "interrogator": "interrogator: chained phrases", "pez": "hard prompts by similarity (PEZ)",
+         "ph2p": "hard prompts by the decoder's loss (PH2P)",
          "dediffusion": "De-Diffusion", "alt_text": "alt text (oracle)",
          "soft": "De-Diffusion, soft tokens (ceiling)", "shuffled": "De-Diffusion, shuffled (control)", "random": "random words (control)",
          "empty": "empty text (control)"}
@@ -38,7 +39,7 @@ class Claim(NamedTuple):
     place: str                                          # in the paper; "-" for a control of ours
     criterion: str
     test: Callable[[pd.DataFrame], tuple[bool | None, str]]
-    table: str = "own"                                  # which rows it is about: "own", of the decoder trained through; "all", of the judges, too; "few_shot"; "lengths"
+    table: str = "own"                                  # which rows it is about: "own", of the decoder trained through; "all", of the judges, too; "few_shot"; "lengths"; "noise", of every starting noise; "eyes", both eyes'; "crossed"
 
 
 def row(table: pd.DataFrame, split: str, source: str) -> pd.Series | None:
@@ -211,6 +212,42 @@ def longer_is_better(table):
     return bool(good), f"FID {', '.join(f'{r.fid:.1f} with {r.tokens} words' for r in ours.itertuples())}; {people['fid'].iloc[0]:.1f} names"
 
 
+def turned_pairs(before: pd.DataFrame, after: pd.DataFrame, score: str) -> tuple[int, list[str]]:
+    """Sources whose intervals lie apart in `before` (indexed by source): how many pairs, and those whose order is the other way round in `after`."""
+    pairs = [(a, b) for a in before.index for b in before.index if before.loc[a, f"{score}_hi"] < before.loc[b, f"{score}_lo"] and {a, b} <= set(after.index)]
+    return len(pairs), [f"{a}/{b}" for a, b in pairs if after.loc[a, score] >= after.loc[b, score]]
+
+
+def order_kept(by: str, least: int = 1):
+    """A test: on the test drawings of every decoder, pairs of sources that the first value of column `by` puts apart (FID; paired similarity) keep their order at every other."""
+    def test(table):
+        told, turned = [], 0
+        for decoder, part in table[(table["split"] == "test") & ~table["source"].isin(("real", "autoencoder"))].groupby("decoder", sort=False):
+            first, *others = (part[part[by] == v].set_index("source") for v in part[by].unique())
+            for score in ("fid", "paired") if len(others) >= least else ():
+                results = [turned_pairs(first.loc[first.index.isin(o.index)], o, score) for o in others]
+                turned += sum(len(t) for _, t in results)
+                told.append(f"{short(decoder)}, {score}: {' and '.join(f'{len(t)} of {n}' for n, t in results)} pairs turned" + (f" ({', '.join(x for _, t in results for x in t)})" if any(t for _, t in results) else ""))
+        return (turned == 0 if told else None), "; ".join(told) or f"only one {by}"
+    return test
+
+
+def diagonal(table):
+    """crossed.csv: every decoder draws closest from the text of the encoder that was trained through it."""
+    good, told = True, []
+    for decoder, part in table.groupby("decoder", sort=False):
+        own, rest = part[part["trained_through"] == decoder], part[part["trained_through"] != decoder]
+        good &= len(own) == 1 and bool((rest["paired_hi"] < own["paired_lo"].iloc[0]).all())
+        told.append(f"{short(decoder)} draws from " + ", ".join(f"{short(r.trained_through)}'s {r.paired:.3f} [{r.paired_lo:.3f}, {r.paired_hi:.3f}]" for r in part.itertuples()))
+    return (good if table["decoder"].nunique() > 1 else None), "; ".join(told)
+
+
+def closer_than(*sources: str):
+    """A test: De-Diffusion's paired similarity lies above that of each of `sources`, intervals apart."""
+    return every(*(below("test", "paired", s, "dediffusion") for s in sources))
+
+
+MACHINES = ("retrieval", "interrogator", "pez")
 APART = "the 95 % intervals do not overlap"
 ASKED = "questions whose answer no name holds (all kinds but `what`)"
 CLAIMS = [
@@ -278,16 +315,30 @@ CLAIMS = [
           below("test", "kid_within", "dediffusion", "shuffled")),
     Claim("C32", "In a narrow world it is ahead of a captioner's, too.", "Fig. 3, Table 6 (another setting)", f"test KID inside a drawing style: De-Diffusion below both captioners', {APART}",
           below("test", "kid_within", "dediffusion", "captioner", "captioner_detailed")),
+    Claim("C33", "The ranking of texts does not hang on the starting noise.", "- (the paper draws once)", "test drawings, every decoder: two sources whose FID (paired similarity) lie apart from the first starting "
+          "noise keep their order from every other", order_kept("seed"), "noise"),
+    Claim("C34", "The ranking of texts does not hang on the eye.", "- (control)", "test drawings, every decoder: two sources whose FID (paired similarity) lie apart by EfficientNet-Lite2 keep their order by "
+          "EfficientNet-Lite1", order_kept("eye"), "eyes"),
+    Claim("C35", "Every decoder draws closest from the encoder that was trained through it.", "- (the paper trains through one)", f"trained through x judged by: in paired similarity each decoder's own encoder above the "
+          f"others, {APART}", diagonal, "crossed"),
+    Claim("C36", "It says more of a drawing than machines that search for words.", "- (rivals after the paper: interrogator, hard prompts)", f"test paired similarity of De-Diffusion above retrieved names', the interrogator's "
+          f"and the hard prompts' by similarity, {APART}", closer_than(*MACHINES)),
+    Claim("C37", "... and to the judges, too.", "- (the same)", "every other decoder: the same as C36", by_judges(closer_than(*MACHINES)), "all"),
+    Claim("C38", "Learning to write beats searching by the same loss, picture by picture.", "- (a rival after the paper: PH2P)", f"test paired similarity of De-Diffusion above that of hard prompts by the decoder's "
+          f"loss, {APART}", closer_than("ph2p")),
 ]
 
 
 def claims(folder: Path) -> list[dict]:
     """Every claim with its verdict and numbers; written to claims.json."""
     folder, out = Path(folder), []
-    table, asked = read_table(folder), read_table(folder, "few_shot")
-    rows = {"own": None if table is None else own(table), "all": table, "few_shot": asked, "lengths": read_table(folder, "lengths")}
+    table, second = read_table(folder), read_table(folder, "second_eye")
+    eyes = None if table is None or second is None else pd.concat([table.assign(eye=2), second.assign(eye=1)])
+    rows = {"own": None if table is None else own(table), "all": table, "few_shot": read_table(folder, "few_shot"), "lengths": read_table(folder, "lengths"),
+            "noise": read_table(folder, every_noise=True), "eyes": eyes, "crossed": read_table(folder, "crossed")}
     for c in CLAIMS:
-        missing = {"few_shot": "few_shot.csv yet; run notebook 08_language", "lengths": "lengths.csv; notebook 05_reconstruction makes it if lengths_seen > 0"}.get(
+        missing = {"few_shot": "few_shot.csv yet; run notebook 08_language", "lengths": "lengths.csv; notebook 05_reconstruction makes it if lengths_seen > 0",
+                   "eyes": "second_eye.csv yet; run notebook 06_judges", "crossed": "crossed.csv; notebook 06_judges makes it if cross_seen > 0"}.get(
             c.table, "reconstruction.csv yet; run notebook 05_reconstruction")
         good, numbers = (None, f"no {folder.name}/{missing}") if rows[c.table] is None else c.test(rows[c.table])
         out.append({"id": c.id, "statement": c.statement, "place": c.place, "criterion": c.criterion,
@@ -299,9 +350,36 @@ def claims(folder: Path) -> list[dict]:
 
 # -- tables ---------------------------------------------------------------------------------------------------------------------
 
-def read_table(folder: Path, name: str = "reconstruction") -> pd.DataFrame | None:
+def read_table(folder: Path, name: str = "reconstruction", every_noise: bool = False) -> pd.DataFrame | None:
+    """A result file, or None; of reconstruction.csv the rows of the first starting noise, or of every one."""
     path = Path(folder) / f"{name}.csv"
-    return pd.read_csv(path) if path.exists() else None
+    table = pd.read_csv(path) if path.exists() else None
+    return table if table is None or name != "reconstruction" or every_noise else table[table["seed"] == table["seed"].min()].reset_index(drop=True)
+
+
+def noises(folder: Path) -> pd.DataFrame | None:
+    """How far the starting noise alone moves a row: test drawings, mean and range of FID and paired similarity over its draws, one row a decoder and source. None with one draw."""
+    table = read_table(folder, every_noise=True)
+    if table is None or table["seed"].nunique() < 2:
+        return None
+    table = table[table["split"] == "test"]
+    table = table[table.duplicated(["decoder", "source"], keep=False)]
+    rows = []
+    for (decoder, source), part in table.groupby(["decoder", "source"], sort=False):
+        told = lambda s, d: f"{part[s].mean():.{d}f} [{part[s].min():.{d}f}, {part[s].max():.{d}f}]"
+        rows.append({"drawn by": short(decoder), "text source": NAMES[source], "draws": str(len(part)), "FID": told("fid", 1), "KID": told("kid", 2), "paired": told("paired", 3)})
+    return pd.DataFrame(rows)
+
+
+def crossing(folder: Path) -> pd.DataFrame | None:
+    """crossed.csv as a square: paired similarity, rows trained through, columns drawn by; * where the two are one."""
+    table = read_table(folder, "crossed")
+    if table is None:
+        return None
+    cell = [f"{r.paired:.3f} [{r.paired_lo:.3f}, {r.paired_hi:.3f}]" + (" *" if r.trained_through == r.decoder else "") for r in table.itertuples()]
+    wide = table.assign(cell=cell).pivot_table(index="trained_through", columns="decoder", values="cell", aggfunc="first", sort=False)
+    wide.index, wide.columns = [short(d) for d in wide.index], [f"drawn by {short(d)}" for d in wide.columns]
+    return wide.rename_axis("trained through").reset_index()
 
 
 def table_rows(table: pd.DataFrame, split: str) -> list[dict[str, str]]:
@@ -316,6 +394,11 @@ def table_rows(table: pd.DataFrame, split: str) -> list[dict[str, str]]:
         out.append({"text source": name, "guidance": "-" if pd.isna(r["guidance"]) else f"{r['guidance']:g}", "FID": spread("fid"), "KID": spread("kid"),
                     **({"KID in a style": spread("kid_within")} if "kid_within" in r else {}), "paired": spread("paired"), "R@1 %": cell(100 * r["r_at_1"], 1), "n": str(int(r["n"]))})
     return out
+
+
+def markdown(table: pd.DataFrame) -> list[str]:
+    """A table of text as lines of Markdown."""
+    return ["| " + " | ".join(table.columns) + " |", "|" + "|".join(["---"] + ["---:"] * (len(table.columns) - 1)) + "|", *("| " + " | ".join(r) + " |" for r in table.to_numpy())]
 
 
 def short(decoder: str) -> str:
@@ -348,6 +431,9 @@ def tables(folder: Path) -> list[Path]:
         md += ["| " + " | ".join(r.values()) + " |" for r in rows] + [""]
         tex += [rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{latex(title)}}}}} \\"] + [" & ".join(latex(v) for v in r.values()) + r" \\" for r in rows] + [r"\midrule"]
     (out / "reconstruction.md").write_text("\n".join([*md, notes, ""]))
+    for name, extra in (("noise", noises(folder)), ("crossed", crossing(folder))):
+        if extra is not None:
+            (out / f"{name}.md").write_text("\n".join(markdown(extra)) + "\n")
     lines = [r"% \usepackage{booktabs}", r"\begin{tabular}{lrrrrrrr}", r"\toprule", " & ".join(latex(h) for h in heads) + r" \\", r"\midrule", *tex[:-1],
              r"\bottomrule", r"\end{tabular}", f"% {notes}", ""] if tex else [""]
     (out / "reconstruction.tex").write_text("\n".join(lines))
@@ -483,8 +569,29 @@ def narrow(folder: Path) -> Path | None:
     return bar_panels(plots, Path(folder) / "figures" / "kid_within") if sources else None
 
 
+def second_look(folder: Path) -> Path | None:
+    """FID of the test drawings by one eye against FID by the other, one point a source, one panel a decoder: figures/second_eye. None without a second eye."""
+    from matplotlib.figure import Figure
+    from .figures import COLOURS, save, style
+    first, second = read_table(folder), read_table(folder, "second_eye")
+    if first is None or second is None:
+        return None
+    both = first[first["split"] == "test"].merge(second, on=["source", "decoder"], suffixes=("", "_2"))
+    sources, decoders = [s for s in NAMES if s in set(both["source"])], list(both["decoder"].unique())
+    with style():
+        figure = Figure(figsize=(2.3 * len(decoders) + 2.2, 2.6), layout="constrained")
+        for axis, decoder in zip(figure.subplots(1, len(decoders), squeeze=False)[0], decoders):
+            of = both[both["decoder"] == decoder].set_index("source")
+            for k, s in enumerate(sources):
+                if s in of.index:
+                    axis.plot(of.loc[s, "fid"], of.loc[s, "fid_2"], "os^Dv"[k // len(COLOURS) % 5], color=COLOURS[k % len(COLOURS)], markersize=5, label=NAMES[s])
+            axis.set(xlabel="FID, EfficientNet-Lite2", ylabel="FID, EfficientNet-Lite1" if decoder == decoders[0] else "", title=f"drawn by {short(decoder)}")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=6.5)
+        return save(figure, Path(folder) / "figures" / "second_eye")
+
+
 def rate(folder: Path) -> Path | None:
-    """What a text spends, in words and in bits, against the FID it leaves, from rate_quality.csv (source, words, bits, fid, fid_lo, fid_hi)."""
+    """What a text spends, in words and in bits, against the FID it leaves, from rate_quality.csv (source, words, bits, fid, fid_lo, fid_hi; bits_lm with notebook 8)."""
     from matplotlib.figure import Figure
     from .figures import COLOURS, save, style
     path = Path(folder) / "rate_quality.csv"
@@ -492,10 +599,12 @@ def rate(folder: Path) -> Path | None:
         return None
     points = pd.read_csv(path)
     with style():
-        figure = Figure(figsize=(7.4, 2.9), layout="constrained")
-        for axis, what, label in zip(figure.subplots(1, 2, sharey=True), ("words", "bits"), ("words per text (mean)", "bits per text (mean, unigram model)")):
+        prices = {"words": "words per text (mean)", "bits": "bits per text (unigram model)", "bits_lm": "bits per text (language model)"}
+        prices = {what: label for what, label in prices.items() if what in points}
+        figure = Figure(figsize=(1.8 + 2.7 * len(prices), 2.9), layout="constrained")
+        for axis, (what, label) in zip(figure.subplots(1, len(prices), sharey=True), prices.items()):
             for k, p in points.iterrows():
-                axis.errorbar(p[what], p.fid, yerr=[[p.fid - p.fid_lo], [p.fid_hi - p.fid]], fmt="o", color=COLOURS[k % len(COLOURS)], capsize=2, elinewidth=0.8,
+                axis.errorbar(p[what], p.fid, yerr=[[p.fid - p.fid_lo], [p.fid_hi - p.fid]], fmt="os^Dv"[k // len(COLOURS) % 5], color=COLOURS[k % len(COLOURS)], capsize=2, elinewidth=0.8,
                               label=NAMES.get(p.source, p.source))
             axis.set(xlabel=label, ylabel="FID, test drawings" if what == "words" else "")
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=6.5)
@@ -558,7 +667,7 @@ def build_report(folder: Path, notebooks) -> Path:
     folder = Path(folder)
     out, table = folder / "report", read_table(folder)
     out.mkdir(parents=True, exist_ok=True)
-    tables(folder), curve(folder), rate(folder), narrow(folder), ranking(folder), answered(folder)
+    tables(folder), curve(folder), rate(folder), narrow(folder), second_look(folder), ranking(folder), answered(folder)
     verdicts = claims(folder)
     parts = [f"<h1>De-Diffusion, studied again: <em>{html.escape(folder.name)}</em></h1>",
              "<p>Which text regenerates an image best: people's, or that of an encoder trained through a frozen text-to-image model? "
@@ -570,6 +679,9 @@ def build_report(folder: Path, notebooks) -> Path:
         parts += ["<p class=small>95 % intervals in brackets. FID and KID in EfficientNet-Lite2 features of 64-pixel drawings: not comparable in size with the paper's.</p>"]
     else:
         parts += ["<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
+    for title, extra in (("How far the starting noise moves a row: mean and range over its draws, test drawings", noises(folder)),
+                         ("Trained through x drawn by: paired similarity, * where the two are one", crossing(folder))):
+        parts += [f"<h3>{title}</h3>", html_table(extra.to_dict("records"))] if extra is not None else []
     for title, wide in few_shot_tables(folder):
         parts += [f"<h3>{html.escape(title)}</h3>", wide.rename_axis(columns=None).rename_axis(index=lambda n: "context" if n == "context_name" else n).reset_index().to_html(border=0, index=False)]
     claim_rows = "".join(f"<tr><td>{c['id']}</td><td>{html.escape(c['statement'])}<br><span class=small>{html.escape(c['place'])}. Criterion: {html.escape(c['criterion'])}.</span></td>"

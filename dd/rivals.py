@@ -3,6 +3,7 @@
     texts = caption(world, "Salesforce/blip-image-captioning-base@<commit>")      # any captioner of transformers, at paper scale
     texts = interrogate(similarity, tokenizer, patches, bank)    # CLIP Interrogator: a greedy chain of phrases from a bank
     texts = hard_prompts(similarity, tokenizer, patches, N=16)   # PEZ: gradient steps on N free words of one image
+    texts = hard_prompts_by_loss(decoder, z_0, N=16)             # PH2P: the same, against the decoder's own denoising loss
 
 At paper scale the similarity is a CLIP; here it is the smallest thing with CLIP's objective (`train.train_similarity`).
 Letters: B batch, P image patches, F feature channels, D width of the common space, N words, K phrases in the bank, V vocabulary.
@@ -142,5 +143,32 @@ def hard_prompts(similarity: Similarity, tokenizer, patches: torch.Tensor, N: in
             better = score.detach() > found
             found, best = torch.where(better, score.detach(), found), torch.where(better[:, None], near, best)
         out += to_strings(tokenizer, best)
+        progress(len(out))
+    return out
+
+
+def hard_prompts_by_loss(decoder, z_0: torch.Tensor, N: int = 16, steps: int = 40, rate: float = 0.1, t_from: float = 0.5, seed: int = 0, B: int = 64) -> list[str]:
+    """PH2P (Mahajan et al. 2024): hard prompts of the decoder's own denoising loss, De-Diffusion's objective searched anew for every picture instead of learnt
+    once. As PEZ, each step takes the gradient at the nearest words and moves the free ones; noise and its level (the noisier 1 - t_from of them, as in
+    `train_encoder`) are drawn anew each step, and the last nearest words are kept. z_0 (M, C, h, h) -> M strings."""
+    table = decoder.text_encoder.get_input_embeddings().weight.detach()                             # (V, D)
+    allowed = allowed_tokens(decoder.tokenizer)
+    allowed = torch.nn.functional.pad(allowed, (0, len(table) - len(allowed))).to(table.device)     # (V,)
+    unit, choices, out = normalize(table, dim=-1), allowed.nonzero().flatten(), []
+    nearest = lambda free: (normalize(free, dim=-1) @ unit.T).masked_fill(~allowed, -2.0).argmax(-1)  # (b, N)
+    progress = Progress("hard prompts by loss", len(z_0))
+    for i in range(0, len(z_0), B):
+        z, rng = z_0[i:i + B].to(device()), generator(seed, f"ph2p/{i}")
+        free = table[choices[torch.randint(len(choices), (len(z), N), generator=rng).to(table.device)]].clone().requires_grad_(True)      # (b, N, D)
+        optimizer = torch.optim.AdamW([free], lr=rate * table.std().item(), weight_decay=0.0)
+        for _ in range(steps):
+            words = table[nearest(free.detach())].requires_grad_(True)                              # (b, N, D)
+            t = torch.randint(int(t_from * decoder.T), decoder.T, (len(z),), generator=rng).to(z.device)
+            eps = torch.randn(z.shape, generator=rng).to(z.device)
+            with autocast():
+                states = decoder.embedded_states(words)                                             # (b, L, D)
+            free.grad, = torch.autograd.grad(decoder.loss(z, states, t, eps).sum(), words)
+            optimizer.step()
+        out += to_strings(decoder.tokenizer, nearest(free.detach()))
         progress(len(out))
     return out

@@ -25,7 +25,8 @@ from .texts import CAPTIONS, SOURCES, random_words, retrieved, shuffled, write_t
 
 PACKAGE = Path(__file__).parent
 LEARNT = (*CAPTIONS, "interrogator", "pez")         # rivals that train something first
-RIVALS = ("names_all", "retrieval", *LEARNT)
+WRITTEN = ("dediffusion", *LEARNT, "ph2p")          # sources that take a network's time to write: kept
+RIVALS = ("names_all", "retrieval", *LEARNT, "ph2p")
 ROOT = PACKAGE.parent
 NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction", "06_judges", "07_editing", "08_language")
 
@@ -51,6 +52,10 @@ SCHEMA = {
     "rivals_seen": (int, 256, 10**9, "images each rival that learns is trained on"),
     "judges": (list, None, str, "other decoders that draw the same texts (notebook 6): shipped, pipeline folders, or Hub ids@commit"),
     "lengths_seen": (int, 0, 10**9, "images seen by each encoder of the comparison of text lengths (notebook 5); 0 leaves it out"),
+    "noise_seeds": (int, 1, 100, "draws of the starting noise: the first makes the tables, the others say how far chance moves them"),
+    "eyes": (int, 1, 2, "networks whose distances are reported: 2 asks EfficientNet-Lite1, too (notebook 6)"),
+    "hard_prompts": (int, 0, 10**6, "validation drawings on which searches for hard prompts of 8 and 15 words are compared (notebook 5); 0 leaves it out"),
+    "cross_seen": (int, 0, 10**9, "images seen by each encoder that is trained through one of the decoders, all of them judges of all (notebook 6); 0 leaves it out"),
     "sampler_check": (int, 0, 10**6, "validation drawings on which samplers are compared with a 50-step run; 0 leaves it out"),
     "pairs": (int, 2, 10**5, "pairs of test drawings blended, and drawings edited, in notebook 7"),
     "language_models": (list, None, str, "models that answer from the texts (notebook 8): smollm2, gemma3, folders, or Hub ids@commit"),
@@ -65,12 +70,16 @@ SCHEMA = {
     "sampler": (str, None, SAMPLERS, "diffusers sampler"),
 }
 # where 0 leaves something out, the smallest number that is enough of it: FID needs more images than feature dimensions, a run one batch
-LEAST = {"n_test": judge.WIDTH + 1, "n_val": judge.WIDTH + 1, "n_novel": judge.WIDTH + 1, "sampler_check": judge.WIDTH + 1, "decoder_seen": 32, "autoencoder_seen": 32,
-         "probe_seen": 128, "lengths_seen": 128}
+LEAST = {"n_test": judge.WIDTH + 1, "n_val": judge.WIDTH + 1, "n_novel": judge.WIDTH + 1, "sampler_check": judge.WIDTH + 1, "hard_prompts": judge.WIDTH + 1, "decoder_seen": 32, "autoencoder_seen": 32,
+         "probe_seen": 128, "lengths_seen": 128, "cross_seen": 128}
 SWEPT = ("names", "names_keywords", "dediffusion", "alt_text")
 TEST_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "soft", "shuffled", "random", "empty")
 LENGTHS = (4, 8, 16, 24)       # words per text compared, as the paper's Table 4 does
 NOVEL_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text")
+RESEEDED = ("names", "names_keywords", "captioner_detailed", "dediffusion", "alt_text")      # drawn from every starting noise
+COARSE = ("retrieval", "interrogator", "pez", "ph2p")
+HARD = ((8, "pez"), (8, "ph2p"), (15, "pez"), (15, "ph2p"))        # words and method of the hard prompts compared
+CROSSED = 1024                 # test drawings on which encoders trained through each decoder are compared
 JUDGED_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "shuffled", "empty")
 COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", "n", "fid", "fid_lo", "fid_hi", "kid", "kid_lo", "kid_hi", "paired", "paired_lo", "paired_hi", "r_at_1",
            "kid_within", "kid_within_lo", "kid_within_hi"]          # inside a drawing style, averaged over styles
@@ -205,15 +214,16 @@ class Study:
         """The strings of one source for one split, also written to texts/<split>/<source>.parquet. What a network writes is kept from an earlier
         run; the others take no time."""
         part, path = self.part(split), self.path(f"texts/{split}/{source}.parquet")
-        if source == "dediffusion" or source in LEARNT:
-            folder = self.encoder_folder if source == "dediffusion" else self.rival(source)
-            key = fingerprint(part.fingerprint(), folder_hash(folder), self.enc.pooler.config.N, code(encoder, vision, vocab, rivals))
+        if source in WRITTEN:
+            folder = self.encoder_folder if source == "dediffusion" else None if source == "ph2p" else self.rival(source)
+            key = fingerprint(part.fingerprint(), folder_hash(folder) if folder else self.decoder_hash, self.enc.pooler.config.N, code(encoder, vision, vocab, rivals))
             stamp = self.path(f"cache/texts-{split}-{source}.json")
             if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key:
                 made = pd.read_parquet(path)["text"].tolist()
             else:
                 stamp.unlink(missing_ok=True)
-                made = self._write(source, folder, self.patches(split))
+                made = (rivals.hard_prompts_by_loss(self.dec, self.latents(split), N=self.enc.pooler.config.N, seed=self.seed) if source == "ph2p" else
+                        self._write(source, folder, self.patches(split)))
                 write_texts(path, part, made)
                 write_json(stamp, key)
         else:
@@ -258,8 +268,9 @@ class Study:
         return self._cached(f"real-{split}-{fingerprint(part.fingerprint(), code(judge.eye_features, vision))}",
                             lambda: {"eye": judge.eye_features(part.images, progress=f"look at {split}")})["eye"]
 
-    def drawn(self, source: str, split: str, guidance: float, chunk: int = 256) -> tuple[torch.Tensor, np.ndarray]:
-        """Draw a source's texts -> (eye features (M, D), the first chunk's pictures uint8). Chunk by chunk, each kept as it is done.
+    def drawn(self, source: str, split: str, guidance: float, chunk: int = 256, noise: int = 0) -> tuple[torch.Tensor, np.ndarray]:
+        """Draw a source's texts -> (eye features (M, D), the first chunk's pictures uint8; all pictures of the test split's first noise, which a second
+        eye looks at). Chunk by chunk, each kept as it is done. `noise`: which draw of the starting noise.
 
         Chunks are fixed, so a resumed run draws what an undisturbed one would have drawn."""
         part, ids = self.part(split), list(self.part(split).frame["id"])
@@ -270,14 +281,14 @@ class Study:
         else:
             texts = self.texts(source, split)
             facts = [texts]
-        key = fingerprint(part.fingerprint(), facts, guidance, self.steps, self.sampler, self.seed, self.decoder_hash, chunk, code(decoder, judge.eye_features, vision))
-        seen, first = [], None
+        key = fingerprint(part.fingerprint(), facts, guidance, self.steps, self.sampler, self.seed + noise, self.decoder_hash, chunk, code(decoder, judge.eye_features, vision))
+        seen, kept = [], []
         missing = [i for i in range(0, len(ids), chunk) if not self._chunk_path(source, split, key, i).exists()]
         for done, i in enumerate(missing):
             tick = time.time()
-            pictures = self._draw_chunk(source, split, texts[i:i + chunk], ids[i:i + chunk], slice(i, i + chunk), guidance)
+            pictures = self._draw_chunk(source, split, texts[i:i + chunk], ids[i:i + chunk], slice(i, i + chunk), guidance, self.seed + noise)
             tensors = {"eye": judge.eye_features(pictures)}
-            if i == 0:
+            if i == 0 or split == "test" and noise == 0:
                 tensors["pictures"] = torch.from_numpy(pictures)
             save_state(self._chunk_path(source, split, key, i), tensors, {})
             rate = len(pictures) / (time.time() - tick)
@@ -286,13 +297,13 @@ class Study:
         for i in range(0, len(ids), chunk):
             tensors, _ = load_state(self._chunk_path(source, split, key, i))
             seen.append(tensors["eye"])
-            first = tensors["pictures"].numpy() if i == 0 else first
-        return torch.cat(seen), first
+            kept += [tensors["pictures"].numpy()] if "pictures" in tensors else []
+        return torch.cat(seen), np.concatenate(kept)
 
     def _chunk_path(self, source: str, split: str, key: str, i: int) -> Path:
         return self.path(f"cache/drawn/{split}-{source}-{key}-{i:06d}.safetensors")
 
-    def _draw_chunk(self, source, split, texts, ids, rows, guidance) -> np.ndarray:
+    def _draw_chunk(self, source, split, texts, ids, rows, guidance, seed) -> np.ndarray:
         if source == "autoencoder":
             return self.dec.decode(self.latents(split)[rows])
         states = None
@@ -303,10 +314,10 @@ class Study:
             with torch.no_grad(), autocast():
                 weights = relax(self.enc.pooler(patches), tau=0.3, noise=0.0)      # where training's temperature ends
                 states = self.dec.soft_states(weights).float()
-        return self.dec.draw(texts, ids, guidance=guidance, steps=self.steps, sampler=self.sampler, seed=self.seed, states=states)
+        return self.dec.draw(texts, ids, guidance=guidance, steps=self.steps, sampler=self.sampler, seed=seed, states=states)
 
-    def row(self, source: str, split: str, guidance: float) -> dict:
-        """One row of reconstruction.csv."""
+    def row(self, source: str, split: str, guidance: float, noise: int = 0) -> dict:
+        """One row of reconstruction.csv. `noise`: which draw of the starting noise."""
         real, styles = self.real(split), self.part(split).frame["style"].to_numpy()
         if source == "real":
             half, order = len(real) // 2, torch.from_numpy(np.random.default_rng(self.seed).permutation(len(real)))
@@ -317,10 +328,10 @@ class Study:
             scores = self._scored(facts, lambda: judge.score(real[order[:half]], fake, paired=False, classes=(styles[order[:half]], styles[order[half:]])))
         else:
             guidance = float("nan") if source == "autoencoder" else guidance
-            fake, _ = self.drawn(source, split, guidance)
+            fake, _ = self.drawn(source, split, guidance, noise=noise)
             facts = (source, split, fingerprint(fake.numpy().tobytes().hex()))
             scores = self._scored(facts, lambda: judge.score(real, fake, classes=(styles, styles)))
-        return {"world": self.world.name, "split": split, "source": source, "decoder": self.parameters["decoder"], "guidance": guidance, "seed": self.seed, **scores}
+        return {"world": self.world.name, "split": split, "source": source, "decoder": self.parameters["decoder"], "guidance": guidance, "seed": self.seed + noise, **scores}
 
     def at_many(self, sources, guidance: dict[str, float], split: str = "test", repeats: int = 4) -> pd.DataFrame:
         """FID at several n, and its value for infinitely many images: FID at finite n is biased upwards by about c / n, with a c of the generator's
@@ -368,7 +379,11 @@ class Study:
         """FID against guidance on validation drawings (train-side, never test), for the sources of the paper's Fig. 3."""
         if not self.parameters.get("n_val"):
             return pd.DataFrame()
-        return pd.DataFrame([self.row(s, "val", float(g)) for g in self.guidances for s in (*SWEPT, *self.drawn_rivals)])
+        return pd.DataFrame([self.row(s, "val", g) for s in (*SWEPT, *self.drawn_rivals) for g in self.sweep_values(s)]).sort_values("guidance", kind="stable")
+
+    def sweep_values(self, source: str) -> list[float]:
+        """Guidance values tried: all for the sources of the paper's Fig. 3, every second for the rivals that it does not have."""
+        return [float(g) for g in (self.guidances[::2] if source in COARSE else self.guidances)]
 
     def samplers(self) -> pd.DataFrame:
         """Is the study's short sampler as good as a long run? Same texts (alt text), same noise: DDIM 50 against few-step DPM-Solver++,
@@ -412,23 +427,29 @@ class Study:
         return {s: best.get(s, best["dediffusion"]) for s in (*TEST_SOURCES, *self.drawn_rivals)}
 
     def rows(self, sources, novel=()) -> pd.DataFrame:
-        """Every row through this study's decoder: the sweep (split val), floors, sources and rivals at their guidance on test, then on novel concepts."""
+        """Every row through this study's decoder: the sweep (split val), floors, sources and rivals at their guidance on test, then on novel concepts,
+        then the test drawings from every further starting noise."""
         swept = self.sweep()
         best = self.best_guidance(swept)
         rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [self.row(s, "test", best[s]) for s in (*sources, *self.drawn_rivals)]
         if self.parameters.get("n_novel"):
-            rows += [self.row(s, "novel", best.get(s, 0.0)) for s in novel]
+            rows += [self.row(s, "novel", best.get(s, 0.0)) for s in (*novel, *self.drawn_rivals)]
+        rows += [self.row(s, "test", best[s], noise=k) for k in range(1, self.parameters.get("noise_seeds", 1)) for s in RESEEDED if s in (*sources, *self.drawn_rivals)]
         return pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)[COLUMNS]
 
+    def first_noise(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of reconstruction.csv that the tables show; the other starting noises are in the file."""
+        return table[table["seed"] == self.seed].reset_index(drop=True)
+
     def reconstruction(self) -> pd.DataFrame:
-        """The table of the study, through the decoder that the encoder was trained through; written to reconstruction.csv. Judges' rows
+        """The table of the study, through the decoder that the encoder was trained through; written to reconstruction.csv, every starting noise's rows, too. Judges' rows
         that are there already stay if these rows are as they were, and go if they are not."""
         table = self.rows(TEST_SOURCES, ("autoencoder", *NOVEL_SOURCES))
         path = self.path("reconstruction.csv")
         before = pd.read_csv(path) if path.exists() else None
         if before is None or before[before["decoder"] == self.parameters["decoder"]].to_csv(index=False) != table.round(5).to_csv(index=False):
             write_csv(path, table.round(5))
-        return table
+        return self.first_noise(table)
 
     def through(self, decoder: str) -> "Study":
         """The same study, folder, texts and starting noise, drawn by another decoder."""
@@ -443,10 +464,76 @@ class Study:
             raise BadParameter(f"{path} is missing; run notebook 05_reconstruction first")
         own = pd.read_csv(path)
         own = own[own["decoder"] == self.parameters["decoder"]]
-        if own.empty or set(own.loc[(own["split"] == "test") & (own["source"] != "real"), "n"]) != {len(self.part("test"))} or set(own["seed"]) != {self.seed}:
+        if own.empty or set(own.loc[(own["split"] == "test") & (own["source"] != "real"), "n"]) != {len(self.part("test"))} or own["seed"].min() != self.seed:
             raise BadParameter(f"{path} is of another study (decoder, n_test or seed); run notebook 05_reconstruction with the same parameters first")
         table = pd.concat([own, *(self.through(j).rows(JUDGED_SOURCES, NOVEL_SOURCES) for j in self.judges)], ignore_index=True).round(5)
         write_csv(path, table)
+        return self.first_noise(table)
+
+    def second_eye(self, sources) -> pd.DataFrame:
+        """The test drawings' scores once more, by another network: EfficientNet-Lite1 looks at the kept pictures of every decoder. Does the ranking depend
+        on who looks? Written to second_eye.csv (columns of reconstruction.csv)."""
+        part, rows = self.part("test"), []
+        look = lambda pictures: judge.eye_features(pictures, net=1)
+        real, table = None, self.first_noise(pd.read_csv(self.path("reconstruction.csv")))
+        for name in (self.parameters["decoder"], *self.judges):
+            study = self.through(name)
+            of = table[(table["decoder"] == name) & (table["split"] == "test")].set_index("source")
+            for source in (s for s in sources if s in of.index):
+                guidance = float(of.loc[source, "guidance"])
+                first = study.drawn(source, "test", guidance)
+                facts = ("second eye", part.fingerprint(), source, fingerprint(first[0].numpy().tobytes().hex()), code(vision))
+
+                def scores():
+                    nonlocal real
+                    real = look(part.images) if real is None else real
+                    say(f"second eye: {source}, drawn by {name}")
+                    return judge.score(real, look(first[1]))
+                rows.append({"world": self.world.name, "split": "test", "source": source, "decoder": name, "guidance": guidance, "seed": self.seed, **self._scored(facts, scores)})
+        table = pd.DataFrame(rows)[COLUMNS[:17]].round(5)
+        write_csv(self.path("second_eye.csv"), table)
+        return table
+
+    def hard_prompt_lengths(self, guidance: float) -> pd.DataFrame:
+        """Hard prompts of few and more words, by the similarity (PEZ) and by the decoder's own loss (PH2P), on validation drawings: seconds per image of the
+        search, and what the decoder draws from them. Written to hard_prompts.csv."""
+        part, rows = self.world.part("val", self.hard_prompts), []
+        real, patches, z_0 = judge.eye_features(part.images), backbone_features(part.pixels()), self.latents("val")[:len(part)]
+        similarity = rivals.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True).eval().requires_grad_(False).to(device())
+        for N, method in HARD:
+            facts = ("hard prompts", part.fingerprint(), N, method, guidance, self.steps, self.sampler, self.seed, self.decoder_hash, folder_hash(self.rival("pez")), code(decoder, rivals, vision))
+
+            def scores():
+                tick = time.time()
+                texts = (rivals.hard_prompts(similarity, self.dec.tokenizer, patches, N=N, seed=self.seed) if method == "pez" else
+                         rivals.hard_prompts_by_loss(self.dec, z_0, N=N, seed=self.seed))
+                seconds = (time.time() - tick) / len(part)
+                pictures = self.dec.draw(texts, list(part.frame["id"]), guidance=guidance, steps=self.steps, sampler=self.sampler, seed=self.seed, progress=True)
+                return {"seconds_per_image": seconds, "example": texts[0], **judge.score(real, judge.eye_features(pictures))}
+            rows.append({"method": method, "words": N, "guidance": guidance, **self._scored(facts, scores)})
+        table = pd.DataFrame(rows).round(5)
+        write_csv(self.path("hard_prompts.csv"), table)
+        return table
+
+    def crossed(self, guidance: dict[str, float]) -> pd.DataFrame:
+        """Trained through x judged by: an encoder through each decoder in turn, `cross_seen` images each, its texts drawn by every decoder on the first
+        test drawings at that decoder's guidance for De-Diffusion. Written to crossed.csv."""
+        from .train import train_encoder
+        names, part, rows = (self.parameters["decoder"], *self.judges), self.world.part("test", CROSSED), []
+        patches, real, ids = backbone_features(part.pixels()), judge.eye_features(part.images), list(part.frame["id"])
+        for trained in names:
+            by = self.through(trained)
+            folder = self.path(f"crossed/{run_key(train_encoder, self.cross_seen, self.tokens, self.seed, by.decoder_hash)}")
+            encoder = train_encoder(self.part("train"), by.dec, folder, seen=self.cross_seen, tokens=self.tokens, seed=self.seed, patches=self.patches("train"), z_all=by.latents("train"))
+            texts = vocab.to_strings(encoder.tokenizer, encoder.ids(patches))
+            for name in names:
+                judged = self.through(name)
+                facts = ("crossed", part.fingerprint(), texts, guidance[name], self.steps, self.sampler, self.seed, judged.decoder_hash, code(decoder, vision))
+                draw = lambda: judged.dec.draw(texts, ids, guidance=guidance[name], steps=self.steps, sampler=self.sampler, seed=self.seed, progress=True)
+                scores = self._scored(facts, lambda: judge.score(real, judge.eye_features(draw())))
+                rows.append({"trained_through": trained, "decoder": name, "guidance": guidance[name], "seed": self.seed, "example": texts[0], **scores})
+        table = pd.DataFrame(rows).round(5)
+        write_csv(self.path("crossed.csv"), table)
         return table
 
     # -- a language model reads the texts --------------------------------------------------------------------------------------
@@ -474,6 +561,19 @@ class Study:
         table = llm.summary(answers)
         write_csv(self.path("few_shot.csv"), table.round(5))
         return table
+
+    def language_bits(self, name: str, n: int = 256) -> pd.Series:
+        """Mean bits that a model needs for one text of each source, on the first n test drawings; also the column bits_lm of rate_quality.csv."""
+        path = self.path("rate_quality.csv")
+        rated = pd.read_csv(path) if path.exists() else None
+        sources, costs = list(self.contexts) if rated is None else list(rated["source"]), {}
+        for source in sources:
+            texts = self.texts(source, "test")[:n]
+            costs[source] = self._scored(("bits", name, texts, inspect.getsource(llm.LanguageModel), str(half())), lambda: {"bits": float(self.language_model(name).bits(texts).mean())})["bits"]
+        costs = pd.Series(costs, name="bits_lm")
+        if rated is not None:
+            write_csv(path, rated.assign(bits_lm=rated["source"].map(costs).round(3)))
+        return costs
 
     def questions_of(self, k: int) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
         """The questions that seed k of the examples answers, and that seed's examples from the train split, by kind."""

@@ -22,9 +22,11 @@ from .vision import efficientnet, features, resize
 
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
 LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
+MORE_PEAK = 6.0e-4                                 # learning rate of the denoiser's second go
 LAST_BLOCKS = (3, 2, 2, 1)                         # residual blocks of the half that draws, after the finish, at 8, 16, 32 and 64 pixels
-# The study's decoders: images seen by each half, learning rates (the finish starts from trained weights), root seed.
-RECIPES = {"sketch": {"seen": 512_000, "autoencoder_seen": 166_400, "finish_seen": 72_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
+# The study's decoders: images seen by each half, learning rates (the finish starts from trained weights), root seed. `more`: the denoiser's second go, in
+# batches half as large: after a few thousand steps more steps help more than larger ones.
+RECIPES = {"sketch": {"seen": 512_000, "more_seen": 307_200, "autoencoder_seen": 166_400, "finish_seen": 72_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
            "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1},
            "judge-b": {"seen": 204_800, "peak": 1.0e-3, "seed": 2}}
 
@@ -175,31 +177,28 @@ def deepen(vae, blocks: tuple[int, ...] = LAST_BLOCKS, seed: int = 0):
 
 
 def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, peak: float = 1.0e-3, seed: int = 0, L: int = 32,
-                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, kind: str = "sketch"):
+                   channels: tuple[int, int] = (128, 192), checkpoint_every: int = 250, kind: str = "sketch", start=None):
     """Train a text-conditional denoiser on cached latents; returns a diffusers pipeline holding the averaged (EMA) weights.
 
     kind `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer on MiniLM's frozen states; `judge-b`: another
     U-Net with a text encoder that reads pieces of words. `L` and `channels` are sketch's.
     One noise level per image, velocity target, mean squared error; the text of each image is drawn anew from the diet each time.
     Noise levels are drawn with a density that grows with t (t = T sqrt(u)): a text decides what a picture shows while hardly anything of
-    it is there yet, and a uniform draw spends most of a short run on levels where the text is not needed. `seen` in images. Resumes from `out/denoiser.state.safetensors`."""
+    it is there yet, and a uniform draw spends most of a short run on levels where the text is not needed. `seen` in images. Resumes from `out/denoiser.state.safetensors`.
+
+    `start` given, a pipeline of that kind: its denoiser goes on learning under a schedule of its own. Resumes from `out/more.state.safetensors`."""
     from .data import DIETS, alt_text, alt_text_parts, diet
     from .decoder import Decoder, new_judge_a, new_judge_b, new_sketch
     from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
+    stage = "denoiser" if start is None else "more"
     recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, images=world.fingerprint(), autoencoder=weights_hash(vae), levels="T sqrt(u)",
-                  kind=kind, diet=DIETS[kind])
+                  kind=kind, diet=DIETS[kind], start=start and weights_hash(Decoder(start, kind).denoiser))
     torch.manual_seed(seed)
     parts = alt_text_parts(world)
     said = (alt_text(p, limit=10_000) for p in parts)
-    if kind == "sketch":
-        learn = ("text_encoder", "unet")
-        pipeline = new_sketch(build_word_tokenizer(said, max_length=L), vae, channels=channels)
-    elif kind == "judge-b":
-        learn = ("text_encoder", "unet")
-        pipeline = new_judge_b(build_byte_tokenizer(said, max_length=56, V=2048), vae)
-    else:
-        learn = ("transformer",)                                                                    # MiniLM stays as it was trained
-        pipeline = new_judge_a(vae)
+    learn = ("transformer",) if kind == "judge-a" else ("text_encoder", "unet")                     # MiniLM stays as it was trained
+    pipeline = (start if start is not None else new_sketch(build_word_tokenizer(said, max_length=L), vae, channels=channels) if kind == "sketch" else
+                new_judge_b(build_byte_tokenizer(said, max_length=56, V=2048), vae) if kind == "judge-b" else new_judge_a(vae))
     decoder = Decoder(pipeline, kind)
     z_all = encode_all(decoder, world)                                                              # (M, C, h, h)
     if vae.config.scaling_factor == 1.0:                                                            # an autoencoder fresh from training; another's latents keep their scale
@@ -210,15 +209,15 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
     optimizer = torch.optim.AdamW([{"params": decays, "weight_decay": 0.02}, {"params": [p for p in nets.parameters() if p.ndim <= 1],
                                   "weight_decay": 0.0}], lr=peak, betas=(0.9, 0.99), fused=True)
     ema = {k: v.detach().clone() for k, v in nets.named_parameters()}
-    state, steps = out / "denoiser.state.safetensors", seen // B
+    state, steps = out / f"{stage}.state.safetensors", seen // B
     tensors, step, told = resume(state, recipe)
     if tensors:
         nets.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")}, strict=False)
         ema = {k: tensors[f"ema/{k}"].to(device()) for k in ema}                       # in the parameters' order, not the file's
         restore_optimizer(optimizer, tensors)
-    progress, log = Progress(f"denoiser of {kind}", steps * B, step * B), Log(out / "denoiser.jsonl", step, **told)
+    progress, log = Progress(f"{stage} of {kind}" if start is None else f"second go of {kind}", steps * B, step * B), Log(out / f"{stage}.jsonl", step, **told)
     while step < steps:
-        rng, words_rng = generator(seed, f"denoiser/{step}"), random.Random(f"{seed}/diet/{step}")
+        rng, words_rng = generator(seed, f"{stage}/{step}"), random.Random(f"{seed}/{'diet' if start is None else stage}/{step}")
         rows = batch_rows(len(world), B, step, seed)
         z_0 = z_all[torch.from_numpy(rows)].to(device()).float()                                    # (B, C, h, h)
         ids = tokenise(decoder.tokenizer, [diet(parts[r], words_rng, kind) for r in rows])          # (B, L)
@@ -259,9 +258,13 @@ def make_decoder(name: str, out: Path, **changed) -> None:
     seed = recipe["seed"]
     vae = train_autoencoder(world, out, seen=recipe["autoencoder_seen"], seed=seed) if name == "sketch" else Decoder.load("sketch").vae
     pipeline = train_denoiser(world, vae, out, seen=recipe["seen"], seed=seed, kind=name, peak=recipe["peak"])
+    if recipe.get("more_seen"):
+        pipeline = train_denoiser(world, vae, out, seen=recipe["more_seen"], B=64, seed=seed, kind=name, peak=MORE_PEAK, start=pipeline)
     if recipe.get("finish_seen"):
         pipeline.register_modules(vae=train_autoencoder(world, out, seen=recipe["finish_seen"], peak=recipe["finish_peak"], seed=seed, vae=deepen(pipeline.vae, seed=seed)))
     pipeline.to(torch.float16).save_pretrained(out / "pipeline", safe_serialization=True)
+    for path in (out / "pipeline").rglob("config.json"):                                 # where a part was loaded from is nobody's business
+        write_json(path, {k: v for k, v in json.loads(path.read_text()).items() if k != "_name_or_path"})
     write_json(out / "pipeline" / "recipe.json", {**recipe, "name": name, "diet": DIETS[name], "train_images": len(world), "images": world.fingerprint(), "torch": torch.__version__})
     for log in out.glob("*.jsonl"):
         (out / "pipeline" / log.name).write_text(log.read_text())

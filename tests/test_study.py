@@ -58,7 +58,9 @@ def chunks(study):
 
 def test_drawing_resumes_chunk_by_chunk(study, monkeypatch):
     whole, first = study.drawn("dediffusion", "test", 2.0, chunk=4)
-    assert whole.shape == (10, 352) and first.shape == (4, 64, 64, 3) and len(chunks(study)) == 3
+    assert whole.shape == (10, 352) and first.shape == (10, 64, 64, 3) and len(chunks(study)) == 3
+    assert study.drawn("dediffusion", "val", 2.0, chunk=4)[1].shape == study.drawn("names", "test", 2.0, chunk=4, noise=1)[1].shape == (4, 64, 64, 3)       # elsewhere the first chunk is enough
+    [c.unlink() for c in chunks(study) if "val-" in c.name or "names" in c.name]
     drawn = []
     original = Study._draw_chunk
     monkeypatch.setattr(Study, "_draw_chunk", lambda self, *a: drawn.append(a[3]) or original(self, *a))
@@ -223,7 +225,7 @@ def test_texts_are_written_once_and_follow_the_encoder(study, tiny_decoder, tmp_
 def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_folder, monkeypatch):
     """One captioner, trained once through the study's own decoder; the judge gets the same strings; both tables hold the rivals."""
     from dd import train
-    rivals = ["names_all", "retrieval", "captioner", "interrogator", "pez"]
+    rivals = ["names_all", "retrieval", "captioner", "interrogator", "pez", "ph2p"]
     study = cheap_study("rivals", rivals=rivals, rivals_seen=256, judges=[str(judge_folder)])
     study._parts["train"] = whole_world.part("train", 256)
     folder = study.rival("captioner")
@@ -234,7 +236,7 @@ def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_f
     assert set(texts["retrieval"]) <= set(sources.names(study.part("train"))) and len(set(texts["retrieval"])) > 1
     assert all(a.startswith(n) and len(a) > len(n) for a, n in zip(texts["names_all"], study.texts("names_keywords")))
     assert all(len(t.split()) <= 6 for t in texts["captioner"])
-    assert all(1 <= len(t.split()) <= 5 for t in texts["interrogator"]) and {len(t.split()) for t in texts["pez"]} == {5}
+    assert all(1 <= len(t.split()) <= 5 for t in texts["interrogator"]) and {len(t.split()) for s in ("pez", "ph2p") for t in texts[s]} == {5}
     assert {s: study.through(str(judge_folder)).texts(s) for s in rivals} == texts
     study.reconstruction()
     table = study.judged()
@@ -243,7 +245,7 @@ def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_f
     import pandas as pd
     swept = pd.DataFrame([dict(source=s, guidance=g, fid=f) for s in ("captioner", "dediffusion") for g, f in ((1.0, 2), (2.0, 1 if s == "captioner" else 3))])
     assert study.best_guidance(swept)["captioner"] == 2.0 and study.best_guidance(swept)["shuffled"] == 1.0
-    monkeypatch.setattr(Study, "row", lambda self, source, split, guidance: {"source": source, "split": split, "guidance": guidance})
+    monkeypatch.setattr(Study, "row", lambda self, source, split, guidance, noise=0: {"source": source, "split": split, "guidance": guidance})
     study.parameters["n_val"] = 360
     assert set(rivals) < set(study.sweep()["source"])
 
@@ -280,3 +282,59 @@ def test_missing_encoder_says_what_to_do(study):
     study.__dict__.pop("encoder_folder", None)
     with pytest.raises(BadParameter, match="run notebook 03_encoder first"):
         study.texts("dediffusion")
+
+
+def test_further_noises_are_rows_of_the_file_and_not_of_the_table(cheap_study, monkeypatch):
+    import pandas as pd
+    from dd import report
+    from dd.study import RESEEDED
+    study = cheap_study("noises", noise_seeds=3)
+    table, file = study.reconstruction(), pd.read_csv(study.path("reconstruction.csv"))
+    again = [s for s in RESEEDED if s in TEST_SOURCES]
+    assert set(table["seed"]) == {0} and list(file["source"][file["seed"] == 1]) == list(file["source"][file["seed"] == 2]) == sorted(again, key=RESEEDED.index)
+    fid = file[file["source"] == "names"]["fid"]
+    assert fid.nunique() == 3                                   # other noise, other pictures
+    assert (file["seed"] == 0).sum() == len(table) == len(report.read_table(study.folder))
+    assert list(report.noises(study.folder)["draws"].unique()) == ["3"] and len(report.noises(study.folder)) == len(again)
+    monkeypatch.setattr(Decoder, "draw", None)
+    assert study.reconstruction().equals(table)                 # kept
+
+
+def test_second_eye_looks_at_the_kept_pictures_of_every_decoder(cheap_study, judge_folder, tiny_folder, monkeypatch):
+    from dd import judge
+    study = cheap_study("eyes", judges=[str(judge_folder)])
+    study.reconstruction(), study.judged()
+    monkeypatch.setattr(Decoder, "draw", None)
+    monkeypatch.setattr(judge, "eye_features", lambda images, net=2, **o: quick_eye(images).flip(1)[:, :320] if net == 1 else None)
+    table = study.second_eye(("names", "dediffusion", "soft"))
+    assert list(zip(table["decoder"], table["source"])) == [(str(tiny_folder), s) for s in ("names", "dediffusion", "soft")] + [(str(judge_folder), s) for s in ("names", "dediffusion")]
+    assert set(table["n"]) == {360} and table["fid"].notna().all()
+    monkeypatch.setattr(judge, "eye_features", None)
+    assert study.second_eye(("names", "dediffusion", "soft")).equals(table)
+
+
+def test_encoders_trained_through_each_decoder_are_drawn_by_all(cheap_study, judge_folder, tiny_folder, monkeypatch):
+    from dd import study as module
+    from dd.encoder import FEATURES, P
+    monkeypatch.setattr(module, "CROSSED", 360)
+    monkeypatch.setattr(module, "backbone_features", lambda pixels: torch.zeros(len(pixels), P, FEATURES, dtype=torch.float16))
+    monkeypatch.setattr(Study, "patches", lambda self, split: torch.zeros(len(self.part(split)), P, FEATURES, dtype=torch.float16))
+    monkeypatch.setattr(Study, "latents", lambda self, split: torch.zeros(len(self.part(split)), self.dec.C, self.dec.h, self.dec.h))
+    study, names = cheap_study("crossed", judges=[str(judge_folder)], cross_seen=128), [str(tiny_folder), str(judge_folder)]
+    table = study.crossed(dict.fromkeys(names, 2.0))
+    assert [(r.trained_through, r.decoder) for r in table.itertuples()] == [(a, b) for a in names for b in names]
+    assert table["example"].nunique() == 2 and set(table["n"]) == {360}              # two encoders, two vocabularies
+    monkeypatch.setattr(Decoder, "draw", None)
+    assert study.crossed(dict.fromkeys(names, 2.0)).equals(table)
+
+
+def test_hard_prompts_are_searched_once_with_their_seconds(cheap_study, monkeypatch):
+    from dd import study as module
+    from dd.encoder import FEATURES, P
+    monkeypatch.setattr(module, "HARD", ((2, "pez"), (3, "ph2p")))
+    study = cheap_study("hard", hard_prompts=360, rivals_seen=256)
+    study._parts["train"] = study.world.part("train", 256)
+    table = study.hard_prompt_lengths(2.0)
+    assert list(table["method"]) == ["pez", "ph2p"] and [len(t.split()) for t in table["example"]] == [2, 3] and (table["seconds_per_image"] > 0).all()
+    monkeypatch.setattr(Decoder, "draw", None)
+    assert study.hard_prompt_lengths(2.0).equals(table)
