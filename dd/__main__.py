@@ -146,7 +146,7 @@ def claims(args) -> None:
 
 def train_decoder(args) -> None:
     from .train import make_decoder
-    changed = {k: v for k, v in vars(args).items() if k in ("seen", "autoencoder_seen", "finish_seen", "seed")}       # only what was given
+    changed = {k: v for k, v in vars(args).items() if k in ("seen", "more_seen", "autoencoder_seen", "finish_seen", "seed")}       # only what was given
     make_decoder(args.name, Path(getattr(args, "out", f"my-{args.name}")), **changed)
 
 
@@ -234,11 +234,12 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="override one parameter (YAML value); see dd/study.py SCHEMA")
     c = command("claims", claims, "verdict on every claim, with its criterion and numbers")
     c.add_argument("study", nargs="?", default="full", help="which results folder")
-    c = command("train-decoder", train_decoder, "train a shipped decoder anew: `sketch` from nothing (autoencoder, denoiser, the autoencoder's finish), or "
+    c = command("train-decoder", train_decoder, "train a shipped decoder anew: `sketch` from nothing (autoencoder, denoiser, its second go, the autoencoder's finish), or "
                 "a judge (`judge-a`, `judge-b`) on sketch's latents; resumes. What is not given is as in RECIPES of dd/train.py, which made the shipped ones")
     c.add_argument("--name", choices=("sketch", "judge-a", "judge-b"), default="sketch", help="which of the shipped decoders")
     c.add_argument("--out", default=argparse.SUPPRESS, help="folder for checkpoints and the pipeline (default: my-NAME)")
     c.add_argument("--seen", type=whole(1), default=argparse.SUPPRESS, help="images the denoiser sees (default: 512000; judge-a 230400, judge-b 204800)")
+    c.add_argument("--more-seen", type=whole(0), default=argparse.SUPPRESS, help="images of sketch's denoiser's second go, in smaller batches (default: 307200)")
     c.add_argument("--autoencoder-seen", type=whole(1), default=argparse.SUPPRESS, help="images sketch's autoencoder sees (default: 166400)")
     c.add_argument("--finish-seen", type=whole(0), default=argparse.SUPPRESS, help="images on which its drawing half goes on alone, at the end (default: 72000)")
     c.add_argument("--seed", type=whole(0), default=argparse.SUPPRESS, help="root seed (default: 0; judge-a 1, judge-b 2)")

@@ -176,16 +176,18 @@ class LanguageModel:
 
     @torch.no_grad()
     def bits(self, texts: list[str], B: int = 16) -> np.ndarray:
-        """What each text costs, (M,) bits: minus log2 of its probability, read after the model's begin token and closed by its end token."""
-        end, out = self.tokenizer.eos_token_id, []
+        """What each text costs, (M,) bits: minus log2 of its probability as a document, between the marks that part documents (<|endoftext|> where the
+        vocabulary has it, else the begin and end tokens)."""
+        known, out = self.tokenizer.get_vocab(), []
+        end = known.get("<|endoftext|>", self.tokenizer.eos_token_id)
+        start = [end] if "<|endoftext|>" in known else self.start or [end]
         for i in range(0, len(texts), B):
-            rows = [[*(self.start or [end]), *self.ids(t), end] for t in texts[i:i + B]]
+            rows = [[*start, *self.ids(t), end] for t in texts[i:i + B]]
             longest = max(map(len, rows))
             ids = torch.tensor([r + [end] * (longest - len(r)) for r in rows], device=device())                       # (b, T); what comes after the end does not count
             logits = self.net(input_ids=ids[:, :-1]).logits.float()                                                   # (b, T - 1, V)
             costs = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(len(rows), -1)
-            first = len(self.start or [end]) - 1
-            out += [float(c[first:len(r) - 1].sum()) / math.log(2) for c, r in zip(costs, rows)]
+            out += [float(c[len(start) - 1:len(r) - 1].sum()) / math.log(2) for c, r in zip(costs, rows)]
         return np.array(out)
 
     @torch.no_grad()

@@ -216,7 +216,8 @@ class Study:
         part, path = self.part(split), self.path(f"texts/{split}/{source}.parquet")
         if source in WRITTEN:
             folder = self.encoder_folder if source == "dediffusion" else None if source == "ph2p" else self.rival(source)
-            key = fingerprint(part.fingerprint(), folder_hash(folder) if folder else self.decoder_hash, self.enc.pooler.config.N, code(encoder, vision, vocab, rivals))
+            made_by = [folder_hash(folder)] if folder else [self.decoder_hash, self.seed, code(decoder)]
+            key = fingerprint(part.fingerprint(), *made_by, self.enc.pooler.config.N, code(encoder, vision, vocab, rivals))
             stamp = self.path(f"cache/texts-{split}-{source}.json")
             if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key:
                 made = pd.read_parquet(path)["text"].tolist()
@@ -281,7 +282,8 @@ class Study:
         else:
             texts = self.texts(source, split)
             facts = [texts]
-        key = fingerprint(part.fingerprint(), facts, guidance, self.steps, self.sampler, self.seed + noise, self.decoder_hash, chunk, code(decoder, judge.eye_features, vision))
+        key = fingerprint(part.fingerprint(), facts, guidance, self.steps, self.sampler, self.seed + noise, self.decoder_hash, chunk, code(decoder, judge.eye_features, vision),
+                          *([noise] if noise else []))          # further noises keep fewer pictures than another seed's first
         seen, kept = [], []
         missing = [i for i in range(0, len(ids), chunk) if not self._chunk_path(source, split, key, i).exists()]
         for done, i in enumerate(missing):
@@ -449,6 +451,8 @@ class Study:
         before = pd.read_csv(path) if path.exists() else None
         if before is None or before[before["decoder"] == self.parameters["decoder"]].to_csv(index=False) != table.round(5).to_csv(index=False):
             write_csv(path, table.round(5))
+            for other in ("second_eye", "crossed"):                       # what notebook 6 compared with the rows that were here
+                self.path(f"{other}.csv").unlink(missing_ok=True)
         return self.first_noise(table)
 
     def through(self, decoder: str) -> "Study":
@@ -495,18 +499,22 @@ class Study:
         return table
 
     def hard_prompt_lengths(self, guidance: float) -> pd.DataFrame:
-        """Hard prompts of few and more words, by the similarity (PEZ) and by the decoder's own loss (PH2P), on validation drawings: seconds per image of the
-        search, and what the decoder draws from them. Written to hard_prompts.csv."""
+        """Hard prompts of few and more words, by the similarity (PEZ) and by the decoder's own loss, on validation drawings: seconds per image of the
+        search, and what the decoder draws from them; the first row is De-Diffusion, which writes at a glance. Written to hard_prompts.csv."""
+        from .train import encode_all
         part, rows = self.world.part("val", self.hard_prompts), []
-        real, patches, z_0 = judge.eye_features(part.images), backbone_features(part.pixels()), self.latents("val")[:len(part)]
+        real, patches, z_0 = judge.eye_features(part.images), backbone_features(part.pixels()), encode_all(self.dec, part)
         similarity = rivals.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True).eval().requires_grad_(False).to(device())
-        for N, method in HARD:
-            facts = ("hard prompts", part.fingerprint(), N, method, guidance, self.steps, self.sampler, self.seed, self.decoder_hash, folder_hash(self.rival("pez")), code(decoder, rivals, vision))
+        write = {"dediffusion": lambda N: vocab.to_strings(self.enc.tokenizer, self.enc.ids(patches)),
+                 "pez": lambda N: rivals.hard_prompts(similarity, self.dec.tokenizer, patches, N=N, seed=self.seed),
+                 "ph2p": lambda N: rivals.hard_prompts_by_loss(self.dec, z_0, N=N, seed=self.seed)}
+        made_by = {"dediffusion": lambda: folder_hash(self.encoder_folder), "pez": lambda: folder_hash(self.rival("pez")), "ph2p": lambda: ""}
+        for N, method in ((self.enc.pooler.config.N, "dediffusion"), *HARD):
+            facts = ("hard prompts", part.fingerprint(), N, method, made_by[method](), guidance, self.steps, self.sampler, self.seed, self.decoder_hash, code(decoder, encoder, rivals, vision, vocab))
 
             def scores():
                 tick = time.time()
-                texts = (rivals.hard_prompts(similarity, self.dec.tokenizer, patches, N=N, seed=self.seed) if method == "pez" else
-                         rivals.hard_prompts_by_loss(self.dec, z_0, N=N, seed=self.seed))
+                texts = write[method](N)
                 seconds = (time.time() - tick) / len(part)
                 pictures = self.dec.draw(texts, list(part.frame["id"]), guidance=guidance, steps=self.steps, sampler=self.sampler, seed=self.seed, progress=True)
                 return {"seconds_per_image": seconds, "example": texts[0], **judge.score(real, judge.eye_features(pictures))}
@@ -516,22 +524,21 @@ class Study:
         return table
 
     def crossed(self, guidance: dict[str, float]) -> pd.DataFrame:
-        """Trained through x judged by: an encoder through each decoder in turn, `cross_seen` images each, its texts drawn by every decoder on the first
-        test drawings at that decoder's guidance for De-Diffusion. Written to crossed.csv."""
+        """Trained through x judged by: an encoder through each decoder in turn, `cross_seen` images each, its texts of CROSSED test drawings drawn by every
+        decoder at that decoder's guidance for De-Diffusion. Written to crossed.csv."""
         from .train import train_encoder
         names, part, rows = (self.parameters["decoder"], *self.judges), self.world.part("test", CROSSED), []
         patches, real, ids = backbone_features(part.pixels()), judge.eye_features(part.images), list(part.frame["id"])
-        for trained in names:
-            by = self.through(trained)
+        through = {name: self.through(name) for name in names}
+        for trained, by in through.items():
             folder = self.path(f"crossed/{run_key(train_encoder, self.cross_seen, self.tokens, self.seed, by.decoder_hash)}")
             encoder = train_encoder(self.part("train"), by.dec, folder, seen=self.cross_seen, tokens=self.tokens, seed=self.seed, patches=self.patches("train"), z_all=by.latents("train"))
             texts = vocab.to_strings(encoder.tokenizer, encoder.ids(patches))
-            for name in names:
-                judged = self.through(name)
+            for name, judged in through.items():
                 facts = ("crossed", part.fingerprint(), texts, guidance[name], self.steps, self.sampler, self.seed, judged.decoder_hash, code(decoder, vision))
                 draw = lambda: judged.dec.draw(texts, ids, guidance=guidance[name], steps=self.steps, sampler=self.sampler, seed=self.seed, progress=True)
                 scores = self._scored(facts, lambda: judge.score(real, judge.eye_features(draw())))
-                rows.append({"trained_through": trained, "decoder": name, "guidance": guidance[name], "seed": self.seed, "example": texts[0], **scores})
+                rows.append({"trained_through": trained, "decoder": name, "guidance": guidance[name], "seed": self.seed, "of": part.frame["name"].iloc[0], "example": texts[0], **scores})
         table = pd.DataFrame(rows).round(5)
         write_csv(self.path("crossed.csv"), table)
         return table
@@ -563,13 +570,14 @@ class Study:
         return table
 
     def language_bits(self, name: str, n: int = 256) -> pd.Series:
-        """Mean bits that a model needs for one text of each source, on the first n test drawings; also the column bits_lm of rate_quality.csv."""
+        """Mean bits that a model needs for one text of each source, on n test drawings; also the column bits_lm of rate_quality.csv."""
         path = self.path("rate_quality.csv")
         rated = pd.read_csv(path) if path.exists() else None
         sources, costs = list(self.contexts) if rated is None else list(rated["source"]), {}
         for source in sources:
-            texts = self.texts(source, "test")[:n]
-            costs[source] = self._scored(("bits", name, texts, inspect.getsource(llm.LanguageModel), str(half())), lambda: {"bits": float(self.language_model(name).bits(texts).mean())})["bits"]
+            texts = self.texts(source, "test")
+            texts = texts[::max(1, len(texts) // n)][:n]                  # evenly spread: neighbours are drawings of like things
+            costs[source] = self._scored(("bits", name, folder_hash(Path(name)) if Path(name).is_dir() else "", texts, inspect.getsource(llm.LanguageModel), str(half())), lambda: {"bits": float(self.language_model(name).bits(texts).mean())})["bits"]
         costs = pd.Series(costs, name="bits_lm")
         if rated is not None:
             write_csv(path, rated.assign(bits_lm=rated["source"].map(costs).round(3)))

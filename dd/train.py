@@ -22,11 +22,12 @@ from .vision import efficientnet, features, resize
 
 EYE_MAPS = (0, 2, 4, 7)                            # EfficientNet-Lite0 blocks compared by the autoencoder's perceptual loss (strides 2 to 16)
 LAST_MAPS = (2, 4, 10, 15)                         # and by its finish: deeper ones, of pictures seen at twice their size
-MORE_PEAK = 6.0e-4                                 # learning rate of the denoiser's second go
+MORE_BATCH = 64                                    # of the denoiser's second go
 LAST_BLOCKS = (3, 2, 2, 1)                         # residual blocks of the half that draws, after the finish, at 8, 16, 32 and 64 pixels
 # The study's decoders: images seen by each half, learning rates (the finish starts from trained weights), root seed. `more`: the denoiser's second go, in
 # batches half as large: after a few thousand steps more steps help more than larger ones.
-RECIPES = {"sketch": {"seen": 512_000, "more_seen": 307_200, "autoencoder_seen": 166_400, "finish_seen": 72_000, "peak": 1.0e-3, "finish_peak": 6.0e-4, "seed": 0},
+RECIPES = {"sketch": {"seen": 512_000, "more_seen": 307_200, "autoencoder_seen": 166_400, "finish_seen": 72_000, "peak": 1.0e-3, "more_peak": 6.0e-4, "finish_peak": 6.0e-4,
+                      "seed": 0},
            "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1},
            "judge-b": {"seen": 204_800, "peak": 1.0e-3, "seed": 2}}
 
@@ -192,7 +193,7 @@ def train_denoiser(world: World, vae, out: Path, *, seen: int, B: int = 128, pea
     from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
     stage = "denoiser" if start is None else "more"
     recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, images=world.fingerprint(), autoencoder=weights_hash(vae), levels="T sqrt(u)",
-                  kind=kind, diet=DIETS[kind], start=start and weights_hash(Decoder(start, kind).denoiser))
+                  kind=kind, diet=DIETS[kind], start=start and weights_hash(start.text_encoder, Decoder(start, kind).denoiser))
     torch.manual_seed(seed)
     parts = alt_text_parts(world)
     said = (alt_text(p, limit=10_000) for p in parts)
@@ -247,7 +248,7 @@ def make_decoder(name: str, out: Path, **changed) -> None:
     """A shipped decoder by RECIPES[name], in which `changed` replaces entries: trained on the emoji world's train split and saved as a
     float16 pipeline folder with its logs and what made it.
 
-    `sketch` from nothing: autoencoder, denoiser, the autoencoder's finish. The judges look at the same latents: the shipped `sketch`'s
+    `sketch` from nothing: autoencoder, denoiser, its second go, the autoencoder's finish. The judges look at the same latents: the shipped `sketch`'s
     autoencoder, everything else their own."""
     from .data import DIETS, load_world
     from .decoder import Decoder
@@ -259,7 +260,7 @@ def make_decoder(name: str, out: Path, **changed) -> None:
     vae = train_autoencoder(world, out, seen=recipe["autoencoder_seen"], seed=seed) if name == "sketch" else Decoder.load("sketch").vae
     pipeline = train_denoiser(world, vae, out, seen=recipe["seen"], seed=seed, kind=name, peak=recipe["peak"])
     if recipe.get("more_seen"):
-        pipeline = train_denoiser(world, vae, out, seen=recipe["more_seen"], B=64, seed=seed, kind=name, peak=MORE_PEAK, start=pipeline)
+        pipeline = train_denoiser(world, vae, out, seen=recipe["more_seen"], B=MORE_BATCH, seed=seed, kind=name, peak=recipe["more_peak"], start=pipeline)
     if recipe.get("finish_seen"):
         pipeline.register_modules(vae=train_autoencoder(world, out, seen=recipe["finish_seen"], peak=recipe["finish_peak"], seed=seed, vae=deepen(pipeline.vae, seed=seed)))
     pipeline.to(torch.float16).save_pretrained(out / "pipeline", safe_serialization=True)

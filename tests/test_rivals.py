@@ -5,7 +5,7 @@ from torch.nn.functional import normalize
 
 from conftest import Killed, assert_same, killed_after
 from dd.data import alt_text_parts
-from dd.rivals import Similarity, hard_prompts, interrogate, phrase_bank, without
+from dd.rivals import Similarity, hard_prompts, hard_prompts_by_loss, interrogate, phrase_bank, without
 from dd.train import train_similarity
 from dd.texts import read_texts, write_texts
 from dd.vocab import allowed_tokens
@@ -53,6 +53,20 @@ def test_hard_prompts_climb_with_words_that_may_be_written(similarity, tiny_deco
     allowed = allowed_tokens(tokenizer)
     assert all(len(t.split()) == 4 and allowed[tokenizer(t, add_special_tokens=False).input_ids].all() for t in last)
     assert go(60) == last
+
+
+def test_hard_prompts_by_loss_say_something_to_the_decoder(small_world):
+    """Through the shipped decoder, a short search already denoises better than the words it began with."""
+    from dd.decoder import Decoder
+    from dd.train import encode_all
+    decoder = Decoder.load("sketch")
+    z_0, ids = encode_all(decoder, small_world)[:12], list(small_world.frame["id"])[:12]
+    go = lambda steps: hard_prompts_by_loss(decoder, z_0, N=6, steps=steps, B=12)
+    first, last = go(0), go(25)
+    allowed = allowed_tokens(decoder.tokenizer)
+    assert all(len(t.split()) == 6 and allowed[decoder.tokenizer(t, add_special_tokens=False).input_ids].all() for t in first + last)
+    assert decoder.probe_loss(z_0, last, ids).mean() < decoder.probe_loss(z_0, first, ids).mean() - 0.003
+    assert go(2) == go(2)                                       # its own stream of noise
 
 
 def test_similarity_learns_whose_text_it_is(small_world, small_patches, tiny_decoder, tmp_path):

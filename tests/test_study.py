@@ -287,30 +287,37 @@ def test_missing_encoder_says_what_to_do(study):
 def test_further_noises_are_rows_of_the_file_and_not_of_the_table(cheap_study, monkeypatch):
     import pandas as pd
     from dd import report
-    from dd.study import RESEEDED
+    from dd import study as module
+    monkeypatch.setattr(module, "TEST_SOURCES", ("names", "dediffusion", "empty"))
     study = cheap_study("noises", noise_seeds=3)
     table, file = study.reconstruction(), pd.read_csv(study.path("reconstruction.csv"))
-    again = [s for s in RESEEDED if s in TEST_SOURCES]
-    assert set(table["seed"]) == {0} and list(file["source"][file["seed"] == 1]) == list(file["source"][file["seed"] == 2]) == sorted(again, key=RESEEDED.index)
-    fid = file[file["source"] == "names"]["fid"]
-    assert fid.nunique() == 3                                   # other noise, other pictures
+    assert set(table["seed"]) == {0} and list(file["source"][file["seed"] == 1]) == list(file["source"][file["seed"] == 2]) == ["names", "dediffusion"]      # RESEEDED
+    assert file[file["source"] == "names"]["fid"].nunique() == 3                      # other noise, other pictures
     assert (file["seed"] == 0).sum() == len(table) == len(report.read_table(study.folder))
-    assert list(report.noises(study.folder)["draws"].unique()) == ["3"] and len(report.noises(study.folder)) == len(again)
+    assert list(report.noises(study.folder)["draws"]) == ["3", "3"]
     monkeypatch.setattr(Decoder, "draw", None)
     assert study.reconstruction().equals(table)                 # kept
 
 
 def test_second_eye_looks_at_the_kept_pictures_of_every_decoder(cheap_study, judge_folder, tiny_folder, monkeypatch):
     from dd import judge
+    from dd import study as module
+    looked = []
+
+    def eye(images, net=2, **options):
+        looked.append(net)
+        return quick_eye(images)[:, :320] ** 2 if net == 1 else quick_eye(images)
+    monkeypatch.setattr(module, "TEST_SOURCES", ("names", "dediffusion", "soft"))
+    monkeypatch.setattr(module, "JUDGED_SOURCES", ("names", "dediffusion"))
     study = cheap_study("eyes", judges=[str(judge_folder)])
+    monkeypatch.setattr(judge, "eye_features", eye)
     study.reconstruction(), study.judged()
     monkeypatch.setattr(Decoder, "draw", None)
-    monkeypatch.setattr(judge, "eye_features", lambda images, net=2, **o: quick_eye(images).flip(1)[:, :320] if net == 1 else None)
+    looked.clear()
     table = study.second_eye(("names", "dediffusion", "soft"))
     assert list(zip(table["decoder"], table["source"])) == [(str(tiny_folder), s) for s in ("names", "dediffusion", "soft")] + [(str(judge_folder), s) for s in ("names", "dediffusion")]
-    assert set(table["n"]) == {360} and table["fid"].notna().all()
-    monkeypatch.setattr(judge, "eye_features", None)
-    assert study.second_eye(("names", "dediffusion", "soft")).equals(table)
+    assert set(table["n"]) == {360} and table["fid"].notna().all() and looked == [1] * 6                 # the originals once, and every row
+    assert study.second_eye(("names", "dediffusion", "soft")).equals(table) and len(looked) == 6
 
 
 def test_encoders_trained_through_each_decoder_are_drawn_by_all(cheap_study, judge_folder, tiny_folder, monkeypatch):
@@ -321,6 +328,7 @@ def test_encoders_trained_through_each_decoder_are_drawn_by_all(cheap_study, jud
     monkeypatch.setattr(Study, "patches", lambda self, split: torch.zeros(len(self.part(split)), P, FEATURES, dtype=torch.float16))
     monkeypatch.setattr(Study, "latents", lambda self, split: torch.zeros(len(self.part(split)), self.dec.C, self.dec.h, self.dec.h))
     study, names = cheap_study("crossed", judges=[str(judge_folder)], cross_seen=128), [str(tiny_folder), str(judge_folder)]
+    study._parts["train"] = study.world.part("train", 256)
     table = study.crossed(dict.fromkeys(names, 2.0))
     assert [(r.trained_through, r.decoder) for r in table.itertuples()] == [(a, b) for a in names for b in names]
     assert table["example"].nunique() == 2 and set(table["n"]) == {360}              # two encoders, two vocabularies
@@ -329,9 +337,11 @@ def test_encoders_trained_through_each_decoder_are_drawn_by_all(cheap_study, jud
 
 
 def test_hard_prompts_are_searched_once_with_their_seconds(cheap_study, monkeypatch):
-    from dd import study as module
-    from dd.encoder import FEATURES, P
+    from functools import partial
+    from dd import rivals, study as module
     monkeypatch.setattr(module, "HARD", ((2, "pez"), (3, "ph2p")))
+    for search in ("hard_prompts", "hard_prompts_by_loss"):
+        monkeypatch.setattr(rivals, search, partial(getattr(rivals, search), steps=2))
     study = cheap_study("hard", hard_prompts=360, rivals_seen=256)
     study._parts["train"] = study.world.part("train", 256)
     table = study.hard_prompt_lengths(2.0)
