@@ -52,6 +52,17 @@ def one_by_one(model, prompt, tokens=8):
     return model._first(model.tokenizer.decode(out, skip_special_tokens=False))
 
 
+def test_bits_are_the_chain_rules(model):
+    """One text at a time and token by token, from the definition; padding in a batch changes nothing."""
+    texts, end = ["red", "a much longer text of many words", "", "blue blue"], model.tokenizer.eos_token_id
+    for text, found in zip(texts, model.bits(texts, B=4)):
+        ids = [*(model.start or [end]), *model.ids(text), end]
+        odds = torch.log_softmax(model.net(torch.tensor([ids])).logits[0].float(), -1)
+        first = len(model.start or [end])
+        assert found == pytest.approx(-sum(float(odds[k - 1, ids[k]]) for k in range(first, len(ids))) / np.log(2), rel=1e-3)
+    assert model.bits(texts, B=1) == pytest.approx(model.bits(texts, B=3), rel=1e-3)
+
+
 def test_answers_are_those_of_plain_generation(model):
     asked = prompts()
     told = model.answer(asked, tokens=8, B=5)

@@ -38,7 +38,7 @@ def verdicts(folder, rows) -> dict[str, str]:
 def test_a_world_as_the_paper_has_it(tmp_path):
     found = verdicts(tmp_path, table())
     assert {c for c, v in found.items() if v == "holds"} == {f"C{i}" for i in (*range(1, 12), 19, 21, 22, 29, 31, 32)}
-    assert {c for c, v in found.items() if v == "not tested"} == {f"C{i}" for i in (*range(12, 19), 20, *range(23, 29), 30)}
+    assert {c for c, v in found.items() if v == "not tested"} == {f"C{i}" for i in (*range(12, 19), 20, *range(23, 29), 30, *range(33, 39))}
 
 
 @pytest.mark.parametrize("claim, changed", [
@@ -58,6 +58,37 @@ def test_the_lengths_decide_a_claim(tmp_path, fids, people, verdict):
     rows = [{"source": "names", "tokens": 0, "fid": people}, *({"source": "dediffusion", "tokens": n, "fid": f} for n, f in zip((4, 8, 16, 24), fids))]
     pd.DataFrame(rows).to_csv(tmp_path / "lengths.csv", index=False)
     assert verdicts(tmp_path, table())["C14"] == verdict
+
+
+@pytest.mark.parametrize("again, verdict", [(dict(), "holds"), (dict(names=(55, 5.0, 0.10)), "does not hold"), (dict(names=(100, 5.0, 0.50)), "does not hold"),
+                                            (dict(shuffled=(59, 3.0, 0.01)), "holds")])             # shuffled and De-Diffusion were never apart by FID
+def test_other_noise_and_another_eye_must_keep_the_order(tmp_path, again, verdict):
+    more = table(**again)
+    more = more[more["split"] == "test"].assign(seed=1)
+    found = verdicts(tmp_path, pd.concat([table(), more], ignore_index=True))
+    assert found["C33"] == verdict and found["C1"] == "holds" and found["C34"] == "not tested"       # the first noise makes the tables
+    assert len(report.noises(tmp_path)) == len(GOOD) and set(report.noises(tmp_path)["draws"]) == {"2"}
+    more.drop(columns=[c for c in more if c.startswith("kid_within")]).assign(seed=0).to_csv(tmp_path / "second_eye.csv", index=False)
+    found = verdicts(tmp_path, table())
+    assert found["C34"] == verdict and found["C33"] == "not tested" and report.second_look(tmp_path) and (tmp_path / "figures" / "second_eye.png").exists()
+
+
+@pytest.mark.parametrize("away, verdict", [(0.2, "holds"), (0.31, "does not hold"), (0.4, "does not hold")])
+def test_every_decoder_must_prefer_its_own_encoder(tmp_path, away, verdict):
+    rows = [dict(trained_through=a, decoder=b, guidance=2.0, seed=0, of="star", example="star", paired=p, paired_lo=p - 0.01, paired_hi=p + 0.01)
+            for a in ("sketch", "judge-a") for b in ("sketch", "judge-a") for p in [0.3 if a == b else away if b == "sketch" else 0.1]]
+    pd.DataFrame(rows).to_csv(tmp_path / "crossed.csv", index=False)
+    assert verdicts(tmp_path, table())["C35"] == verdict
+    square = report.crossing(tmp_path).set_index("trained through")
+    assert square.loc["judge-a", "drawn by sketch"].startswith(f"{away:.3f}") and square.loc["sketch", "drawn by sketch"].endswith("*")
+
+
+def test_machines_that_search_are_rivals(tmp_path):
+    machines = {s: (100, 5.0, 0.2) for s in ("retrieval", "interrogator", "pez", "ph2p")}
+    found = verdicts(tmp_path, table(**machines))
+    assert found["C36"] == found["C38"] == "holds" and found["C37"] == "not tested"
+    for s, claim in (("retrieval", "C36"), ("interrogator", "C36"), ("pez", "C36"), ("ph2p", "C38")):
+        assert verdicts(tmp_path, table(**{**machines, s: (100, 5.0, 0.4)}))[claim] == "does not hold"
 
 
 def test_the_sweep_decides_three_claims(tmp_path):

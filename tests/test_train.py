@@ -90,6 +90,21 @@ def test_denoiser_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypa
     assert resumed.tokenizer.get_vocab() == whole.tokenizer.get_vocab()
 
 
+def test_denoiser_goes_on_from_what_it_was(small_world, tmp_path):
+    """The second go: its own log and checkpoint, the same vocabulary and scale, and its first step starts from the weights that were there."""
+    world = small_world.part("all", 16)
+    first = train_denoiser(world, tiny_vae().eval(), tmp_path, seen=8, B=4, channels=(32, 64))
+    before, scale, words = {k: v.clone() for k, v in first.unet.state_dict().items()}, first.vae.config.scaling_factor, first.tokenizer.get_vocab()
+    go = lambda out, **o: train_denoiser(world, first.vae, out, seen=8, B=2, start=first, **o)
+    kept = go(tmp_path / "still", peak=0.0)
+    assert_same(kept.unet.state_dict(), before)
+    after = go(tmp_path)
+    assert not_learnt(before, after.unet.state_dict()) == [] and after.vae.config.scaling_factor == scale and after.tokenizer.get_vocab() == words
+    assert sorted(p.name for p in tmp_path.glob("*.jsonl")) == ["denoiser.jsonl", "more.jsonl"]
+    with pytest.raises(ValueError, match="start"):                                   # its checkpoint began from other weights
+        go(tmp_path)
+
+
 def test_judge_learns_without_its_text_encoder(small_world, tmp_path):
     from dd.decoder import minilm
     world, before = small_world.part("all", 16), minilm()[1].state_dict()
