@@ -225,6 +225,9 @@ def test_texts_are_written_once_and_follow_the_encoder(study, tiny_decoder, tmp_
 def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_folder, monkeypatch):
     """One captioner, trained once through the study's own decoder; the judge gets the same strings; both tables hold the rivals."""
     from dd import train
+    from functools import partial
+    from dd import rivals as module
+    monkeypatch.setattr(module, "hard_prompts_by_loss", partial(module.hard_prompts_by_loss, steps=2))
     rivals = ["names_all", "retrieval", "captioner", "interrogator", "pez", "ph2p"]
     study = cheap_study("rivals", rivals=rivals, rivals_seen=256, judges=[str(judge_folder)])
     study._parts["train"] = whole_world.part("train", 256)
@@ -345,6 +348,6 @@ def test_hard_prompts_are_searched_once_with_their_seconds(cheap_study, monkeypa
     study = cheap_study("hard", hard_prompts=360, rivals_seen=256)
     study._parts["train"] = study.world.part("train", 256)
     table = study.hard_prompt_lengths(2.0)
-    assert list(table["method"]) == ["pez", "ph2p"] and [len(t.split()) for t in table["example"]] == [2, 3] and (table["seconds_per_image"] > 0).all()
+    assert list(table["method"]) == ["dediffusion", "pez", "ph2p"] and [len(t.split()) for t in table["example"]] == [5, 2, 3] and (table["seconds_per_image"] > 0).all()
     monkeypatch.setattr(Decoder, "draw", None)
     assert study.hard_prompt_lengths(2.0).equals(table)
