@@ -21,7 +21,7 @@ study: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest tests -q
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
-	DD_RESULTS="$$results" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 -p no:cacheprovider notebooks -q
+	DD_RESULTS="$$results" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider notebooks -q
 
 # store the notebooks' outputs anew, after a change that is meant to change them
 notebooks: $(STAMP)
