@@ -102,9 +102,9 @@ def floor_is_low(table):
     return bool(floor["fid"] <= people["fid"] / 6), f"fid {floor['fid']:.1f} autoencoder, {people['fid']:.1f} names: 1 to {people['fid'] / floor['fid']:.1f}"
 
 
-def swept(table: pd.DataFrame) -> pd.DataFrame:
-    """FID of the guidance sweep: one row a guidance, one column a source."""
-    return table[table["split"] == "val"].pivot_table(index="guidance", columns="source", values="fid")
+def swept(table: pd.DataFrame, split: str = "val") -> pd.DataFrame:
+    """FID over guidance, of the sweep on validation drawings or of the "curve" on test drawings: one row a guidance, one column a source."""
+    return table[table["split"] == split].pivot_table(index="guidance", columns="source", values="fid", sort=True)
 
 
 def in_sweep(low: float, high: float, better: bool):
@@ -117,6 +117,19 @@ def in_sweep(low: float, high: float, better: bool):
         gaps = fid["dediffusion"] - fid["names"]
         good = gaps < 0 if better else gaps > 0
         return bool(good.all()), "De-Diffusion minus names: " + ", ".join(f"{g:+.1f} at {w:g}" for w, g in gaps.items())
+    return test
+
+
+def on_curve(low: float, *others: str):
+    """A test: on the curve of the test drawings De-Diffusion's FID lies below that of each of `others` at every guidance from low on."""
+    def test(table):
+        fid = swept(table, "curve")
+        fid = fid[fid.index >= low]
+        if fid.empty or not {"dediffusion", *others} <= set(fid.columns):
+            return None, "no curve of all these sources on test drawings in this study"
+        gaps = {s: fid["dediffusion"] - fid[s] for s in others}
+        told = "; ".join(f"De-Diffusion minus {s}: " + ", ".join(f"{g:+.1f} at {w:g}" for w, g in gap.items()) for s, gap in gaps.items())
+        return all(bool((gap < 0).all()) for gap in gaps.values()), told
     return test
 
 
@@ -248,6 +261,7 @@ def closer_than(*sources: str):
 
 
 MACHINES = ("retrieval", "interrogator", "pez")
+PEOPLE = ("names", "names_keywords", "names_all")
 APART = "the 95 % intervals do not overlap"
 ASKED = "questions whose answer no name holds (all kinds but `what`)"
 CLAIMS = [
@@ -326,6 +340,9 @@ CLAIMS = [
     Claim("C37", "... and to the judges, too.", "- (the same)", "every other decoder: the same as C36", by_judges(closer_than(*MACHINES)), "all"),
     Claim("C38", "Learning to write beats searching by the same loss, picture by picture.", "- (after PH2P, in its simplest form)", f"test paired similarity of De-Diffusion above that of hard prompts by the decoder's "
           f"loss, {APART}", closer_than("ph2p")),
+    Claim("C39", "On test drawings, too, it is ahead of all that people write at every guidance from 3 on.", "Fig. 3, Table 6", "curve on test drawings: FID of De-Diffusion below those of names, names and "
+          "keywords, and all their words at each guidance of 3 and more", on_curve(3, *PEOPLE)),
+    Claim("C40", "... and on the judges.", "Fig. 3, Table 6", "every other decoder: the same as C39", by_judges(on_curve(3, *PEOPLE)), "all"),
 ]
 
 
@@ -431,7 +448,7 @@ def tables(folder: Path) -> list[Path]:
         md += ["| " + " | ".join(r.values()) + " |" for r in rows] + [""]
         tex += [rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{latex(title)}}}}} \\"] + [" & ".join(latex(v) for v in r.values()) + r" \\" for r in rows] + [r"\midrule"]
     (out / "reconstruction.md").write_text("\n".join([*md, notes, ""]))
-    for name, extra in (("noise", noises(folder)), ("crossed", crossing(folder))):
+    for name, extra in (("noise", noises(folder)), ("crossed", crossing(folder)), ("guidance", guidance_summary(folder))):
         if extra is not None:
             (out / f"{name}.md").write_text("\n".join(markdown(extra)) + "\n")
     lines = [r"% \usepackage{booktabs}", r"\begin{tabular}{lrrrrrrr}", r"\toprule", " & ".join(latex(h) for h in heads) + r" \\", r"\midrule", *tex[:-1],
@@ -523,22 +540,48 @@ def headline(folder: Path) -> str:
 # -- figures --------------------------------------------------------------------------------------------------------------------
 
 def curve(folder: Path, decoder: str | None = None) -> Path | None:
-    """FID against guidance in the form of the paper's Fig. 3, ours (intervals for names and De-Diffusion) beside the paper's; None without a sweep. Drawn by the
-    decoder trained through, or by another one (figures/fid_guidance_<decoder>)."""
+    """FID against guidance in the form of the paper's Fig. 3, ours (intervals for names and De-Diffusion) beside the paper's; None without a sweep. On test drawings
+    if the study has that curve, else on the validation drawings. Drawn by the decoder trained through, or by another one (figures/fid_guidance_<decoder>)."""
     from .figures import panels
     table = read_table(folder)
     ours = None if table is None else own(table) if decoder is None else table[table["decoder"] == decoder]
-    ours = None if ours is None else ours[ours["split"] == "val"]
+    ours = None if ours is None else ours[ours["split"] == ("curve" if (ours["split"] == "curve").any() else "val")]
     if ours is None or ours.empty:
         return None
+    which = {"curve": "test drawings", "val": "validation drawings"}[ours["split"].iloc[0]]
     first = ("names", "names_keywords", "dediffusion", "alt_text", "captioner", "captioner_detailed")       # with all of them, the colours of their like in the paper
     series = {NAMES[s]: tuple(part[c].to_numpy() for c in ("guidance", "fid", *(("fid_lo", "fid_hi") if s in ("names", "dediffusion") else ())))
               for s in dict.fromkeys((*first, *NAMES)) if len(part := ours[ours["source"] == s].sort_values("guidance"))}
     shown = ("human, random 1 of 5", "human, 5 concatenated", "De-Diffusion", "human, longest of 5", "BLIP-2 captions", "PaLI-X captions")
     theirs = {s: (published.GUIDANCE, published.SWEEP[s]) for s in shown}
-    return panels([{"series": series, "xlabel": "guidance", "ylabel": "FID (EfficientNet-Lite2)", "title": f"drawn by {ours['decoder'].iloc[0]}, n = {int(ours['n'].max())}", "markers": True, "legend": "below"},
+    return panels([{"series": series, "xlabel": "guidance", "ylabel": "FID (EfficientNet-Lite2)", "title": f"drawn by {short(ours['decoder'].iloc[0])}, {int(ours['n'].max()):,} {which}", "markers": True, "legend": "below"},
                    {"series": theirs, "xlabel": "guidance", "ylabel": "FID (Inception-v3)", "title": "the paper, Table 6, n = 30,000", "markers": True, "legend": "below"}],
                   Path(folder) / "figures" / ("fid_guidance" if decoder is None else f"fid_guidance_{short(decoder)}"), size=(3.6, 3.3))
+
+
+def guidance_summary(folder: Path) -> pd.DataFrame | None:
+    """Does the order hang on how guidance is chosen? FID of the curve on test drawings, one row a decoder and source: at each source's own best guidance on this curve (flattering to
+    all), at the one shared value that is best on average, at the paper's lowest (1.5), and the guidances at which De-Diffusion's curve crosses this one. None without that curve."""
+    table = read_table(folder)
+    if table is None or not (table["split"] == "curve").any():
+        return None
+    rows = []
+    for decoder in table["decoder"].unique():
+        fid = swept(table[table["decoder"] == decoder], "curve")
+        if fid.empty:
+            continue
+        shared = fid.mean(axis=1).idxmin()
+        for source in (s for s in NAMES if s in fid):
+            rows.append({"drawn by": short(decoder), "text source": NAMES[source], "best": f"{fid[source].min():.1f} at {fid[source].idxmin():g}", "shared": f"{fid.loc[shared, source]:.1f} at {shared:g}",
+                         **({"at 1.5": f"{fid.loc[1.5, source]:.1f}"} if 1.5 in fid.index else {}),
+                         "De-Diffusion crosses": "-" if source == "dediffusion" else ", ".join(f"{w:.1f}" for w in crossings(fid["dediffusion"] - fid[source])) or ("never: ahead" if fid["dediffusion"].iloc[-1] < fid[source].iloc[-1] else "never: behind")})
+    return pd.DataFrame(rows)
+
+
+def crossings(gap: pd.Series) -> list[float]:
+    """Where a difference over guidance (its index) changes sign, read off the straight line between neighbours."""
+    x, y = gap.index.to_numpy(float), gap.to_numpy(float)
+    return [float(x[i] - y[i] * (x[i + 1] - x[i]) / (y[i + 1] - y[i])) for i in range(len(y) - 1) if y[i] * y[i + 1] < 0]
 
 
 def ranking(folder: Path) -> Path | None:
@@ -570,13 +613,13 @@ def narrow(folder: Path) -> Path | None:
 
 
 def second_look(folder: Path) -> Path | None:
-    """FID of the test drawings by one eye against FID by the other, one point a source, one panel a decoder: figures/second_eye. None without a second eye."""
+    """FID of the test drawings by one eye against FID by the other, one point a source (but silence and random words), one panel a decoder: figures/second_eye. None without a second eye."""
     from matplotlib.figure import Figure
     from .figures import COLOURS, save, style
     first, second = read_table(folder), read_table(folder, "second_eye")
     if first is None or second is None:
         return None
-    both = first[first["split"] == "test"].merge(second, on=["source", "decoder"], suffixes=("", "_2"))
+    both = first[(first["split"] == "test") & ~first["source"].isin(("random", "empty"))].merge(second, on=["source", "decoder"], suffixes=("", "_2"))      # far from all others
     if both.empty:
         return None
     sources, decoders = [s for s in NAMES if s in set(both["source"])], list(both["decoder"].unique())
@@ -682,6 +725,7 @@ def build_report(folder: Path, notebooks) -> Path:
     else:
         parts += ["<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
     for title, extra in (("How far the starting noise moves a row: mean and range over its draws, test drawings", noises(folder)),
+                         ("FID over guidance on test drawings, read four ways", guidance_summary(folder)),
                          ("Trained through x drawn by: paired similarity, * where the two are one", crossing(folder))):
         parts += [f"<h3>{title}</h3>", html_table(extra.to_dict("records"))] if extra is not None else []
     for title, wide in few_shot_tables(folder):

@@ -148,9 +148,10 @@ def hard_prompts(similarity: Similarity, tokenizer, patches: torch.Tensor, N: in
 
 
 def hard_prompts_by_loss(decoder, z_0: torch.Tensor, N: int = 16, steps: int = 40, rate: float = 0.1, t_from: float = 0.5, seed: int = 0, B: int = 64) -> list[str]:
-    """PH2P (Mahajan et al. 2024): hard prompts of the decoder's own denoising loss, De-Diffusion's objective searched anew for every picture instead of learnt
-    once. As PEZ, each step takes the gradient at the nearest words and moves the free ones; noise and its level (the noisier 1 - t_from of them, as in
-    `train_encoder`) are drawn anew each step, and the last nearest words are kept. z_0 (M, C, h, h) -> M strings."""
+    """After PH2P (Mahajan et al. 2024): hard prompts of the decoder's own denoising loss, De-Diffusion's objective searched anew for every picture instead of
+    learnt once. It is PEZ with that loss: each step takes the gradient at the nearest words and moves the free ones by AdamW; noise and its level (the noisier
+    1 - t_from of them, as in `train_encoder`) are drawn anew each step, and the last nearest words are kept. The paper differs: L-BFGS, words projected
+    now and then, and many more steps. z_0 (M, C, h, h) -> M strings."""
     table = decoder.text_encoder.get_input_embeddings().weight.detach()                             # (V, D)
     allowed = allowed_tokens(decoder.tokenizer)
     allowed = torch.nn.functional.pad(allowed, (0, len(table) - len(allowed))).to(table.device)     # (V,)

@@ -25,7 +25,8 @@ from .texts import CAPTIONS, SOURCES, random_words, retrieved, shuffled, write_t
 
 PACKAGE = Path(__file__).parent
 LEARNT = (*CAPTIONS, "interrogator", "pez")         # rivals that train something first
-WRITTEN = ("dediffusion", *LEARNT, "ph2p")          # sources that take a network's time to write: kept
+WRITTEN = {"dediffusion": (), **dict.fromkeys(CAPTIONS, ()), "interrogator": (rivals.Similarity, rivals.phrase_bank, rivals.interrogate), "pez": (rivals.Similarity, rivals.hard_prompts),
+           "ph2p": (rivals.hard_prompts_by_loss,)}  # sources that take a network's time to write, kept while the code of these (and of the encoder) is as it was
 RIVALS = ("names_all", "retrieval", *LEARNT, "ph2p")
 ROOT = PACKAGE.parent
 NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction", "06_judges", "07_editing", "08_language")
@@ -52,6 +53,7 @@ SCHEMA = {
     "rivals_seen": (int, 256, 10**9, "images each rival that learns is trained on"),
     "judges": (list, None, str, "other decoders that draw the same texts (notebook 6): shipped, pipeline folders, or Hub ids@commit"),
     "lengths_seen": (int, 0, 10**9, "images seen by each encoder of the comparison of text lengths (notebook 5); 0 leaves it out"),
+    "curve": (int, 0, 10**6, "test drawings on which FID over guidance is drawn for the sources of the paper's Fig. 3, on every decoder; 0 shows the validation drawings' alone"),
     "noise_seeds": (int, 1, 100, "draws of the starting noise: the first makes the tables, the others say how far chance moves them"),
     "eyes": (int, 1, 2, "networks whose distances are reported: 2 asks EfficientNet-Lite1, too (notebook 6)"),
     "hard_prompts": (int, 0, 10**6, "validation drawings on which searches for hard prompts of 8 and 15 words are compared (notebook 5); 0 leaves it out"),
@@ -70,13 +72,13 @@ SCHEMA = {
     "sampler": (str, None, SAMPLERS, "diffusers sampler"),
 }
 # where 0 leaves something out, the smallest number that is enough of it: FID needs more images than feature dimensions, a run one batch
-LEAST = {"n_test": judge.WIDTH + 1, "n_val": judge.WIDTH + 1, "n_novel": judge.WIDTH + 1, "sampler_check": judge.WIDTH + 1, "hard_prompts": judge.WIDTH + 1, "decoder_seen": 32, "autoencoder_seen": 32,
+LEAST = {"n_test": judge.WIDTH + 1, "n_val": judge.WIDTH + 1, "n_novel": judge.WIDTH + 1, "curve": judge.WIDTH + 1, "sampler_check": judge.WIDTH + 1, "hard_prompts": judge.WIDTH + 1, "decoder_seen": 32, "autoencoder_seen": 32,
          "probe_seen": 128, "lengths_seen": 128, "cross_seen": 128}
 SWEPT = ("names", "names_keywords", "dediffusion", "alt_text")
+CURVE = ("names", "names_keywords", "names_all", "captioner", "captioner_detailed", "dediffusion")      # of the paper's Fig. 3
 TEST_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "soft", "shuffled", "random", "empty")
 LENGTHS = (4, 8, 16, 24)       # words per text compared, as the paper's Table 4 does
 NOVEL_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text")
-RESEEDED = ("names", "names_keywords", "captioner_detailed", "dediffusion", "alt_text")      # drawn from every starting noise
 COARSE = ("retrieval", "interrogator", "pez", "ph2p")
 HARD = ((8, "pez"), (8, "ph2p"), (15, "pez"), (15, "ph2p"))        # words and method of the hard prompts compared
 CROSSED = 1024                 # test drawings on which encoders trained through each decoder are compared
@@ -164,10 +166,10 @@ class Study:
         return load_world("emoji")
 
     def part(self, split: str) -> World:
-        """The drawings of a split that this study uses, the same object each time."""
-        n = {"test": "n_test", "val": "n_val", "novel": "n_novel"}.get(split)
+        """The drawings of a split that this study uses, the same object each time; "curve" is a part of the test drawings."""
+        n = {"test": "n_test", "val": "n_val", "novel": "n_novel"}.get(split, split)
         if split not in self._parts:
-            self._parts[split] = self.world.part(split, self.parameters.get(n) or None)
+            self._parts[split] = self.world.part("test" if split == "curve" else split, self.parameters.get(n) or None)
         return self._parts[split]
 
     @cached_property
@@ -213,11 +215,14 @@ class Study:
     def texts(self, source: str, split: str = "test") -> list[str]:
         """The strings of one source for one split, also written to texts/<split>/<source>.parquet. What a network writes is kept from an earlier
         run; the others take no time."""
-        part, path = self.part(split), self.path(f"texts/{split}/{source}.parquet")
+        part = self.part(split)
+        if split == "curve":                                # some of the test drawings: what was written of them
+            return pd.Series(self.texts(source, "test"), index=self.part("test").frame["id"])[part.frame["id"]].tolist()
+        path = self.path(f"texts/{split}/{source}.parquet")
         if source in WRITTEN:
             folder = self.encoder_folder if source == "dediffusion" else None if source == "ph2p" else self.rival(source)
             made_by = [folder_hash(folder)] if folder else [self.decoder_hash, self.seed, code(decoder)]
-            key = fingerprint(part.fingerprint(), *made_by, self.enc.pooler.config.N, code(encoder, vision, vocab, rivals))
+            key = fingerprint(part.fingerprint(), *made_by, self.enc.pooler.config.N, code(encoder, vision, vocab, *WRITTEN[source]))
             stamp = self.path(f"cache/texts-{split}-{source}.json")
             if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key:
                 made = pd.read_parquet(path)["text"].tolist()
@@ -430,13 +435,15 @@ class Study:
 
     def rows(self, sources, novel=()) -> pd.DataFrame:
         """Every row through this study's decoder: the sweep (split val), floors, sources and rivals at their guidance on test, then on novel concepts,
-        then the test drawings from every further starting noise."""
+        then the curve over guidance on test drawings, where nothing is chosen, and the test drawings from every further starting noise."""
         swept = self.sweep()
         best = self.best_guidance(swept)
         rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [self.row(s, "test", best[s]) for s in (*sources, *self.drawn_rivals)]
         if self.parameters.get("n_novel"):
             rows += [self.row(s, "novel", best.get(s, 0.0)) for s in (*novel, *self.drawn_rivals)]
-        rows += [self.row(s, "test", best[s], noise=k) for k in range(1, self.parameters.get("noise_seeds", 1)) for s in RESEEDED if s in (*sources, *self.drawn_rivals)]
+        if self.parameters.get("curve"):
+            rows += [self.row(s, "curve", float(g)) for s in CURVE if s in (*SWEPT, *self.drawn_rivals) for g in self.guidances]
+        rows += [self.row(s, "test", best[s], noise=k) for k in range(1, self.parameters.get("noise_seeds", 1)) for s in (*sources, *self.drawn_rivals)]
         return pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)[COLUMNS]
 
     def first_noise(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -510,7 +517,7 @@ class Study:
                  "ph2p": lambda N: rivals.hard_prompts_by_loss(self.dec, z_0, N=N, seed=self.seed)}
         made_by = {"dediffusion": lambda: folder_hash(self.encoder_folder), "pez": lambda: folder_hash(self.rival("pez")), "ph2p": lambda: ""}
         for N, method in ((self.enc.pooler.config.N, "dediffusion"), *HARD):
-            facts = ("hard prompts", part.fingerprint(), N, method, made_by[method](), guidance, self.steps, self.sampler, self.seed, self.decoder_hash, code(decoder, encoder, rivals, vision, vocab))
+            facts = ("hard prompts", part.fingerprint(), N, method, made_by[method](), guidance, self.steps, self.sampler, self.seed, self.decoder_hash, code(decoder, encoder, vision, vocab, *WRITTEN["pez"], *WRITTEN["ph2p"]))
 
             def scores():
                 tick = time.time()

@@ -38,7 +38,7 @@ def verdicts(folder, rows) -> dict[str, str]:
 def test_a_world_as_the_paper_has_it(tmp_path):
     found = verdicts(tmp_path, table())
     assert {c for c, v in found.items() if v == "holds"} == {f"C{i}" for i in (*range(1, 12), 19, 21, 22, 29, 31, 32)}
-    assert {c for c, v in found.items() if v == "not tested"} == {f"C{i}" for i in (*range(12, 19), 20, *range(23, 29), 30, *range(33, 39))}
+    assert {c for c, v in found.items() if v == "not tested"} == {f"C{i}" for i in (*range(12, 19), 20, *range(23, 29), 30, *range(33, 41))}
 
 
 @pytest.mark.parametrize("claim, changed", [
@@ -100,6 +100,21 @@ def test_the_sweep_decides_three_claims(tmp_path):
     rows.loc[at("dediffusion", 1.5), "fid"] = 70
     assert verdicts(tmp_path, rows)["C9"] == "does not hold"
     assert {verdicts(tmp_path, rows[rows.split != "val"])[c] for c in ("C8", "C9", "C11")} == {"not tested"}
+
+
+@pytest.mark.parametrize("at_three, verdict", [(60.0, "holds"), (95.0, "does not hold")])             # names_all has 90 there
+def test_the_curve_on_test_drawings_decides_two_claims(tmp_path, at_three, verdict):
+    fids = {"names": (100.0, 100.0, 100.0), "names_keywords": (100.0, 100.0, 100.0), "names_all": (99.0, 90.0, 99.0), "dediffusion": (120.0, at_three, 70.0)}
+    curve = pd.DataFrame([{"split": "curve", "source": s, "decoder": "sketch", "seed": 0, "n": 1024, "guidance": g, "fid": f, "fid_lo": f - 1, "fid_hi": f + 1}
+                          for s, row in fids.items() for g, f in zip((1.5, 3.0, 6.0), row)])
+    found = verdicts(tmp_path, pd.concat([table(), curve], ignore_index=True))
+    assert found["C39"] == verdict and found["C40"] == "not tested" and found["C1"] == "holds"
+    both = pd.concat([table(), curve, table().assign(decoder="judge-a"), curve.assign(decoder="judge-a")], ignore_index=True)
+    assert verdicts(tmp_path, both)["C40"] == verdict
+    summary = report.guidance_summary(tmp_path).query("`drawn by` == 'judge-a'").set_index("text source")
+    assert summary.loc[report.NAMES["names_all"], "best"] == "90.0 at 3" and summary.loc[report.NAMES["names"], "at 1.5"] == "100.0"
+    crossed = [float(x) for x in summary.loc[report.NAMES["names"], "De-Diffusion crosses"].split(", ")]
+    assert crossed == [round(1.5 + 1.5 * 20 / (120 - at_three), 1)] and summary.loc[report.NAMES["dediffusion"], "De-Diffusion crosses"] == "-"
 
 
 def judged(*decoders) -> pd.DataFrame:

@@ -294,12 +294,29 @@ def test_further_noises_are_rows_of_the_file_and_not_of_the_table(cheap_study, m
     monkeypatch.setattr(module, "TEST_SOURCES", ("names", "dediffusion", "empty"))
     study = cheap_study("noises", noise_seeds=3)
     table, file = study.reconstruction(), pd.read_csv(study.path("reconstruction.csv"))
-    assert set(table["seed"]) == {0} and list(file["source"][file["seed"] == 1]) == list(file["source"][file["seed"] == 2]) == ["names", "dediffusion"]      # RESEEDED
+    assert set(table["seed"]) == {0} and list(file["source"][file["seed"] == 1]) == list(file["source"][file["seed"] == 2]) == ["names", "dediffusion", "empty"]
     assert file[file["source"] == "names"]["fid"].nunique() == 3                      # other noise, other pictures
     assert (file["seed"] == 0).sum() == len(table) == len(report.read_table(study.folder))
-    assert list(report.noises(study.folder)["draws"]) == ["3", "3"]
+    assert list(report.noises(study.folder)["draws"]) == ["3", "3", "3"]
     monkeypatch.setattr(Decoder, "draw", None)
     assert study.reconstruction().equals(table)                 # kept
+
+
+def test_the_curve_is_of_test_drawings_and_chooses_nothing(cheap_study, monkeypatch):
+    import pandas as pd
+    from dd import report
+    from dd import study as module
+    monkeypatch.setattr(module, "TEST_SOURCES", ("names", "dediffusion"))
+    monkeypatch.setattr(module, "CURVE", ("names", "captioner", "dediffusion"))                       # no captioner among this study's rivals
+    study = cheap_study("curve", n_test=400, curve=360, guidances=[2.0, 3.0])
+    table = study.reconstruction()
+    curve = table[table["split"] == "curve"]
+    assert list(zip(curve["source"], curve["guidance"])) == [(s, g) for s in ("names", "dediffusion") for g in (2.0, 3.0)] and set(curve["n"]) == {360}
+    at_test = dict(zip(study.part("test").frame["id"], study.texts("dediffusion", "test")))
+    assert [at_test[i] for i in study.part("curve").frame["id"]] == study.texts("dediffusion", "curve")
+    assert set(table.loc[table["split"] == "test", "guidance"].dropna()) == {study.guidance}               # as without a curve
+    assert list(report.guidance_summary(study.folder)["text source"]) == [report.NAMES["names"], report.NAMES["dediffusion"]]
+    assert report.curve(study.folder).exists()
 
 
 def test_second_eye_looks_at_the_kept_pictures_of_every_decoder(cheap_study, judge_folder, tiny_folder, monkeypatch):
