@@ -316,7 +316,7 @@ def test_the_curve_is_of_test_drawings_and_chooses_nothing(cheap_study, monkeypa
     assert [at_test[i] for i in study.part("curve").frame["id"]] == study.texts("dediffusion", "curve")
     assert set(table.loc[table["split"] == "test", "guidance"].dropna()) == {study.guidance}               # as without a curve
     assert list(report.guidance_summary(study.folder)["text source"]) == [report.NAMES["names"], report.NAMES["dediffusion"]]
-    assert report.curve(study.folder).exists()
+    assert report.curve(study.folder).with_suffix(".png").exists()
 
 
 def test_second_eye_looks_at_the_kept_pictures_of_every_decoder(cheap_study, judge_folder, tiny_folder, monkeypatch):
