@@ -85,9 +85,9 @@ def score(args) -> None:
         table.to_csv(args.out, index=False)
 
 
-def caption(args) -> None:
+def described(args, describe) -> None:
+    """Write what `describe` says of a world's pictures to a file that `score` reads."""
     from .data import BadData, load_world
-    from .rivals import caption as captions
     from .texts import write_texts
     if Path(args.out).suffix != ".parquet":
         raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
@@ -95,8 +95,24 @@ def caption(args) -> None:
     world = load_world(args.world, images=args.images, size=args.size, on_bad=args.on_bad).part(split)
     for line in world.skipped:
         say(f"left out: {line}")
-    write_texts(Path(args.out), world, captions(world, args.model, args.revision, prompt=args.prompt, tokens=args.tokens, B=args.batch))
+    write_texts(Path(args.out), world, describe(world))
     print(args.out)
+
+
+def caption(args) -> None:
+    from .rivals import caption as captions
+    described(args, lambda world: captions(world, args.model, args.revision, prompt=args.prompt, tokens=args.tokens, B=args.batch))
+
+
+def interrogate(args) -> None:
+    from .data import BadData, load_world
+    from .rivals import interrogate_by_clip, phrase_bank
+    if args.bank is None and args.world != "emoji":
+        raise BadData(f"--world {args.world}: give --bank FILE, phrases to choose from, one a line; only the emoji world has its own")
+    bank = phrase_bank(load_world("emoji").part("train")) if args.bank is None else [" ".join(line.split()) for line in Path(args.bank).read_text(encoding="utf-8").splitlines()]
+    if not (bank := list(dict.fromkeys(p for p in bank if p))):
+        raise BadData(f"{args.bank}: no phrases in it; write one a line")
+    described(args, lambda world: interrogate_by_clip(world, args.model, bank, args.revision, shortlist=args.shortlist, most=args.most, B=args.batch))
 
 
 def ask(args) -> None:
@@ -208,16 +224,25 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--guidance", type=real(0), nargs="+", default=[3.0], help="one or more guidance values")
     c.add_argument("--out", help="CSV file to write the table to as well")
     drawing(c)
-    c = command("caption", caption, "a captioner of transformers -> a file of captions (id, text) that `score` reads")
-    c.add_argument("model", metavar="MODEL", help="folder or Hub id (with --revision, or id@commit) of an image-text-to-text model: BLIP, BLIP-2, Florence-2, ...")
-    c.add_argument("--revision", help="commit of a Hub id; required for one")
-    c.add_argument("--prompt", default="", help="what the model is asked with; not part of the caption")
+    def describing(c, batch: int):
+        c.add_argument("--revision", help="commit of a Hub id; required for one")
+        c.add_argument("--batch", type=whole(1), default=batch, help="images at a time")
+        pictures(c)
+        c.add_argument("--size", type=whole(8), default=64, help="pixels per side that images are brought to first; emoji have 64, use 384 or more for photographs")
+        c.add_argument("--split", default="test", choices=("train", "val", "test", "novel"), help="emoji split to describe")
+        c.add_argument("--out", default="captions.parquet", help="Parquet file to write, columns id and text")
+
+    c = command("caption", caption, "a captioner or vision-language model of transformers -> a file of captions (id, text) that `score` reads")
+    c.add_argument("model", metavar="MODEL", help="folder or Hub id (with --revision, or id@commit) of an image-text-to-text model: BLIP, BLIP-2, Florence-2, LLaVA, ...")
+    c.add_argument("--prompt", default="", help="what the model is asked with; not part of the caption. A chat model is asked for one detailed sentence if this is empty")
     c.add_argument("--tokens", type=whole(1), default=60, help="longest caption, tokens")
-    c.add_argument("--batch", type=whole(1), default=8, help="images at a time")
-    pictures(c)
-    c.add_argument("--size", type=whole(8), default=64, help="pixels per side that images are brought to first; emoji have 64, use 384 or more for photographs")
-    c.add_argument("--split", default="test", choices=("train", "val", "test", "novel"), help="emoji split to caption")
-    c.add_argument("--out", default="captions.parquet", help="Parquet file to write, columns id and text")
+    describing(c, batch=8)
+    c = command("interrogate", interrogate, "a CLIP of transformers and a list of phrases -> a file of captions (id, text) that `score` reads, by CLIP Interrogator's greedy chain")
+    c.add_argument("model", metavar="MODEL", help="folder or Hub id (with --revision, or id@commit) of a CLIP or SigLIP")
+    c.add_argument("--bank", help="text file of phrases, one a line (default: those of the emoji world's training drawings)")
+    c.add_argument("--shortlist", type=whole(1), default=128, help="phrases tried per image: the likest by themselves")
+    c.add_argument("--most", type=whole(1), default=40, help="longest text, words")
+    describing(c, batch=64)
     c = command("ask", ask, "a language model answers VQAv2 or OK-VQA questions from a file of captions (id, text) -> VQA accuracy")
     c.add_argument("file", metavar="FILE", help=".csv or .parquet with columns id (the questions' image_id) and text; covers the examples' images, too")
     c.add_argument("--questions", required=True, help="published questions .json")

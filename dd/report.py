@@ -375,16 +375,16 @@ def read_table(folder: Path, name: str = "reconstruction", every_noise: bool = F
 
 
 def noises(folder: Path) -> pd.DataFrame | None:
-    """How far the starting noise alone moves a row: test drawings, mean and range of FID and paired similarity over its draws, one row a decoder and source. None with one draw."""
+    """How far the starting noise alone moves a row: mean and range of FID, KID and paired similarity over its draws, one row a decoder, split and source. None with one draw."""
     table = read_table(folder, every_noise=True)
     if table is None or table["seed"].nunique() < 2:
         return None
-    table = table[table["split"] == "test"]
-    table = table[table.duplicated(["decoder", "source"], keep=False)]
+    table = table[table["split"].isin(("test", "novel"))]
+    table = table[table.duplicated(["decoder", "split", "source"], keep=False)]
     rows = []
-    for (decoder, source), part in table.groupby(["decoder", "source"], sort=False):
+    for (decoder, split, source), part in table.groupby(["decoder", "split", "source"], sort=False):
         told = lambda s, d: f"{part[s].mean():.{d}f} [{part[s].min():.{d}f}, {part[s].max():.{d}f}]"
-        rows.append({"drawn by": short(decoder), "text source": NAMES[source], "draws": str(len(part)), "FID": told("fid", 1), "KID": told("kid", 2), "paired": told("paired", 3)})
+        rows.append({"drawn by": short(decoder), "drawings": split, "text source": NAMES[source], "draws": str(len(part)), "FID": told("fid", 1), "KID": told("kid", 2), "paired": told("paired", 3)})
     return pd.DataFrame(rows)
 
 
@@ -724,7 +724,7 @@ def build_report(folder: Path, notebooks) -> Path:
         parts += ["<p class=small>95 % intervals in brackets. FID and KID in EfficientNet-Lite2 features of 64-pixel drawings: not comparable in size with the paper's.</p>"]
     else:
         parts += ["<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
-    for title, extra in (("How far the starting noise moves a row: mean and range over its draws, test drawings", noises(folder)),
+    for title, extra in (("How far the starting noise moves a row: mean and range over its draws", noises(folder)),
                          ("FID over guidance on test drawings, read four ways", guidance_summary(folder)),
                          ("Trained through x drawn by: paired similarity, * where the two are one", crossing(folder))):
         parts += [f"<h3>{title}</h3>", html_table(extra.to_dict("records"))] if extra is not None else []

@@ -2,6 +2,7 @@
 
     texts = caption(world, "Salesforce/blip-image-captioning-base@<commit>")      # any captioner of transformers, at paper scale
     texts = interrogate(similarity, tokenizer, patches, bank)    # CLIP Interrogator: a greedy chain of phrases from a bank
+    texts = interrogate_by_clip(world, "openai/clip-vit-large-patch14@<commit>", bank)         # the same with a CLIP of transformers
     texts = hard_prompts(similarity, tokenizer, patches, N=16)   # PEZ: gradient steps on N free words of one image
     texts = hard_prompts_by_loss(decoder, z_0, N=16)             # PH2P: the same, against the decoder's own denoising loss
 
@@ -24,25 +25,36 @@ from .runtime import Progress, autocast, device, generator, pinned, quiet
 from .vocab import allowed_tokens, to_strings
 
 
+ASKED = "Describe this picture in one detailed sentence."             # of chat models, unless something else is
+
+
 @torch.no_grad()
 def caption(world: World, model: str, revision: str | None = None, *, prompt: str = "", tokens: int = 60, B: int = 8) -> list[str]:
-    """One caption an image by a captioner of transformers that takes pictures and at most a plain prompt (AutoModelForImageTextToText: BLIP, BLIP-2,
-    Florence-2; chat models want a template, which is not applied): a folder or a Hub id with its commit. Greedy.
+    """One caption an image by a model of transformers that takes pictures (AutoModelForImageTextToText): a captioner (BLIP, BLIP-2, Florence-2), or a vision-language
+    model that is talked to, whose own chat template is applied (LLaVA, SmolVLM, Qwen-VL): a folder or a Hub id with its commit. Greedy.
 
-    prompt   what the model is asked with, where it needs that (Florence-2: "<MORE_DETAILED_CAPTION>"); not part of the caption"""
+    prompt   what the model is asked with, where it needs that (Florence-2: "<MORE_DETAILED_CAPTION>"; chat models are asked ASKED if it is empty); not part of the caption"""
     from PIL import Image
     from transformers import AutoModelForImageTextToText, AutoProcessor
     source, options = pinned(model, revision, "captioner")
     quiet()
     processor = AutoProcessor.from_pretrained(source, **options)
     net = AutoModelForImageTextToText.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options).eval().requires_grad_(False).to(device())
+    processor.tokenizer.padding_side = "right" if net.config.is_encoder_decoder else "left"         # a decoder goes on where its prompt ends
     texts, progress = [], Progress("caption", len(world))
     for i in range(0, len(world), B):
         pictures = [Image.fromarray(image) for image in world.images[i:i + B]]
-        asked = {"text": [prompt] * len(pictures), "padding": True} if prompt else {}
-        inputs = processor(images=pictures, return_tensors="pt", **asked).to(device())
+        if processor.chat_template:
+            talk = [[{"role": "user", "content": [{"type": "image", "image": p}, {"type": "text", "text": prompt or ASKED}]}] for p in pictures]
+            inputs = processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", processor_kwargs={"padding": True}).to(device())
+        else:
+            asked = {"text": [prompt] * len(pictures), "padding": True} if prompt else {}
+            inputs = processor(images=pictures, return_tensors="pt", **asked).to(device())
         with autocast():
             ids = net.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+        told = inputs.get("input_ids", ids[:, :0])
+        if ids[:, :told.shape[1]].equal(told):                                                      # what a decoder was told comes back first
+            ids = ids[:, told.shape[1]:]
         texts += [without(prompt, t) for t in processor.batch_decode(ids, skip_special_tokens=True)]
         progress(len(texts))
     return texts
@@ -115,6 +127,44 @@ def interrogate(similarity: Similarity, tokenizer, patches: torch.Tensor, bank: 
             found[rows], used[rows, pick[rows]] = best[rows], True
         texts += [" ".join(s) for s in said]
     return texts
+
+
+@torch.no_grad()
+def interrogate_by_clip(world: World, model: str, bank: list[str], revision: str | None = None, *, shortlist: int = 128, most: int = 40, B: int = 64) -> list[str]:
+    """CLIP Interrogator with a CLIP of transformers (CLIP, SigLIP: any with get_text_features and get_image_features), a folder or a Hub id with its commit -> one
+    string an image. Its text tower does not add up as `Similarity`'s does: the `shortlist` phrases most like the picture by themselves are tried, each
+    chain, joined by commas, read anew; the best stays while it lifts the similarity and the text has at most `most` words."""
+    from PIL import Image
+    from transformers import AutoModel, AutoProcessor
+    source, options = pinned(model, revision, "interrogator")
+    quiet()
+    processor = AutoProcessor.from_pretrained(source, **options)
+    net = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options).eval().requires_grad_(False).to(device())
+    if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):                      # what contrastive models have
+        raise ValueError(f"{model}: a {type(net).__name__} puts no texts and pictures in one space; use a CLIP or SigLIP")
+    limit = net.config.text_config.max_position_embeddings
+    padding = "longest" if net.config.model_type == "clip" else "max_length"                        # SigLIP was trained with its padding in sight
+
+    def read(texts: list[str]) -> torch.Tensor:
+        """-> unit vectors (M, D)."""
+        parts = [net.get_text_features(**processor.tokenizer(texts[i:i + B], padding=padding, truncation=True, max_length=limit, return_tensors="pt").to(device())) for i in range(0, len(texts), B)]
+        return normalize(torch.cat([p.pooler_output for p in parts]), dim=-1)
+
+    phrases, progress, told = read(bank), Progress("interrogate", len(world), unit="images"), []    # (K, D)
+    for i in range(0, len(world), B):
+        pictures = [Image.fromarray(image) for image in world.images[i:i + B]]
+        seen = normalize(net.get_image_features(**processor.image_processor(pictures, return_tensors="pt").to(device())).pooler_output, dim=-1)      # (b, D)
+        for v in seen:
+            left, chain, found = [bank[k] for k in (phrases @ v).topk(min(shortlist, len(bank))).indices.tolist()], "", -2.0
+            while tried := [p for p in left if len(f"{chain} {p}".split()) <= most]:
+                score, pick = (read([f"{chain}, {p}" if chain else p for p in tried]) @ v).max(0)
+                if score <= found:
+                    break
+                chain, found = f"{chain}, {tried[pick]}" if chain else tried[pick], score
+                left.remove(tried[pick])
+            told.append(chain)
+            progress(len(told))
+    return told
 
 
 def hard_prompts(similarity: Similarity, tokenizer, patches: torch.Tensor, N: int = 16, steps: int = 100, rate: float = 0.1, seed: int = 0, B: int = 256) -> list[str]:

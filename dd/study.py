@@ -435,15 +435,14 @@ class Study:
 
     def rows(self, sources, novel=()) -> pd.DataFrame:
         """Every row through this study's decoder: the sweep (split val), floors, sources and rivals at their guidance on test, then on novel concepts,
-        then the curve over guidance on test drawings, where nothing is chosen, and the test drawings from every further starting noise."""
+        then the curve over guidance on test drawings, where nothing is chosen, and both splits from every further starting noise."""
         swept = self.sweep()
         best = self.best_guidance(swept)
-        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [self.row(s, "test", best[s]) for s in (*sources, *self.drawn_rivals)]
-        if self.parameters.get("n_novel"):
-            rows += [self.row(s, "novel", best.get(s, 0.0)) for s in (*novel, *self.drawn_rivals)]
+        splits = [("test", sources)] + ([("novel", novel)] if self.parameters.get("n_novel") else [])
+        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [self.row(s, split, best.get(s, 0.0)) for split, told in splits for s in (*told, *self.drawn_rivals)]
         if self.parameters.get("curve"):
             rows += [self.row(s, "curve", float(g)) for s in CURVE if s in (*SWEPT, *self.drawn_rivals) for g in self.guidances]
-        rows += [self.row(s, "test", best[s], noise=k) for k in range(1, self.parameters.get("noise_seeds", 1)) for s in (*sources, *self.drawn_rivals)]
+        rows += [self.row(s, split, best[s], noise=k) for k in range(1, self.parameters.get("noise_seeds", 1)) for split, told in splits for s in (*told, *self.drawn_rivals) if s != "autoencoder"]
         return pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)[COLUMNS]
 
     def first_noise(self, table: pd.DataFrame) -> pd.DataFrame:

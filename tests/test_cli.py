@@ -7,7 +7,7 @@ import pytest
 from conftest import quick_eye
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("write", "draw", "score", "caption", "ask", "run", "claims", "train-decoder", "train-encoder", "bench")
+COMMANDS = ("write", "draw", "score", "caption", "interrogate", "ask", "run", "claims", "train-decoder", "train-encoder", "bench")
 
 
 def dd(*words, cwd=ROOT):

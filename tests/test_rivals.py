@@ -90,40 +90,147 @@ def test_similarity_killed_and_resumed_is_the_same(small_world, small_patches, t
     assert_same(go(tmp_path / "cut").state_dict(), whole)
 
 
-@pytest.fixture(scope="module")
-def blip_folder(tmp_path_factory):
-    """BLIP in miniature, every part of the real class, with weights as they fall."""
+SMALL = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
+TEMPLATE = ("{% for m in messages %}{{ m['role'] }} : {% for c in m['content'] %}{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}"
+            "{% if add_generation_prompt %}assistant : {% endif %}")
+SAID = "a red blue round cat sign of picture the describe this detailed sentence in one user assistant : .".split()
+
+
+def word_tokenizer(specials=("<pad>", "<unk>", "<s>", "</s>", "<image>"), **more):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*specials, *SAID])}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>", **more)
+
+
+def blip():
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertTokenizerFast, BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor, BlipTextConfig, BlipVisionConfig
-    folder = tmp_path_factory.mktemp("captioners") / "blip"
     listed = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *"a red blue round cat sign of picture the".split()]
     core = Tokenizer(models.WordPiece({w: i for i, w in enumerate(listed)}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = BertTokenizerFast(tokenizer_object=core, bos_token="[DEC]")
+    text = BlipTextConfig(vocab_size=len(listed), encoder_hidden_size=32, bos_token_id=5, eos_token_id=3, sep_token_id=3, pad_token_id=0, projection_dim=16, **SMALL)
+    vision = BlipVisionConfig(image_size=32, patch_size=16, **SMALL)
+    return (BlipForConditionalGeneration(BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())),
+            BlipProcessor(BlipImageProcessorPil(size={"height": 32, "width": 32}), BertTokenizerFast(tokenizer_object=core, bos_token="[DEC]")))
+
+
+def blip2():
+    from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor, Blip2QFormerConfig, Blip2VisionConfig, BlipImageProcessorPil, OPTConfig
+    tokenizer = word_tokenizer(additional_special_tokens=["<image>"])
+    text = OPTConfig(vocab_size=len(tokenizer), hidden_size=32, ffn_dim=64, num_hidden_layers=1, num_attention_heads=2, word_embed_proj_dim=32, max_position_embeddings=128, pad_token_id=0,
+                     bos_token_id=2, eos_token_id=3)
+    config = Blip2Config(vision_config=Blip2VisionConfig(image_size=32, patch_size=16, **SMALL).to_dict(), text_config=text.to_dict(), num_query_tokens=4, image_token_index=4,
+                         qformer_config=Blip2QFormerConfig(vocab_size=len(tokenizer), encoder_hidden_size=32, **SMALL).to_dict())
+    return Blip2ForConditionalGeneration(config), Blip2Processor(BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer, num_query_tokens=4)
+
+
+def florence2():
+    from transformers import BartConfig, CLIPImageProcessorPil, Florence2Config, Florence2ForConditionalGeneration, Florence2Processor, Florence2VisionConfig
+    tokenizer = word_tokenizer(extra_special_tokens={"image_token": "<image>"})
+    vision = Florence2VisionConfig(embed_dim=(16, 32), num_heads=(2, 2), num_groups=(2, 2), depths=(1, 1), patch_size=(7, 3), patch_stride=(4, 2), patch_padding=(3, 1),
+                                   patch_prenorm=(False, True), window_size=4, projection_dim=32, drop_path_rate=0.0)
+    text = BartConfig(vocab_size=len(tokenizer), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64,
+                      pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=9, forced_eos_token_id=3)     # a word first: with weights as they fall it says what it said
+    images = CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False, image_seq_length=17)
+    return (Florence2ForConditionalGeneration(Florence2Config(vision_config=vision.to_dict(), text_config=text.to_dict(), image_token_id=4, is_encoder_decoder=True)),
+            Florence2Processor(images, tokenizer, num_additional_image_tokens=1))
+
+
+def llava():
+    """One that is talked to: its folder holds a chat template."""
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+    tokenizer = word_tokenizer(extra_special_tokens={"image_token": "<image>"})
+    text = LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=128, pad_token_id=0, bos_token_id=2, eos_token_id=3, **SMALL)
+    config = LlavaConfig(vision_config=CLIPVisionConfig(image_size=32, patch_size=16, projection_dim=16, **SMALL), text_config=text, image_token_index=4, image_seq_length=4)
+    images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return (LlavaForConditionalGeneration(config), LlavaProcessor(images, tokenizer, patch_size=16, vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=TEMPLATE))
+
+
+@pytest.mark.parametrize("make", [blip, blip2, florence2, llava])
+def test_models_of_transformers_caption_a_world(make, small_world, tmp_path):
+    """Miniatures of the real classes, with weights as they fall, saved and loaded as a Hub folder is."""
+    from dd.rivals import caption
+    world, folder = small_world.part("all", 5), str(tmp_path / make.__name__)
+    torch.manual_seed(1)
+    net, processor = make()
+    torch.nn.init.normal_(net.get_input_embeddings().weight, std=1.0)                 # so that pictures and prompts matter
+    net.save_pretrained(folder, safe_serialization=True)
+    processor.save_pretrained(folder)
+    texts = caption(world, folder, tokens=4, B=2)
+    assert len(texts) == 5 and all(isinstance(t, str) and not {"[", "<"} & set(t) for t in texts)
+    assert caption(world, folder, tokens=4, B=5) == texts                              # whatever the batch
+    asked = caption(world, folder, prompt="a picture of", tokens=4, B=2)
+    assert not any(t.startswith("a picture of") or "assistant" in t.split()[:1] for t in asked) and any(texts + asked)
+
+
+def test_captions_are_written_for_score(small_world, tmp_path):
+    from dd.__main__ import main
+    from dd.rivals import caption
+    assert main(["caption", "someone/blip@" + 40 * "a", "--out", str(tmp_path / "captions.csv")]) == 2
+    texts = [f"picture {i}" for i in range(5)]
+    write_texts(tmp_path / "captions.parquet", small_world.part("all", 5), texts)
+    assert read_texts(tmp_path / "captions.parquet", small_world)[1] == texts
+    with pytest.raises(FileNotFoundError, match="needs its revision"):
+        caption(small_world, "someone/blip")
+    assert main(["caption", "someone/blip", "--out", str(tmp_path / "none.parquet")]) == 2 and not (tmp_path / "none.parquet").exists()
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory, bpe_tokenizer):
+    """CLIP in miniature, every part of the real class, with weights as they fall."""
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTextConfig, CLIPVisionConfig
+    folder, ids = tmp_path_factory.mktemp("clips") / "clip", bpe_tokenizer.convert_tokens_to_ids(["<|startoftext|>", "<|endoftext|>"])
     torch.manual_seed(0)
-    text = BlipTextConfig(vocab_size=len(listed), hidden_size=32, encoder_hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, bos_token_id=5,
-                          eos_token_id=3, sep_token_id=3, pad_token_id=0, projection_dim=16)
-    vision = BlipVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16)
-    BlipForConditionalGeneration(BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())).save_pretrained(folder, safe_serialization=True)
-    BlipProcessor(BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    config = CLIPConfig(text_config=CLIPTextConfig(vocab_size=len(bpe_tokenizer), max_position_embeddings=20, bos_token_id=ids[0], eos_token_id=ids[1], pad_token_id=ids[1], **SMALL).to_dict(),
+                        vision_config=CLIPVisionConfig(image_size=32, patch_size=8, **SMALL).to_dict(), projection_dim=16)
+    CLIPModel(config).save_pretrained(folder, safe_serialization=True)
+    CLIPProcessor(CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}), bpe_tokenizer).save_pretrained(folder)
     return folder
 
 
-def test_a_captioner_of_transformers_captions_a_world(blip_folder, small_world, tmp_path):
+def test_a_clip_of_transformers_interrogates(clip_folder, small_world, tmp_path, monkeypatch):
+    """The greedy chain by hand, every text read alone, against the batched one; a shortlist is a part of the bank."""
+    from PIL import Image
+    from transformers import CLIPModel, CLIPProcessor
+    from dd import data
     from dd.__main__ import main
-    from dd.rivals import caption
-    world = small_world.part("all", 5)
-    texts = caption(world, str(blip_folder), tokens=4, B=2)
-    assert len(texts) == 5 and all(isinstance(t, str) and "[" not in t for t in texts)
-    assert caption(world, str(blip_folder), tokens=4, B=5) == texts                    # whatever the batch
-    asked = caption(world, str(blip_folder), prompt="a picture of", tokens=4, B=2)
-    assert not any(t.startswith("a picture of") for t in asked) and any(texts)
-    assert main(["caption", str(blip_folder), "--out", str(tmp_path / "captions.csv")]) == 2
-    write_texts(tmp_path / "captions.parquet", world, [t or "nothing" for t in texts])
-    assert read_texts(tmp_path / "captions.parquet", small_world)[1] == [t or "nothing" for t in texts]
-    with pytest.raises(FileNotFoundError, match="needs its revision"):
-        caption(world, "someone/blip")
-    assert main(["caption", "someone/blip", "--out", str(tmp_path / "none.parquet")]) == 2 and not (tmp_path / "none.parquet").exists()
+    from dd.rivals import interrogate_by_clip
+    bank, world = [p for p in phrase_bank(small_world, least=3) if len(p.split()) < 4][:12], small_world.part("all", 4)
+    net, processor = CLIPModel.from_pretrained(clip_folder).eval(), CLIPProcessor.from_pretrained(clip_folder)
+
+    @torch.no_grad()
+    def likeness(image, text):
+        out = net(**processor(text=[text], images=[Image.fromarray(image)], return_tensors="pt", truncation=True, max_length=20))
+        return float((out.text_embeds * out.image_embeds).sum())
+    texts = interrogate_by_clip(world, str(clip_folder), bank, most=5, B=3)
+    for image, text in zip(world.images, texts):
+        chain, left, found = "", list(bank), -2.0
+        while tried := [(likeness(image, f"{chain}, {p}" if chain else p), p) for p in left if len(f"{chain} {p}".split()) <= 5]:
+            score, pick = max(tried)
+            if score <= found + 1e-6:
+                break
+            chain, found = f"{chain}, {pick}" if chain else pick, score
+            left.remove(pick)
+        assert text == chain and 0 < len(text.split()) <= 5
+    short = interrogate_by_clip(world, str(clip_folder), bank, shortlist=1, most=5)
+    assert short == [max(bank, key=lambda p: likeness(image, p)) for image in world.images]
+    (tmp_path / "bank.txt").write_text("\n".join([*bank, "", bank[0]]))
+    monkeypatch.setattr(data, "load_world", lambda *a, **k: world)
+    for words, code in ((["--bank", str(tmp_path / "bank.txt")], 0), (["--world", "photos"], 2), (["--bank", str(tmp_path / "none.txt")], 2)):
+        assert main(["interrogate", str(clip_folder), "--most", "5", "--split", "train", "--out", str(tmp_path / "said.parquet"), *words]) == code
+    kept, said = read_texts(tmp_path / "said.parquet", world)
+    assert said == interrogate_by_clip(world.part("train"), str(clip_folder), bank, most=5) and len(said) == len(world.part("train"))
+
+
+def test_only_a_clip_interrogates(small_world, tmp_path):
+    from dd.rivals import interrogate_by_clip
+    net, processor = blip2()
+    net.save_pretrained(tmp_path / "blip2", safe_serialization=True)
+    processor.save_pretrained(tmp_path / "blip2")
+    with pytest.raises(ValueError, match="use a CLIP or SigLIP"):
+        interrogate_by_clip(small_world.part("all", 2), str(tmp_path / "blip2"), ["a cat"])
 
 
 @pytest.mark.parametrize("prompt, text, left", [("A photo of", "a photo of a cat", "a cat"), ("<CAP>", "<CAP> a cat", "a cat"), ("", " a  cat ", "a cat"),

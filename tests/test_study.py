@@ -296,12 +296,14 @@ def test_further_noises_are_rows_of_the_file_and_not_of_the_table(cheap_study, m
     from dd import report
     from dd import study as module
     monkeypatch.setattr(module, "TEST_SOURCES", ("names", "dediffusion", "empty"))
-    study = cheap_study("noises", noise_seeds=3)
+    monkeypatch.setattr(module, "NOVEL_SOURCES", ("names",))
+    study = cheap_study("noises", noise_seeds=3, n_novel=120)
     table, file = study.reconstruction(), pd.read_csv(study.path("reconstruction.csv"))
-    assert set(table["seed"]) == {0} and list(file["source"][file["seed"] == 1]) == list(file["source"][file["seed"] == 2]) == ["names", "dediffusion", "empty"]
-    assert file[file["source"] == "names"]["fid"].nunique() == 3                      # other noise, other pictures
+    assert set(table["seed"]) == {0} and list(file["source"][file["seed"] == 1]) == list(file["source"][file["seed"] == 2]) == ["names", "dediffusion", "empty", "names"]
+    for split in ("test", "novel"):
+        assert file[(file["source"] == "names") & (file["split"] == split)]["fid"].nunique() == 3          # other noise, other pictures
     assert (file["seed"] == 0).sum() == len(table) == len(report.read_table(study.folder))
-    assert list(report.noises(study.folder)["draws"]) == ["3", "3", "3"]
+    assert list(report.noises(study.folder)["draws"]) == ["3"] * 4
     monkeypatch.setattr(Decoder, "draw", None)
     assert study.reconstruction().equals(table)                 # kept
 
