@@ -21,7 +21,7 @@ NAMES = {"real": "originals, half against half", "autoencoder": "autoencoder onl
          "names_keywords": "people: name and keywords", "names_all": "people: all they wrote", "retrieval": "name of the nearest training drawing",
          "captioner": "captioner, taught names", "captioner_detailed": "captioner, taught alt text", "interrogator": "interrogator: chained phrases", "pez": "hard prompts by similarity (PEZ)",
          "ph2p": "hard prompts by the decoder's loss (after PH2P)",
-         "dediffusion": "De-Diffusion", "alt_text": "alt text (oracle)",
+         "dediffusion": "De-Diffusion", **{f"dediffusion_{N}": f"De-Diffusion, {N} words, briefly trained" for N in (4, 8, 16, 24)}, "alt_text": "alt text (oracle)",
          "soft": "De-Diffusion, soft tokens (ceiling)", "shuffled": "De-Diffusion, shuffled (control)", "random": "random words (control)",
          "empty": "empty text (control)"}
 SPLITS = {"test": "test drawings", "novel": "novel concepts"}

@@ -8,6 +8,7 @@ a killed one goes on where it stopped.
 from __future__ import annotations
 
 import hashlib, inspect, json, os, re, time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,18 +21,20 @@ from . import decoder, encoder, judge, llm, rivals, vision, vocab
 from .data import World, load_world
 from .decoder import SAMPLERS, Decoder
 from .encoder import Encoder, backbone_features
-from .runtime import ASSETS, device, half, load_state, pinned, save_state, say, shipped, write_json
+from .runtime import ASSETS, device, half, load_state, pinned, save_state, say, shipped, weights_hash, write_json
 from .texts import CAPTIONS, SOURCES, random_words, retrieved, shuffled, write_texts
 
 PACKAGE = Path(__file__).parent
 LEARNT = (*CAPTIONS, "interrogator", "pez")         # rivals that train something first
-WRITTEN = {"dediffusion": (), **dict.fromkeys(CAPTIONS, ()), "interrogator": (rivals.Similarity, rivals.phrase_bank, rivals.interrogate), "pez": (rivals.Similarity, rivals.hard_prompts),
+LENGTHS = (4, 8, 16, 24)       # words per text compared, as the paper's Table 4 does
+OF_LENGTH = {f"dediffusion_{N}": N for N in LENGTHS}                 # their texts, which only the language model is shown
+WRITTEN = {"dediffusion": (), **dict.fromkeys((*OF_LENGTH, *CAPTIONS), ()), "interrogator": (rivals.Similarity, rivals.phrase_bank, rivals.interrogate), "pez": (rivals.Similarity, rivals.hard_prompts),
            "ph2p": (rivals.hard_prompts_by_loss,)}  # sources that take a network's time to write, kept while the code of these (and of the encoder) is as it was
 RIVALS = ("names_all", "retrieval", *LEARNT, "ph2p")
 ROOT = PACKAGE.parent
 NOTEBOOKS = ("01_data", "02_decoder", "03_encoder", "04_texts", "05_reconstruction", "06_judges", "07_editing", "08_language")
 
-CONTEXTS = ("dediffusion", "names", "names_keywords", *RIVALS, "alt_text", "shuffled", "empty")
+CONTEXTS = ("dediffusion", *OF_LENGTH, "names", "names_keywords", *RIVALS, "alt_text", "shuffled", "empty")
 
 # name: (type, low, high or choices, what it is). The one list of parameters; notebooks and YAML files may use no other names.
 SCHEMA = {
@@ -77,7 +80,6 @@ LEAST = {"n_test": judge.WIDTH + 1, "n_val": judge.WIDTH + 1, "n_novel": judge.W
 SWEPT = ("names", "names_keywords", "dediffusion", "alt_text")
 CURVE = ("names", "names_keywords", "names_all", "captioner", "captioner_detailed", "dediffusion")      # of the paper's Fig. 3
 TEST_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "soft", "shuffled", "random", "empty")
-LENGTHS = (4, 8, 16, 24)       # words per text compared, as the paper's Table 4 does
 NOVEL_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text")
 COARSE = ("retrieval", "interrogator", "pez", "ph2p")
 HARD = ((8, "pez"), (8, "ph2p"), (15, "pez"), (15, "ph2p"))        # words and method of the hard prompts compared
@@ -127,6 +129,8 @@ def check(parameters: dict) -> dict:
             raise BadParameter(f"{name} is {value!r}; {low} to {high} needed: {meaning}")
     if "study" in parameters and not re.fullmatch(r"[A-Za-z0-9_-]+", parameters["study"]):
         raise BadParameter(f"study is {parameters['study']!r}; letters, digits, - and _ needed: it names a folder")
+    if (brief := sorted(set(OF_LENGTH) & set(parameters.get("contexts", ())))) and not parameters.get("lengths_seen"):
+        raise BadParameter(f"contexts has {brief[0]!r} but lengths_seen is 0; images needed: {SCHEMA['lengths_seen'][3]}")
     return parameters
 
 
@@ -220,16 +224,14 @@ class Study:
             return pd.Series(self.texts(source, "test"), index=self.part("test").frame["id"])[part.frame["id"]].tolist()
         path = self.path(f"texts/{split}/{source}.parquet")
         if source in WRITTEN:
-            folder = self.encoder_folder if source == "dediffusion" else None if source == "ph2p" else self.rival(source)
-            made_by = [folder_hash(folder)] if folder else [self.decoder_hash, self.seed, code(decoder)]
+            made_by, write = self._writer(source)
             key = fingerprint(part.fingerprint(), *made_by, self.enc.pooler.config.N, code(encoder, vision, vocab, *WRITTEN[source]))
             stamp = self.path(f"cache/texts-{split}-{source}.json")
             if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key:
                 made = pd.read_parquet(path)["text"].tolist()
             else:
                 stamp.unlink(missing_ok=True)
-                made = (rivals.hard_prompts_by_loss(self.dec, self.latents(split), N=self.enc.pooler.config.N, seed=self.seed) if source == "ph2p" else
-                        self._write(source, folder, self.patches(split)))
+                made = write(split)
                 write_texts(path, part, made)
                 write_json(stamp, key)
         else:
@@ -239,15 +241,30 @@ class Study:
             write_texts(path, part, made)
         return made
 
-    def _write(self, source: str, folder: Path, patches: torch.Tensor) -> list[str]:
-        """What the network in `folder` says of pictures with features `patches` (M, P, F)."""
-        if source in ("interrogator", "pez"):
-            similarity = rivals.Similarity.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False).to(device())
-            if source == "pez":
-                return rivals.hard_prompts(similarity, self.dec.tokenizer, patches, N=self.enc.pooler.config.N, seed=self.seed)
-            return rivals.interrogate(similarity, self.dec.tokenizer, patches, rivals.phrase_bank(self.part("train")), most=self.enc.pooler.config.N)
-        writer = self.enc if source == "dediffusion" else Encoder.load(folder)
-        return vocab.to_strings(writer.tokenizer, writer.ids(patches))
+    def _writer(self, source: str) -> tuple[tuple, Callable[[str], list[str]]]:
+        """Facts that name what a network writes, and how it writes of a split."""
+        N, read_out = self.enc.pooler.config.N, lambda encoder, split: vocab.to_strings(encoder.tokenizer, encoder.ids(self.patches(split)))
+        if source == "ph2p":
+            return (self.decoder_hash, self.seed, code(decoder)), lambda split: rivals.hard_prompts_by_loss(self.dec, self.latents(split), N=N, seed=self.seed)
+        if source in OF_LENGTH:
+            brief = self.of_length(OF_LENGTH[source])
+            return (weights_hash(brief.pooler),), lambda split: read_out(brief, split)
+        folder = self.encoder_folder if source == "dediffusion" else self.rival(source)
+        if source in CAPTIONS or source == "dediffusion":
+            return (folder_hash(folder),), lambda split: read_out(self.enc if source == "dediffusion" else Encoder.load(folder), split)
+        load = lambda: rivals.Similarity.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False).to(device())
+        if source == "pez":
+            return (folder_hash(folder),), lambda split: rivals.hard_prompts(load(), self.dec.tokenizer, self.patches(split), N=N, seed=self.seed)
+        return (folder_hash(folder),), lambda split: rivals.interrogate(load(), self.dec.tokenizer, self.patches(split), rivals.phrase_bank(self.part("train")), most=N)
+
+    def of_length(self, N: int) -> Encoder:
+        """The encoder of the comparison of lengths that writes N words, trained for `lengths_seen` images when it is first asked for."""
+        from .train import train_encoder
+        known = self.__dict__.setdefault("_lengths", {})
+        if N not in known:
+            folder = self.path(f"lengths/{run_key(train_encoder, N, self.lengths_seen, self.seed, self.decoder_hash)}")
+            known[N] = train_encoder(self.part("train"), self.dec, folder, seen=self.lengths_seen, tokens=N, seed=self.seed, patches=self.patches("train"), z_all=self.latents("train"))
+        return known[N]
 
     def rival(self, source: str) -> Path:
         """Where a rival keeps what it has learnt, on this study's train split, when it is first asked for: a captioner, or the similarity that
@@ -412,12 +429,9 @@ class Study:
     def lengths(self, best: dict[str, float]) -> pd.DataFrame:
         """The paper's Table 4: encoders that write few or many words, each after `lengths_seen` images, drawn on the validation drawings at De-Diffusion's
         guidance; the first row is people's name. Written to lengths.csv."""
-        from .train import train_encoder
         part, rows = self.part("val"), [{"source": "names", "tokens": 0, "seen": 0, **self.row("names", "val", best["names"])}]
         for N in LENGTHS:
-            folder = self.path(f"lengths/{run_key(train_encoder, N, self.lengths_seen, self.seed, self.decoder_hash)}")
-            encoder = train_encoder(self.part("train"), self.dec, folder, seen=self.lengths_seen, tokens=N, seed=self.seed, patches=self.patches("train"), z_all=self.latents("train"))
-            texts = vocab.to_strings(encoder.tokenizer, encoder.ids(self.patches("val")))
+            texts = self.texts(f"dediffusion_{N}", "val")
             facts = ("lengths", part.fingerprint(), texts, best["dediffusion"], self.steps, self.sampler, self.seed, self.decoder_hash, code(decoder, vision))
             draw = lambda: self.dec.draw(texts, list(part.frame["id"]), guidance=best["dediffusion"], steps=self.steps, sampler=self.sampler, seed=self.seed, progress=True)
             scores = self._scored(facts, lambda: judge.score(self.real("val"), judge.eye_features(draw())))

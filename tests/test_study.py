@@ -152,16 +152,19 @@ def test_lengths_are_trained_and_drawn_once(cheap_study, monkeypatch):
     """One row a length and one of people's name, all on the same validation drawings; a second call draws nothing."""
     from dd import study as module
     from dd.encoder import FEATURES, P
-    monkeypatch.setattr(module, "LENGTHS", (2, 3))
+    monkeypatch.setattr(module, "LENGTHS", (4, 8))
     monkeypatch.setattr(Study, "patches", lambda self, split: torch.zeros(len(self.part(split)), P, FEATURES, dtype=torch.float16))
     monkeypatch.setattr(Study, "latents", lambda self, split: torch.zeros(len(self.part(split)), self.dec.C, self.dec.h, self.dec.h))
     study = cheap_study("lengths", n_val=120, lengths_seen=128)
     best = {"names": 1.0, "dediffusion": 2.0}
     table = study.lengths(best)
-    assert list(table["source"]) == ["names", "dediffusion", "dediffusion"] and list(table["tokens"]) == [0, 2, 3] and set(table["n"]) == {120}
+    assert list(table["source"]) == ["names", "dediffusion", "dediffusion"] and list(table["tokens"]) == [0, 4, 8] and set(table["n"]) == {120}
     assert list(table["guidance"]) == [1, 2, 2] and list(table["seen"]) == [0, 128, 128]
     monkeypatch.setattr(Decoder, "draw", None)
     assert study.lengths(best).equals(table) and (study.folder / "lengths.csv").exists()
+    assert {len(t.split()) for t in study.texts("dediffusion_4", "test")} == {4}       # what the language model is shown
+    with pytest.raises(BadParameter, match="contexts has 'dediffusion_8' but lengths_seen is 0"):
+        check({"contexts": ["names", "dediffusion_8"]})
 
 
 def test_judges_draw_the_same_texts_and_their_rows_follow(cheap_study, tiny_folder, judge_folder):
