@@ -192,6 +192,25 @@ def _collect(path: Path, name: str, folder: Path, rows: list, size: int, on_bad:
 
 
 # ---------------------------------------------------------------------------------------------------------------------------
+def doodles() -> dict[str, np.ndarray]:
+    """Six pictures that are of no emoji set, drawn here from circles and polygons: name -> uint8 (64, 64, 3)."""
+    from PIL import ImageDraw
+    shapes = {"apple": [("ellipse", (55, 70, 201, 220), (220, 40, 50)), ("rectangle", (122, 40, 134, 80), (125, 75, 45)), ("ellipse", (134, 40, 180, 62), (80, 165, 70))],
+              "blue heart": [("polygon", (128, 220, 40, 120, 60, 60, 100, 50, 128, 85, 156, 50, 196, 60, 216, 120), (50, 110, 210))],
+              "tricolour": [("rectangle", (28 + 67 * i, 70, 95 + 67 * i, 186), c) for i, c in enumerate([(0, 60, 160), (245, 245, 245), (220, 40, 50)])],
+              "house": [("rectangle", (70, 120, 186, 220), (235, 195, 150)), ("polygon", (50, 125, 128, 50, 206, 125), (200, 50, 40)), ("rectangle", (112, 165, 144, 220), (125, 75, 45))],
+              "face": [("ellipse", (40, 40, 216, 216), (255, 205, 60)), ("ellipse", (85, 95, 110, 130), (60, 40, 20)), ("ellipse", (146, 95, 171, 130), (60, 40, 20)),
+                       ("chord", (85, 120, 171, 185), (60, 40, 20))],
+              "fir": [("polygon", (128, 30, 50, 190, 206, 190), (60, 150, 70)), ("rectangle", (114, 190, 142, 230), (125, 75, 45))]}
+    out = {}
+    for name, parts in shapes.items():
+        picture = Image.new("RGB", (256, 256), "white")
+        for kind, corners, colour in parts:
+            getattr(ImageDraw.Draw(picture), kind)(corners, *((0, 180) if kind == "chord" else ()), fill=colour)
+        out[name] = np.asarray(square(picture, 64))
+    return out
+
+
 # Alt text: the decoder's diet. Web alt text says more than a caption; a decoder fed only names could not draw the rest.
 
 STYLE_WORDS = {"noto": "noto soft shaded", "noto-v1": "blob vintage noto", "twemoji": "twemoji flat bold", "openmoji": "openmoji outlined line",

@@ -236,3 +236,12 @@ def test_written_texts_are_read_back(small_world, tmp_path):
     texts = SOURCES["names"](small_world)
     write_texts(tmp_path / "t" / "names.parquet", small_world, texts)
     assert read_texts(tmp_path / "t" / "names.parquet", small_world)[1] == texts
+
+
+def test_doodles_are_what_they_are_called():
+    """Pictures from outside the world, in its format: white paper, the colours that were meant."""
+    from dd.data import doodles, pixel_words
+    pictures = doodles()
+    assert len(pictures) == 6 and all(p.shape == (64, 64, 3) and p.dtype == np.uint8 and (p[0] > 250).all() for p in pictures.values())
+    main = {name: pixel_words(p)["colours"][0] for name, p in pictures.items()}
+    assert main["apple"] == "red" and main["blue heart"] == "blue" and main["face"] == "yellow" and main["fir"] == "green"
