@@ -189,11 +189,11 @@ def pairs_of(better: pd.DataFrame, worse: pd.DataFrame, by: list[str]):
     return [(b, other[key]) for b in better.itertuples() if (key := tuple(getattr(b, c) for c in by)) in other]
 
 
-def answers_above(context: str, than: str, kind: str, metric: str = "exact", least: int = 0):
-    """A test: every model scores higher from `context` than from `than`, with intervals apart, at every number of shots from `least`."""
+def answers_above(context: str, than: str, kind: str, metric: str = "exact", least: int | None = 0):
+    """A test: every model scores higher from `context` than from `than`, with intervals apart, at every number of shots from `least` (None: with the most)."""
     def test(table):
         part = pooled(table, kind, metric)
-        part = part[part["shots"] >= least]
+        part = part[part["shots"] >= (part.groupby("model")["shots"].transform("max") if least is None else least)]
         return compared(pairs_of(part[part["context"] == context], part[part["context"] == than], ["model", "shots", "pseudo"]))
     return test
 
@@ -203,6 +203,15 @@ def more_shots(table):
     part = part[part["context"] == "dediffusion"]
     most = part[part["shots"] == part.groupby("model")["shots"].transform("max")]
     return compared(pairs_of(most[most["shots"] > 0], part[part["shots"] == 0], ["model"]))
+
+
+def more_words(table):
+    part = pooled(table, "all but what", "exact")
+    part = part[part["shots"] == part.groupby("model")["shots"].transform("max")]
+    by_words = [part[part["context"] == f"dediffusion_{N}"] for N in (4, 8, 16, 24)]
+    apart, told = compared(pairs_of(by_words[-1], by_words[0], ["model", "shots"]))
+    steps = [(a, b) for less, more in zip(by_words, by_words[1:]) for b, a in pairs_of(more, less, ["model", "shots"])]
+    return (None if apart is None or len(steps) < 3 * part["model"].nunique() else apart and all(b.score >= a.score for a, b in steps)), "; ".join([told, *(f"{b.context} {b.score:.3g}" for _, b in steps[:-1])])
 
 
 def classifies(table):
@@ -343,6 +352,12 @@ CLAIMS = [
     Claim("C39", "On test drawings, too, it is ahead of all that people write at every guidance from 3 on.", "Fig. 3, Table 6", "curve on test drawings: FID of De-Diffusion below those of names, names and "
           "keywords, and all their words at each guidance of 3 and more", on_curve(3, *PEOPLE)),
     Claim("C40", "... and on the judges.", "Fig. 3, Table 6", "every other decoder: the same as C39", by_judges(on_curve(3, *PEOPLE)), "all"),
+    Claim("C41", "More words answer more.", "Table 4 (there of FID)", f"{ASKED}, encoders of equal training: exact match does not fall from 4 to 8 to 16 to 24 words, and that from 24 lies above that from 4, with the most examples, {APART}",
+          more_words, "few_shot"),
+    Claim("C42", "The reader can read: it finds in a text what the text says.", "- (control)", f"questions of colour and of style: exact match from the alt text, which holds both, above that from blank contexts, with the "
+          f"most examples, {APART}", every(answers_above("alt_text", "empty", "colour", least=None), answers_above("alt_text", "empty", "style", least=None)), "few_shot"),
+    Claim("C43", "It answers better than from words that machines search for.", "- (rivals after the paper)", f"{ASKED}: exact match from De-Diffusion above that from the interrogator and from hard prompts by similarity, at every "
+          f"number of shots, {APART}", every(answers_above("dediffusion", "interrogator", "all but what"), answers_above("dediffusion", "pez", "all but what")), "few_shot"),
 ]
 
 

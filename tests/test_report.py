@@ -195,13 +195,14 @@ def test_the_readme_shows_what_the_study_found():
 def answers(**changed) -> pd.DataFrame:
     """few_shot.csv as the paper would have it; `changed`: context -> score of every question."""
     rows = []
-    score = {"dediffusion": 0.6, "names": 0.5, "names_keywords": 0.5, "captioner": 0.45, "shuffled": 0.3, "empty": 0.3, **changed}
+    score = {"dediffusion": 0.6, "names": 0.5, "names_keywords": 0.5, "captioner": 0.45, "shuffled": 0.3, "empty": 0.3, "alt_text": 0.9, "interrogator": 0.4, "pez": 0.4,
+             "dediffusion_4": 0.4, "dediffusion_8": 0.45, "dediffusion_16": 0.45, "dediffusion_24": 0.5, **changed}
 
     def add(context, value, **facts):
         rows.append({"task": "vqa", "context": context, "model": "m", "ways": 0, "induction": False, "pseudo": facts.get("shots") == 0, "seed": "all", "n": 100, "score": value, "lo": value - 0.02,
                      "hi": value + 0.02, "metric": "exact", "leak": False, **facts})
     for context, value in score.items():
-        for kind in ("all", "all but what", "colour"):
+        for kind in ("all", "all but what", "colour", "style"):
             for shots, less in ((0, 0.1), (4, 0.0), (16, 0.0)):
                 add(context, value - less, kind=kind, shots=shots)
         for ways in (2, 5):
@@ -211,7 +212,7 @@ def answers(**changed) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-LANGUAGE = ("C13", *(f"C{i}" for i in range(23, 29)))
+LANGUAGE = ("C13", *(f"C{i}" for i in (*range(23, 29), 41, 42, 43)))
 
 
 def language(folder, rows):
@@ -225,7 +226,8 @@ def test_language_claims_hold_in_the_papers_world(tmp_path):
 
 @pytest.mark.parametrize("changed, fails", [
     (dict(empty=0.59), {"C13", "C27"}), (dict(names=0.59), {"C23"}), (dict(names_keywords=0.7), {"C23"}), (dict(captioner=0.6), {"C24"}), (dict(shuffled=0.59), {"C25"}),
-    (dict(empty=0.7), {"C13", "C27", "C28"})])
+    (dict(empty=0.7), {"C13", "C27", "C28"}), (dict(dediffusion_24=0.43), {"C41"}), (dict(dediffusion_16=0.44), {"C41"}), (dict(alt_text=0.33), {"C42"}), (dict(interrogator=0.59), {"C43"}),
+    (dict(pez=0.61), {"C43"})])
 def test_each_language_claim_can_fail(tmp_path, changed, fails):
     assert {c for c, v in language(tmp_path, answers(**changed)).items() if v == "does not hold"} == fails
 
@@ -239,6 +241,7 @@ def test_shots_and_induction_can_fail(tmp_path):
     assert language(tmp_path, rows)["C27"] == "does not hold"
     rows = answers()
     assert language(tmp_path, rows[rows.context != "captioner"])["C24"] == "not tested"
+    assert language(tmp_path, rows[rows.context != "dediffusion_8"])["C41"] == "not tested"
 
 
 def test_few_shot_tables_are_the_csv(tmp_path):
