@@ -207,6 +207,14 @@ def parser() -> argparse.ArgumentParser:
         c.add_argument("--images", help="image folder of a COCO file")
         c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with a record that cannot be used")
 
+    def describing(c, batch: int):
+        c.add_argument("--revision", help="commit of a Hub id; required for one")
+        c.add_argument("--batch", type=whole(1), default=batch, help="images at a time")
+        pictures(c)
+        c.add_argument("--size", type=whole(8), default=64, help="pixels per side that images are brought to first; emoji have 64, use 384 or more for photographs")
+        c.add_argument("--split", default="test", choices=("train", "val", "test", "novel"), help="emoji split to describe")
+        c.add_argument("--out", default="captions.parquet", help="Parquet file to write, columns id and text")
+
     c = command("write", write, "image -> text, one line an image")
     c.add_argument("images", nargs="+", metavar="IMAGE", help="picture files; transparent ones are laid on white, others centre-cropped to a square")
     c.add_argument("--encoder", default="encoder", help="shipped encoder or a folder made by train-encoder")
@@ -224,14 +232,6 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--guidance", type=real(0), nargs="+", default=[3.0], help="one or more guidance values")
     c.add_argument("--out", help="CSV file to write the table to as well")
     drawing(c)
-    def describing(c, batch: int):
-        c.add_argument("--revision", help="commit of a Hub id; required for one")
-        c.add_argument("--batch", type=whole(1), default=batch, help="images at a time")
-        pictures(c)
-        c.add_argument("--size", type=whole(8), default=64, help="pixels per side that images are brought to first; emoji have 64, use 384 or more for photographs")
-        c.add_argument("--split", default="test", choices=("train", "val", "test", "novel"), help="emoji split to describe")
-        c.add_argument("--out", default="captions.parquet", help="Parquet file to write, columns id and text")
-
     c = command("caption", caption, "a captioner or vision-language model of transformers -> a file of captions (id, text) that `score` reads")
     c.add_argument("model", metavar="MODEL", help="folder or Hub id (with --revision, or id@commit) of an image-text-to-text model: BLIP, BLIP-2, Florence-2, LLaVA, ...")
     c.add_argument("--prompt", default="", help="what the model is asked with; not part of the caption. A chat model is asked for one detailed sentence if this is empty")

@@ -191,7 +191,6 @@ def _collect(path: Path, name: str, folder: Path, rows: list, size: int, on_bad:
     return World(name, pd.DataFrame(kept), np.stack(images), skipped)
 
 
-# ---------------------------------------------------------------------------------------------------------------------------
 def doodles() -> dict[str, np.ndarray]:
     """Six pictures that are of no emoji set, drawn here from circles and polygons: name -> uint8 (64, 64, 3)."""
     from PIL import ImageDraw
@@ -211,6 +210,7 @@ def doodles() -> dict[str, np.ndarray]:
     return out
 
 
+# ---------------------------------------------------------------------------------------------------------------------------
 # Alt text: the decoder's diet. Web alt text says more than a caption; a decoder fed only names could not draw the rest.
 
 STYLE_WORDS = {"noto": "noto soft shaded", "noto-v1": "blob vintage noto", "twemoji": "twemoji flat bold", "openmoji": "openmoji outlined line",

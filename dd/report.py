@@ -16,12 +16,13 @@ import pandas as pd
 
 from . import published
 from .runtime import write_json
+from .texts import LENGTHS
 
 NAMES = {"real": "originals, half against half", "autoencoder": "autoencoder only (floor)", "names": "people: name",
          "names_keywords": "people: name and keywords", "names_all": "people: all they wrote", "retrieval": "name of the nearest training drawing",
          "captioner": "captioner, taught names", "captioner_detailed": "captioner, taught alt text", "interrogator": "interrogator: chained phrases", "pez": "hard prompts by similarity (PEZ)",
          "ph2p": "hard prompts by the decoder's loss (after PH2P)",
-         "dediffusion": "De-Diffusion", **{f"dediffusion_{N}": f"De-Diffusion, {N} words, briefly trained" for N in (4, 8, 16, 24)}, "alt_text": "alt text (oracle)",
+         "dediffusion": "De-Diffusion", **{f"dediffusion_{N}": f"De-Diffusion, {N} words, briefly trained" for N in LENGTHS}, "alt_text": "alt text (oracle)",
          "soft": "De-Diffusion, soft tokens (ceiling)", "shuffled": "De-Diffusion, shuffled (control)", "random": "random words (control)",
          "empty": "empty text (control)"}
 SPLITS = {"test": "test drawings", "novel": "novel concepts"}
@@ -189,11 +190,16 @@ def pairs_of(better: pd.DataFrame, worse: pd.DataFrame, by: list[str]):
     return [(b, other[key]) for b in better.itertuples() if (key := tuple(getattr(b, c) for c in by)) in other]
 
 
+def most_shots(part: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the most examples that each model was shown."""
+    return part[part["shots"] == part.groupby("model")["shots"].transform("max")]
+
+
 def answers_above(context: str, than: str, kind: str, metric: str = "exact", least: int | None = 0):
     """A test: every model scores higher from `context` than from `than`, with intervals apart, at every number of shots from `least` (None: with the most)."""
     def test(table):
         part = pooled(table, kind, metric)
-        part = part[part["shots"] >= (part.groupby("model")["shots"].transform("max") if least is None else least)]
+        part = most_shots(part) if least is None else part[part["shots"] >= least]
         return compared(pairs_of(part[part["context"] == context], part[part["context"] == than], ["model", "shots", "pseudo"]))
     return test
 
@@ -201,17 +207,18 @@ def answers_above(context: str, than: str, kind: str, metric: str = "exact", lea
 def more_shots(table):
     part = pooled(table, "all", "exact")
     part = part[part["context"] == "dediffusion"]
-    most = part[part["shots"] == part.groupby("model")["shots"].transform("max")]
+    most = most_shots(part)
     return compared(pairs_of(most[most["shots"] > 0], part[part["shots"] == 0], ["model"]))
 
 
 def more_words(table):
-    part = pooled(table, "all but what", "exact")
-    part = part[part["shots"] == part.groupby("model")["shots"].transform("max")]
-    by_words = [part[part["context"] == f"dediffusion_{N}"] for N in (4, 8, 16, 24)]
-    apart, told = compared(pairs_of(by_words[-1], by_words[0], ["model", "shots"]))
-    steps = [(a, b) for less, more in zip(by_words, by_words[1:]) for b, a in pairs_of(more, less, ["model", "shots"])]
-    return (None if apart is None or len(steps) < 3 * part["model"].nunique() else apart and all(b.score >= a.score for a, b in steps)), "; ".join([told, *(f"{b.context} {b.score:.3g}" for _, b in steps[:-1])])
+    """Exact match never falls from one number of words to the next, and the longest text's lies above the shortest's, intervals apart."""
+    part, by = most_shots(pooled(table, "all but what", "exact")), ["model", "shots"]
+    of_length = [part[part["context"] == f"dediffusion_{N}"] for N in LENGTHS]
+    apart, told = compared(pairs_of(of_length[-1], of_length[0], by))
+    rises = all(more.score >= less.score for a, b in zip(of_length, of_length[1:]) for more, less in pairs_of(b, a, by))
+    asked = all(len(rows) == part["model"].nunique() for rows in of_length)
+    return (apart and rises if asked else None), "; ".join([told, *(f"{r.context} {r.score:.3g}" for rows in of_length[1:-1] for r in rows.itertuples())])
 
 
 def classifies(table):
@@ -394,7 +401,7 @@ def noises(folder: Path) -> pd.DataFrame | None:
     table = read_table(folder, every_noise=True)
     if table is None or table["seed"].nunique() < 2:
         return None
-    table = table[table["split"].isin(("test", "novel"))]
+    table = table[table["split"].isin(SPLITS)]
     table = table[table.duplicated(["decoder", "split", "source"], keep=False)]
     rows = []
     for (decoder, split, source), part in table.groupby(["decoder", "split", "source"], sort=False):

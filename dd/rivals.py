@@ -28,6 +28,15 @@ from .vocab import allowed_tokens, to_strings
 ASKED = "Describe this picture in one detailed sentence."             # of chat models, unless something else is
 
 
+def of_transformers(auto: str, model: str, revision: str | None, what: str):
+    """(processor, frozen network) by one of transformers' Auto classes: a folder or a Hub id with its commit, safetensors only."""
+    import transformers
+    source, options = pinned(model, revision, what)
+    quiet()
+    net = getattr(transformers, auto).from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
+    return transformers.AutoProcessor.from_pretrained(source, **options), net.eval().requires_grad_(False).to(device())
+
+
 @torch.no_grad()
 def caption(world: World, model: str, revision: str | None = None, *, prompt: str = "", tokens: int = 60, B: int = 8) -> list[str]:
     """One caption an image by a model of transformers that takes pictures (AutoModelForImageTextToText): a captioner (BLIP, BLIP-2, Florence-2), or a vision-language
@@ -35,11 +44,7 @@ def caption(world: World, model: str, revision: str | None = None, *, prompt: st
 
     prompt   what the model is asked with, where it needs that (Florence-2: "<MORE_DETAILED_CAPTION>"; chat models are asked ASKED if it is empty); not part of the caption"""
     from PIL import Image
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-    source, options = pinned(model, revision, "captioner")
-    quiet()
-    processor = AutoProcessor.from_pretrained(source, **options)
-    net = AutoModelForImageTextToText.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options).eval().requires_grad_(False).to(device())
+    processor, net = of_transformers("AutoModelForImageTextToText", model, revision, "captioner")
     processor.tokenizer.padding_side = "right" if net.config.is_encoder_decoder else "left"         # a decoder goes on where its prompt ends
     texts, progress = [], Progress("caption", len(world))
     for i in range(0, len(world), B):
@@ -135,11 +140,7 @@ def interrogate_by_clip(world: World, model: str, bank: list[str], revision: str
     string an image. Its text tower does not add up as `Similarity`'s does: the `shortlist` phrases most like the picture by themselves are tried, each
     chain, joined by commas, read anew; the best stays while it lifts the similarity and the text has at most `most` words."""
     from PIL import Image
-    from transformers import AutoModel, AutoProcessor
-    source, options = pinned(model, revision, "interrogator")
-    quiet()
-    processor = AutoProcessor.from_pretrained(source, **options)
-    net = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options).eval().requires_grad_(False).to(device())
+    processor, net = of_transformers("AutoModel", model, revision, "interrogator")
     if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):                      # what contrastive models have
         raise ValueError(f"{model}: a {type(net).__name__} puts no texts and pictures in one space; use a CLIP or SigLIP")
     limit = net.config.text_config.max_position_embeddings
@@ -155,14 +156,15 @@ def interrogate_by_clip(world: World, model: str, bank: list[str], revision: str
         pictures = [Image.fromarray(image) for image in world.images[i:i + B]]
         seen = normalize(net.get_image_features(**processor.image_processor(pictures, return_tensors="pt").to(device())).pooler_output, dim=-1)      # (b, D)
         for v in seen:
-            left, chain, found = [bank[k] for k in (phrases @ v).topk(min(shortlist, len(bank))).indices.tolist()], "", -2.0
-            while tried := [p for p in left if len(f"{chain} {p}".split()) <= most]:
-                score, pick = (read([f"{chain}, {p}" if chain else p for p in tried]) @ v).max(0)
+            left, chain, found = [bank[k] for k in (phrases @ v).topk(min(shortlist, len(bank))).indices.tolist()], [], -2.0
+            while tried := [p for p in left if len(" ".join([*chain, p]).split()) <= most]:
+                score, pick = (read([", ".join([*chain, p]) for p in tried]) @ v).max(0)
                 if score <= found:
                     break
-                chain, found = f"{chain}, {tried[pick]}" if chain else tried[pick], score
+                chain.append(tried[pick])
                 left.remove(tried[pick])
-            told.append(chain)
+                found = score
+            told.append(", ".join(chain))
             progress(len(told))
     return told
 

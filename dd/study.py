@@ -22,11 +22,10 @@ from .data import World, load_world
 from .decoder import SAMPLERS, Decoder
 from .encoder import Encoder, backbone_features
 from .runtime import ASSETS, device, half, load_state, pinned, save_state, say, shipped, weights_hash, write_json
-from .texts import CAPTIONS, SOURCES, random_words, retrieved, shuffled, write_texts
+from .texts import CAPTIONS, LENGTHS, SOURCES, random_words, retrieved, shuffled, write_texts
 
 PACKAGE = Path(__file__).parent
 LEARNT = (*CAPTIONS, "interrogator", "pez")         # rivals that train something first
-LENGTHS = (4, 8, 16, 24)       # words per text compared, as the paper's Table 4 does
 OF_LENGTH = {f"dediffusion_{N}": N for N in LENGTHS}                 # their texts, which only the language model is shown
 WRITTEN = {"dediffusion": (), **dict.fromkeys((*OF_LENGTH, *CAPTIONS), ()), "interrogator": (rivals.Similarity, rivals.phrase_bank, rivals.interrogate), "pez": (rivals.Similarity, rivals.hard_prompts),
            "ph2p": (rivals.hard_prompts_by_loss,)}  # sources that take a network's time to write, kept while the code of these (and of the encoder) is as it was
@@ -252,19 +251,22 @@ class Study:
         folder = self.encoder_folder if source == "dediffusion" else self.rival(source)
         if source in CAPTIONS or source == "dediffusion":
             return (folder_hash(folder),), lambda split: read_out(self.enc if source == "dediffusion" else Encoder.load(folder), split)
-        load = lambda: rivals.Similarity.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False).to(device())
         if source == "pez":
-            return (folder_hash(folder),), lambda split: rivals.hard_prompts(load(), self.dec.tokenizer, self.patches(split), N=N, seed=self.seed)
-        return (folder_hash(folder),), lambda split: rivals.interrogate(load(), self.dec.tokenizer, self.patches(split), rivals.phrase_bank(self.part("train")), most=N)
+            return (folder_hash(folder),), lambda split: rivals.hard_prompts(self.similarity(), self.dec.tokenizer, self.patches(split), N=N, seed=self.seed)
+        return (folder_hash(folder),), lambda split: rivals.interrogate(self.similarity(), self.dec.tokenizer, self.patches(split), rivals.phrase_bank(self.part("train")), most=N)
 
     def of_length(self, N: int) -> Encoder:
         """The encoder of the comparison of lengths that writes N words, trained for `lengths_seen` images when it is first asked for."""
-        from .train import train_encoder
         known = self.__dict__.setdefault("_lengths", {})
         if N not in known:
-            folder = self.path(f"lengths/{run_key(train_encoder, N, self.lengths_seen, self.seed, self.decoder_hash)}")
-            known[N] = train_encoder(self.part("train"), self.dec, folder, seen=self.lengths_seen, tokens=N, seed=self.seed, patches=self.patches("train"), z_all=self.latents("train"))
+            known[N] = self.encoder_through(self, "lengths", N, self.lengths_seen)
         return known[N]
+
+    def encoder_through(self, by: "Study", kind: str, N: int, seen: int) -> Encoder:
+        """An encoder beside the study's own: N words, trained through the decoder of `by` and kept in a folder of `kind`/."""
+        from .train import train_encoder
+        folder = self.path(f"{kind}/{run_key(train_encoder, N, seen, self.seed, by.decoder_hash)}")
+        return train_encoder(self.part("train"), by.dec, folder, seen=seen, tokens=N, seed=self.seed, patches=self.patches("train"), z_all=by.latents("train"))
 
     def rival(self, source: str) -> Path:
         """Where a rival keeps what it has learnt, on this study's train split, when it is first asked for: a captioner, or the similarity that
@@ -282,6 +284,10 @@ class Study:
                 train_similarity(train, self.dec.tokenizer, folder, **options).save_pretrained(saving, safe_serialization=True)
             os.replace(saving, saved)                        # whole, or not there
         return saved
+
+    def similarity(self) -> rivals.Similarity:
+        """The image-text similarity that the interrogator and the hard prompts share."""
+        return rivals.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True).eval().requires_grad_(False).to(device())
 
     # -- pictures and scores ---------------------------------------------------------------------------------------------------
 
@@ -524,7 +530,7 @@ class Study:
         from .train import encode_all
         part, rows = self.world.part("val", self.hard_prompts), []
         real, patches, z_0 = judge.eye_features(part.images), backbone_features(part.pixels()), encode_all(self.dec, part)
-        similarity = rivals.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True).eval().requires_grad_(False).to(device())
+        similarity = self.similarity()
         write = {"dediffusion": lambda N: vocab.to_strings(self.enc.tokenizer, self.enc.ids(patches)),
                  "pez": lambda N: rivals.hard_prompts(similarity, self.dec.tokenizer, patches, N=N, seed=self.seed),
                  "ph2p": lambda N: rivals.hard_prompts_by_loss(self.dec, z_0, N=N, seed=self.seed)}
@@ -546,13 +552,11 @@ class Study:
     def crossed(self, guidance: dict[str, float]) -> pd.DataFrame:
         """Trained through x judged by: an encoder through each decoder in turn, `cross_seen` images each, its texts of CROSSED test drawings drawn by every
         decoder at that decoder's guidance for De-Diffusion. Written to crossed.csv."""
-        from .train import train_encoder
         names, part, rows = (self.parameters["decoder"], *self.judges), self.world.part("test", CROSSED), []
         patches, real, ids = backbone_features(part.pixels()), judge.eye_features(part.images), list(part.frame["id"])
         through = {name: self.through(name) for name in names}
         for trained, by in through.items():
-            folder = self.path(f"crossed/{run_key(train_encoder, self.cross_seen, self.tokens, self.seed, by.decoder_hash)}")
-            encoder = train_encoder(self.part("train"), by.dec, folder, seen=self.cross_seen, tokens=self.tokens, seed=self.seed, patches=self.patches("train"), z_all=by.latents("train"))
+            encoder = self.encoder_through(by, "crossed", self.tokens, self.cross_seen)
             texts = vocab.to_strings(encoder.tokenizer, encoder.ids(patches))
             for name, judged in through.items():
                 facts = ("crossed", part.fingerprint(), texts, guidance[name], self.steps, self.sampler, self.seed, judged.decoder_hash, code(decoder, vision))

@@ -18,6 +18,7 @@ import torch
 from .data import BadData, World, alt_text, alt_text_parts, words
 
 LONGEST = 30                   # words; what a 32-token context holds with its start and end
+LENGTHS = (4, 8, 16, 24)       # words per De-Diffusion text compared, as the paper's Table 4 does
 
 
 def names(world: World, seed: int = 0) -> list[str]:
