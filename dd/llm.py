@@ -21,6 +21,7 @@ from .runtime import Progress, device, half, pinned, quiet
 
 STOP = re.compile(r"[$\n]")            # the paper ends every answer with $; a line break ends it, too
 LONGEST = 80, 500                      # words and characters of a text that a prompt takes
+BUCKET = 16                            # tokens: queries are padded to a multiple of it
 
 
 def plain(text: str) -> str:
@@ -64,7 +65,8 @@ class LanguageModel:
         self.name, self.net, self.tokenizer = name, net.eval().requires_grad_(False).to(device()), tokenizer
         config = net.config.get_text_config()
         self.L = config.max_position_embeddings
-        self.pads = getattr(config, "sliding_window", None) is None          # padding would use up a sliding window: then only queries of equal length go together
+        self.window = getattr(config, "sliding_window", None)                # how far back some layers look, in tokens; None: everything
+        self.kinds = set(getattr(config, "layer_types", None) or ())         # of layers, where a model has several
         # the last position's states are a strided slice, for which torch would copy the whole output matrix once per row
         self.net.get_output_embeddings().register_forward_pre_hook(lambda layer, states: (states[0].contiguous(),))
         self.start = tokenizer("").input_ids                 # what the tokenizer itself puts first: nothing, or a begin token
@@ -112,9 +114,11 @@ class LanguageModel:
         return known[text]
 
     @torch.no_grad()
-    def answer(self, prompts: list[Prompt], tokens: int = 12, B: int = 32, progress: str = "") -> list[str]:
+    def answer(self, prompts: list[Prompt], tokens: int = 12, B: int = 16, progress: str = "") -> list[str]:
         """Greedy answers, up to the first $ or line break or `tokens` tokens. Prompts with the same head share its keys and values, which
-        are computed once; queries of like length are read together; a prompt that is there twice is answered once."""
+        are computed once; queries of like length are read together; a prompt that is there twice is answered once.
+        Every batch has B rows, and its width hangs on nothing but its own queries' BUCKET: the same arithmetic in the same order, so an answer is the
+        same to the bit whatever else is asked, in bfloat16, too."""
         told, heads = {}, {}
         for prompt in dict.fromkeys(prompts):
             pieces, query = self.cut(prompt, tokens)
@@ -122,50 +126,58 @@ class LanguageModel:
         meter, done = Progress(progress, sum(map(len, heads.values())), unit="answers"), 0
         for pieces, queries in heads.items():
             cache = self._read(pieces)
-            for some in self._batches(sorted(queries, key=lambda q: len(q[1])), B):
-                told |= {prompt: text for (prompt, _), text in zip(some, self._go_on(copy.deepcopy(cache), [q for _, q in some], tokens))}
+            for some in self._batches(queries, B):
+                told |= {prompt: text for (prompt, _), text in zip(some, self._go_on(copy.deepcopy(cache), [q for _, q in some], tokens, B))}
                 done += len(some)
                 if progress:
                     meter(done)
         return [told[p] for p in prompts]
 
     def _batches(self, queries: list, B: int) -> list[list]:
-        """At most B of (prompt, ids) together, sorted by length."""
-        batches: list[list] = []
+        """(prompt, ids) of one BUCKET of lengths together, at most B."""
+        buckets: dict[int, list] = {}
         for query in queries:
-            if not batches or len(batches[-1]) == B or (not self.pads and len(batches[-1][0][1]) != len(query[1])):
-                batches.append([])
-            batches[-1].append(query)
-        return batches
+            buckets.setdefault(-(-len(query[1]) // BUCKET), []).append(query)
+        return [some[i:i + B] for _, some in sorted(buckets.items()) for i in range(0, len(some), B)]
 
     def _read(self, pieces: tuple[str, ...]):
         """Keys and values of the head, (1, T) tokens."""
         from transformers import DynamicCache
-        ids, cache = [*self.start, *(i for p in pieces for i in self._piece(p))], DynamicCache(config=self.net.config)
+        ids, cache = [*self.start, *(i for p in pieces for i in self._piece(p))], DynamicCache()            # keeps all keys, whatever the window: _seen decides
         ids = ids or [self.tokenizer.eos_token_id]           # something to look at, where there is nothing
         self.net(input_ids=torch.tensor([ids], device=device()), past_key_values=cache, use_cache=True, logits_to_keep=1)
         return cache
 
-    def _go_on(self, cache, queries: list[list[int]], tokens: int) -> list[str]:
-        """One batch of greedy decoding behind a shared head. Shorter queries are padded on the left, where nothing looks."""
-        B, T, Q = len(queries), cache.get_seq_length(), max(map(len, queries))
+    def _seen(self, mask: torch.Tensor, positions: torch.Tensor):
+        """What each new token may look at. mask: (B, K), 0 at padding; positions: (B, Q) of the new ones. transformers' own masks count a window
+        in places of the row, where padding would use it up; here it is counted in positions, so a row's answer does not hang on its batch."""
+        if self.window is None:
+            return mask
+        back = positions[:, None, :, None] - (mask.cumsum(1) - 1)[:, None, None, :]                                  # (B, 1, Q, K)
+        seen = (back >= 0) & mask[:, None, None, :].bool()
+        near = seen & (back < self.window)
+        return {kind: near if kind == "sliding_attention" else seen for kind in self.kinds} or near
+
+    def _go_on(self, cache, queries: list[list[int]], tokens: int, B: int) -> list[str]:
+        """One batch of greedy decoding behind a shared head. Queries are padded on the left, where nothing looks; rows that are left over ask the last query again."""
+        T, Q = cache.get_seq_length(), -(-max(map(len, queries)) // BUCKET) * BUCKET
         cache.batch_repeat_interleave(B)
         ids, mask = torch.zeros(B, Q, dtype=torch.long), torch.ones(B, T + Q, dtype=torch.long)
-        for row, query in enumerate(queries):
+        for row, query in enumerate([*queries, *[queries[-1]] * (B - len(queries))]):
             ids[row, Q - len(query):] = torch.tensor(query)
             mask[row, T:T + Q - len(query)] = 0
         ids, mask = ids.to(device()), mask.to(device())
         positions = (mask.cumsum(1) - 1)[:, T:]                                                     # (B, Q)
         said, done = [], torch.zeros(B, dtype=torch.bool, device=device())
         for _ in range(tokens):
-            logits = self.net(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+            logits = self.net(input_ids=ids, attention_mask=self._seen(mask, positions), position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
             ids = logits[:, -1].argmax(-1, keepdim=True)                                            # (B, 1)
             said.append(ids)
             done |= self.ends[ids[:, 0]]
             if done.all():
                 break
             mask, positions = torch.cat([mask, mask.new_ones(B, 1)], 1), positions[:, -1:] + 1
-        texts = self.tokenizer.batch_decode(torch.cat(said, 1), skip_special_tokens=False)
+        texts = self.tokenizer.batch_decode(torch.cat(said, 1)[:len(queries)], skip_special_tokens=False)
         return [self._first(t) for t in texts]
 
     def _first(self, text: str) -> str:

@@ -217,8 +217,18 @@ def more_words(table):
     of_length = [part[part["context"] == f"dediffusion_{N}"] for N in LENGTHS]
     apart, told = compared(pairs_of(of_length[-1], of_length[0], by))
     rises = all(more.score >= less.score for a, b in zip(of_length, of_length[1:]) for more, less in pairs_of(b, a, by))
-    asked = all(len(rows) == part["model"].nunique() for rows in of_length)
+    asked = len(of_length[0]) and all(set(rows["model"]) == set(of_length[0]["model"]) for rows in of_length)
     return (apart and rises if asked else None), "; ".join([told, *(f"{r.context} {r.score:.3g}" for rows in of_length[1:-1] for r in rows.itertuples())])
+
+
+def readers_agree(table):
+    """Texts that the first model puts apart (ASKED, the most examples) keep their order with every other model."""
+    part = most_shots(pooled(table, "all but what", "exact"))
+    part = part.rename(columns={"lo": "score_lo", "hi": "score_hi"})
+    first, *others = (part[part["model"] == m].set_index("context") for m in part["model"].unique())
+    results = {o["model"].iloc[0]: turned_pairs(first, o, "score") for o in others}
+    told = "; ".join(f"{m}: {len(t)} of {n} pairs turned" + (f" ({', '.join(t)})" if t else "") for m, (n, t) in results.items())
+    return (not any(t for _, t in results.values()) if any(n for n, _ in results.values()) else None), told or "only one model"
 
 
 def classifies(table):
@@ -365,6 +375,10 @@ CLAIMS = [
           f"most examples, {APART}", every(answers_above("alt_text", "empty", "colour", least=None), answers_above("alt_text", "empty", "style", least=None)), "few_shot"),
     Claim("C43", "It answers better than from words that machines search for.", "- (rivals after the paper)", f"{ASKED}: exact match from De-Diffusion above that from the interrogator and from hard prompts by similarity, at every "
           f"number of shots, {APART}", every(answers_above("dediffusion", "interrogator", "all but what"), answers_above("dediffusion", "pez", "all but what")), "few_shot"),
+    Claim("C44", "Which text answers more does not hang on the reader.", "- (the paper asks one model)", f"{ASKED}, the most examples: two sources whose exact match the first language model puts apart, intervals apart, keep "
+          "their order with every other model", readers_agree, "few_shot"),
+    Claim("C45", "Every reader answers more from the detailed captioner's text than from De-Diffusion's.", "- (seen with SmolLM2 before it was written down; a prediction for further models)",
+          f"{ASKED}, the most examples: exact match from the captioner taught alt text above that from De-Diffusion, {APART}", answers_above("captioner_detailed", "dediffusion", "all but what", least=None), "few_shot"),
 ]
 
 

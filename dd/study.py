@@ -64,6 +64,7 @@ SCHEMA = {
     "pairs": (int, 2, 10**5, "pairs of test drawings blended, and drawings edited, in notebook 7"),
     "language_models": (list, None, str, "models that answer from the texts (notebook 8): smollm2, gemma3, folders, or Hub ids@commit"),
     "contexts": (list, None, tuple(CONTEXTS), "sources of text that the models are shown"),
+    "further_contexts": (list, None, tuple(CONTEXTS), "those of them that the models after the first are shown; [] for all"),
     "shots": (list, 0, 64, "examples per question and per caption; 0 stands for text-only pseudo-examples"),
     "class_shots": (list, 1, llm.MOST_SHOTS, "drawings of each class shown before a classification"),
     "questions": (int, 6, 10**6, "questions about test drawings, over all seeds of examples and kinds"),
@@ -130,6 +131,8 @@ def check(parameters: dict) -> dict:
         raise BadParameter(f"study is {parameters['study']!r}; letters, digits, - and _ needed: it names a folder")
     if (brief := sorted(set(OF_LENGTH) & set(parameters.get("contexts", ())))) and not parameters.get("lengths_seen"):
         raise BadParameter(f"contexts has {brief[0]!r} but lengths_seen is 0; images needed: {SCHEMA['lengths_seen'][3]}")
+    if strange := sorted(set(parameters.get("further_contexts", ())) - set(parameters.get("contexts", ()))):
+        raise BadParameter(f"further_contexts has {strange[0]!r}, which is not among contexts; every model but the first is shown some of what the first is")
     return parameters
 
 
@@ -575,23 +578,27 @@ class Study:
             known[name] = llm.LanguageModel.load(name)
         return known[name]
 
-    def answers(self, name: str, prompts: list[llm.Prompt], tokens: int = 12, what: str = "") -> list[str]:
+    def answers(self, name: str, prompts: list[llm.Prompt], tokens: int = 12, B: int = 16, what: str = "") -> list[str]:
         """What a model says to each prompt; kept, so that neither the same prompts nor an interrupted study ask twice."""
-        key = fingerprint(name, folder_hash(Path(name)) if Path(name).is_dir() else "", tokens, [str(p) for p in prompts], inspect.getsource(llm.LanguageModel), str(half()))
+        key = fingerprint(name, folder_hash(Path(name)) if Path(name).is_dir() else "", tokens, B, [str(p) for p in prompts], inspect.getsource(llm.LanguageModel), str(half()))
         path = self.path(f"cache/answers/{key}.json")
         if not path.exists():
-            write_json(path, self.language_model(name).answer(prompts, tokens, progress=what))
+            write_json(path, self.language_model(name).answer(prompts, tokens, B, progress=what))
         return json.loads(path.read_text())
 
     def few_shot(self) -> pd.DataFrame:
         """Questions, classifications and captions from every context by every model -> few_shot.csv; each answer in few_shot_answers.parquet."""
         tasks = (self._questions, self._classifications, self._captions)
-        parts = [part for name in self.language_models for context in self.contexts for task in tasks for part in task(name, context)]
+        parts = [part for name in self.language_models for context in self.contexts_of(name) for task in tasks for part in task(name, context)]
         answers = pd.concat(parts, ignore_index=True)
         answers.to_parquet(self.path("few_shot_answers.parquet"), index=False)
         table = llm.summary(answers)
         write_csv(self.path("few_shot.csv"), table.round(5))
         return table
+
+    def contexts_of(self, name: str) -> list[str]:
+        """The sources of text that a model is shown."""
+        return self.contexts if name == self.language_models[0] else self.parameters.get("further_contexts") or self.contexts
 
     def language_bits(self, name: str, n: int = 256) -> pd.Series:
         """Mean bits that a model needs for one text of each source, on n test drawings; also the column bits_lm of rate_quality.csv."""
@@ -645,7 +652,7 @@ class Study:
                     for shots in self.class_shots:
                         for induction in (True, False):
                             prompts = [p for e in played for p in llm.class_prompts(e, shots, induction, here, there)]
-                            said = self.answers(name, prompts, what=f"{name}: {ways} ways from {context} on {split}, {shots} shots, induction {induction}, examples {k}")
+                            said = self.answers(name, prompts, B=ways, what=f"{name}: {ways} ways from {context} on {split}, {shots} shots, induction {induction}, examples {k}")
                             yield pd.DataFrame(dict(task="classification", kind=split, context=context, model=name, shots=shots, ways=ways, induction=induction, pseudo=False,
                                                     seed=k, id=[part.frame["id"].iloc[i] for i, _ in queries], question="", answer=[a for _, a in queries], said=said,
                                                     metric="exact", value=[llm.exact(s, a) for s, (_, a) in zip(said, queries)]))
@@ -704,6 +711,11 @@ def check_run(parameters: dict) -> dict:
             raise BadParameter(str(error)) from None
     if shipped(decoders[0]).resolve() in [shipped(d).resolve() for d in decoders[1:]]:
         raise BadParameter(f"judges is {decoders[1:]}; {decoders[0]} is the decoder that the encoder was trained through, a judge must be another")
+    for name in set(parameters.get("language_models", ())) & set(llm.PACKAGES):
+        try:
+            llm.package_file(name)
+        except FileNotFoundError as error:
+            raise BadParameter(str(error)) from None
     tokenizer = shipped(parameters.get("decoder", "sketch")) / "tokenizer" / "tokenizer_config.json"
     if tokenizer.exists() and parameters.get("tokens", 1) > (most := json.loads(tokenizer.read_text())["model_max_length"] - 2):
         raise BadParameter(f"tokens is {parameters['tokens']}; decoder {parameters['decoder']} reads at most {most}")

@@ -85,6 +85,25 @@ def test_hostile_texts_change_only_their_own_answer(model):
     assert shown.count("$") == 1 and shown.endswith("$\n") and shown.count("\n") == 3
 
 
+def test_an_answer_is_the_same_to_the_bit_whatever_else_is_asked(model):
+    """Same shapes, same arithmetic: the logits of a query do not hang on how many and which others are read with it."""
+    seen, forward = {}, model.net.forward
+
+    def watching(**given):
+        out = forward(**given)
+        for ids, row in zip(given["input_ids"].tolist(), out.logits[:, -1]):
+            if len(ids) > 1:
+                seen.setdefault(tuple(ids), []).append(row)
+        return out
+    model.net.forward = watching
+    asked = prompts()[::2]                                                            # of one head
+    asked += [Prompt(asked[0].instruction, asked[0].examples, llm.vqa_query(c, "what")) for c in ("y" * 90, "blue " * 9, "a b c")]
+    for some in (asked, asked[::2], asked[::-1], asked[:1]):
+        model.answer(some, tokens=2, B=4)
+    met = [rows for ids, rows in seen.items() if len(rows) > 2]
+    assert len(met) > 3 and all(torch.equal(rows[0], r) for rows in met for r in rows)
+
+
 def test_a_full_context_drops_whole_examples_from_the_front(pieces):
     model = LanguageModel("tiny", tiny("llama", pieces, L=120), pieces)
     examples = tuple(f"Context: red {i}\nAnswer: blue$\n" for i in range(30))

@@ -165,6 +165,8 @@ def test_lengths_are_trained_and_drawn_once(cheap_study, monkeypatch):
     assert {len(t.split()) for t in study.texts("dediffusion_4", "test")} == {4}       # what the language model is shown
     with pytest.raises(BadParameter, match="contexts has 'dediffusion_8' but lengths_seen is 0"):
         check({"contexts": ["names", "dediffusion_8"]})
+    with pytest.raises(BadParameter, match="further_contexts has 'pez', which is not among contexts"):
+        check({"contexts": ["names", "empty"], "further_contexts": ["names", "pez"]})
 
 
 def test_judges_draw_the_same_texts_and_their_rows_follow(cheap_study, tiny_folder, judge_folder):
