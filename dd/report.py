@@ -709,6 +709,23 @@ def answered(folder: Path) -> Path | None:
     return bar_panels(plots, Path(folder) / "figures" / "few_shot") if plots else None
 
 
+def readers(folder: Path) -> Path | None:
+    """Exact match by context, as each language model reads it: every kind of question but `what`, and the main colour, of the contexts that all were shown: figures/few_shot_readers."""
+    from .figures import bar_panels
+    table = read_table(folder, "few_shot")
+    models = [] if table is None else list(table.loc[table["task"] == "vqa", "model"].unique())
+    if len(models) < 2:
+        return None
+    plots, most = [], most_shots(table[table["task"] == "vqa"])
+    shown = [s for s in NAMES if all(s in set(most.loc[most["model"] == m, "context"]) for m in models)]
+    for kind in ("all but what", "colour"):
+        for model in models:
+            part = pooled(most[most["model"] == model], kind, "exact").set_index("context").loc[shown]
+            plots.append({"names": [NAMES[s] + ("*" if leak else "") for s, leak in zip(shown, part["leak"])] if not plots else plots[0]["names"], "values": 100 * part["score"], "low": 100 * part["lo"],
+                          "high": 100 * part["hi"], "ylabel": "exact match, %", "title": f"{model}: {QUESTION_NAMES[kind].replace('`', chr(39))}", "highlight": [NAMES["dediffusion"]]})
+    return bar_panels(plots, Path(folder) / "figures" / "few_shot_readers")
+
+
 # -- the page -------------------------------------------------------------------------------------------------------------------
 
 CSS = """body{font:16px/1.5 Georgia,serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}h1,h2{font-weight:600}table{border-collapse:collapse;
@@ -748,7 +765,7 @@ def build_report(folder: Path, notebooks) -> Path:
     folder = Path(folder)
     out, table = folder / "report", read_table(folder)
     out.mkdir(parents=True, exist_ok=True)
-    tables(folder), curve(folder), rate(folder), narrow(folder), second_look(folder), ranking(folder), answered(folder)
+    tables(folder), curve(folder), rate(folder), narrow(folder), second_look(folder), ranking(folder), answered(folder), readers(folder)
     verdicts = claims(folder)
     parts = [f"<h1>De-Diffusion, studied again: <em>{html.escape(folder.name)}</em></h1>",
              "<p>Which text regenerates an image best: people's, or that of an encoder trained through a frozen text-to-image model? "

