@@ -7,7 +7,7 @@
     drawing        ours: the study's sampler and steps; stock: the pipeline's own call, 50 DDIM steps, float32 (pictures per second
                    at equal FID: the equivalence is measured in notebook 05: results/full/samplers.csv)
     scoring        one FID of new pictures; ours: the originals' features are kept; stock: torchmetrics with the same eye, float32
-    answering      four-shot questions to the language model of notebook 8; ours: shared heads, batches of 32; stock: one `generate` a question
+    answering      four-shot questions to the language model of notebook 8; ours: shared heads, batches of 16; stock: one `generate` a question
     share of peak  multiply-adds of a denoiser forward + backward over the best matrix product of the same run
 """
 from __future__ import annotations
@@ -96,7 +96,7 @@ def run(repeats: int = 5, out: Path | None = None, decoder_name: str = "sketch",
     return result
 
 
-def answering(model: llm.LanguageModel, world, repeats: int, n: int = 48) -> dict:
+def answering(model: llm.LanguageModel, world, repeats: int, n: int = 96) -> dict:
     """Questions per second, four examples each, 12 tokens at most: heads read once and batches, against one `generate` a question."""
     asked, texts = llm.questions(world, n, 0), list(world.frame["name"])
     shown = {kind: tuple(llm.vqa_example(texts[e.row], e.question, e.answer) for e in some.head(4).itertuples()) for kind, some in llm.questions(world, 4 * len(llm.KINDS), 1).groupby("kind")}
