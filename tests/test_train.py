@@ -93,7 +93,7 @@ def test_denoiser_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypa
 def test_denoiser_goes_on_from_what_it_was(small_world, tmp_path):
     """The second go: its own log and checkpoint, the same vocabulary and scale, and its first step starts from the weights that were there."""
     world = small_world.part("all", 16)
-    first = train_denoiser(world, tiny_vae().eval(), tmp_path, seen=8, B=4, channels=(32, 64))
+    first = train_denoiser(world, tiny_vae().eval(), tmp_path, seen=8, B=4, channels=TWO_A_GROUP)
     before, scale, words = {k: v.clone() for k, v in first.unet.state_dict().items()}, first.vae.config.scaling_factor, first.tokenizer.get_vocab()
     go = lambda out, **o: train_denoiser(world, first.vae, out, seen=8, B=2, start=first, **o)
     kept = go(tmp_path / "still", peak=0.0)
@@ -114,6 +114,11 @@ def test_judge_learns_without_its_text_encoder(small_world, tmp_path):
     assert [p.name for p in tmp_path.glob("*.jsonl")] == ["denoiser.jsonl"]
 
 
+# With one channel to each of the 32 groups, the normalisation behind it takes the time embedding out again: no gradient reaches that matrix, and only
+# bfloat16's rounding ever turned it.
+TWO_A_GROUP = (64, 96)
+
+
 def not_learnt(before: dict, after: dict) -> list[str]:
     """The weight matrices that no gradient has reached: weight decay alone shortens their rows and turns none of them."""
     turn = lambda a, b: float((1 - torch.nn.functional.cosine_similarity(a.double().flatten(1), b.double().flatten(1), dim=1)).max())
@@ -124,10 +129,10 @@ def not_learnt(before: dict, after: dict) -> list[str]:
 def test_text_encoder_and_denoiser_learn_in_every_matrix(small_world, tmp_path, kind):
     """A step that leaves the cross-attention out (as a compiled one once did) still lowers the loss, and the decoder stays deaf."""
     from dd.decoder import new_judge_b, new_sketch
-    pipeline = train_denoiser(small_world.part("all", 16), tiny_vae().eval(), tmp_path, seen=6 * 4, B=4, kind=kind, **({"channels": (32, 64)} if kind == "sketch" else {}))
+    pipeline = train_denoiser(small_world.part("all", 16), tiny_vae().eval(), tmp_path, seen=6 * 4, B=4, kind=kind, **({"channels": TWO_A_GROUP} if kind == "sketch" else {}))
     vae = tiny_vae()
     torch.manual_seed(0)
-    fresh = new_sketch(pipeline.tokenizer, vae, channels=(32, 64)) if kind == "sketch" else new_judge_b(pipeline.tokenizer, vae)      # before the first step
+    fresh = new_sketch(pipeline.tokenizer, vae, channels=TWO_A_GROUP) if kind == "sketch" else new_judge_b(pipeline.tokenizer, vae)      # before the first step
     assert type(pipeline.text_encoder).__name__ == {"sketch": "CLIPTextModel", "judge-b": "T5EncoderModel"}[kind]
     for part in ("unet", "text_encoder"):
         before, after = getattr(fresh, part).state_dict(), getattr(pipeline, part).state_dict()
