@@ -72,17 +72,65 @@ def score(args) -> None:
         say(f"left out: {line}")
     judge.require_enough(len(covered), judge.WIDTH)
     real = judge.eye_features(covered.images)
-    styles = (covered.frame["style"].to_numpy(),) * 2 if "style" in covered.frame else None
     for guidance in args.guidance:
-        pictures = decoder.draw(texts, list(covered.frame["id"]), guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed, progress=True)
         rows.append({"world": world.name, "split": split, "source": Path(args.file).stem, "decoder": decoder.name, "guidance": guidance, "seed": args.seed,
-                     **judge.score(real, judge.eye_features(pictures), classes=styles)})
+                     **drawn_scores(decoder, covered, texts, real, guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed)})
     table = pd.DataFrame(rows)
     print(table.round(3).to_string(index=False))
     if args.world == "emoji":
         print("words:", json.dumps({k: round(v, 3) for k, v in readability(covered, texts).items()}))
     if args.out:
         table.to_csv(args.out, index=False)
+
+
+def drawn_scores(decoder, world, texts: list[str], real, **drawing) -> dict:
+    """Draw a text for each original and score the pictures against what the judge's eye sees of the originals, `real` (M, D)."""
+    from . import judge
+    pictures = decoder.draw(texts, list(world.frame["id"]), progress=True, **drawing)
+    styles = (world.frame["style"].to_numpy(),) * 2 if "style" in world.frame else None
+    return judge.score(real, judge.eye_features(pictures), classes=styles)
+
+
+ANEW = "dediffusion_anew"      # De-Diffusion's texts as the shipped encoder writes them on this machine
+
+
+def check(args) -> None:
+    """The published texts of a study drawn and scored again, beside its table: what another processor, or another version of a library, moves."""
+    import pandas as pd
+    from . import judge
+    from .data import BadData, load_world, to_pixels
+    from .decoder import Decoder
+    from .encoder import Encoder
+    from .runtime import half
+    from .study import results_root
+    from .texts import read_texts
+    folder = results_root() / args.study
+    if not (folder / "reconstruction.csv").exists():
+        raise FileNotFoundError(f"{folder / 'reconstruction.csv'}: no such table; python -m dd run {args.study} makes it")
+    made_with = json.loads((folder / "parameters" / "05_reconstruction.json").read_text())
+    published = pd.read_csv(folder / "reconstruction.csv").query("split == @args.split and decoder == @args.decoder and seed == @made_with['seed']").set_index("source")
+    file = lambda source: folder / "texts" / args.split / f"{source}.parquet"
+    can = [s for s in published.index if file(s).exists() and s != "empty"]
+    if strange := [s for s in args.sources if s.removesuffix("_anew") not in can or s.endswith("_anew") and s != ANEW]:
+        raise BadData(f"--sources {strange[0]}: {folder} has no row and texts of it on {args.split} through {args.decoder}; it has {', '.join(can)}" + (f", and {ANEW} can be written" if "dediffusion" in can else ""))
+    decoder, world, real, rows = Decoder.load(args.decoder), load_world("emoji").part(args.split), None, []
+    for source in args.sources:
+        known = source.removesuffix("_anew")
+        covered, texts = read_texts(file(known), world)
+        real = judge.eye_features(covered.images) if real is None else real              # a study's sources are all of the same drawings
+        if source == ANEW:
+            before, texts = texts, Encoder.load("encoder").write(to_pixels(covered.images))
+            kept = [len(set(a.split()) & set(b.split())) / len(set(a.split())) for a, b in zip(before, texts)]
+            print(f"{source}: {sum(a == b for a, b in zip(before, texts))} of {len(texts)} texts are the published ones to the letter; of a text's words {sum(kept) / len(kept):.1%} are kept")
+        row = published.loc[known]
+        here = drawn_scores(decoder, covered, texts, real, guidance=float(row["guidance"]), steps=made_with["steps"], sampler=made_with["sampler"], seed=made_with["seed"])
+        for score in ("fid", "kid", "paired", "r_at_1"):
+            rows.append({"source": source, "split": args.split, "decoder": args.decoder, "guidance": row["guidance"], "n": here["n"], "score": score, "published": row[score], "published_lo": row.get(f"{score}_lo"),
+                         "published_hi": row.get(f"{score}_hi"), "here": here[score], "numbers": str(half() or "float32").removeprefix("torch.")})
+        print(f"{source}, guidance {row['guidance']:g}, n {here['n']}: " + "; ".join(f"{r['score']} {r['here']:.4g}, published {r['published']:.4g}" + (
+            "" if pd.isna(r["published_lo"]) else f" [{r['published_lo']:.4g}, {r['published_hi']:.4g}]" + ("" if r["published_lo"] <= r["here"] <= r["published_hi"] else ": OUTSIDE")) for r in rows[-4:]), flush=True)
+    if args.out:
+        pd.DataFrame(rows).round(5).to_csv(args.out, index=False)
 
 
 def described(args, describe) -> None:
@@ -259,6 +307,12 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="override one parameter (YAML value); see dd/study.py SCHEMA")
     c = command("claims", claims, "verdict on every claim, with its criterion and numbers")
     c.add_argument("study", nargs="?", default="full", help="which results folder")
+    c = command("check", check, "draw and score a study's published texts again on this machine, beside its table")
+    c.add_argument("study", nargs="?", default="full", help="which results folder")
+    c.add_argument("--sources", nargs="+", default=["names", "dediffusion", ANEW], metavar="SOURCE", help=f"rows of reconstruction.csv; {ANEW} has the shipped encoder write its texts here first")
+    c.add_argument("--split", default="test", choices=("test", "novel"), help="emoji split")
+    c.add_argument("--decoder", default="sketch", choices=("sketch", "judge-a", "judge-b"), help="shipped decoder whose rows they are")
+    c.add_argument("--out", help="CSV file to write the table to as well")
     c = command("train-decoder", train_decoder, "train a shipped decoder anew: `sketch` from nothing (autoencoder, denoiser, its second go, the autoencoder's finish), or "
                 "a judge (`judge-a`, `judge-b`) on sketch's latents; resumes. What is not given is as in RECIPES of dd/train.py, which made the shipped ones")
     c.add_argument("--name", choices=("sketch", "judge-a", "judge-b"), default="sketch", help="which of the shipped decoders")

@@ -66,7 +66,7 @@ def run(repeats: int = 5, out: Path | None = None, decoder_name: str = "sketch",
     def step_stock():
         stock_attention(decoder.denoiser)
         with plain_float32():
-            z, seen = decoder.encode(pixels), backbone_features(pixels).to(device()).float()
+            z, seen = decoder.encode(pixels, B=B), backbone_features(pixels, B=B).to(device()).float()
             descend(relaxed_loss(pooler, decoder, seen, z, t, eps, tau=1.0).mean(), stock_optimizer, pooler, 1e-5)
 
     def draw_ours():
@@ -127,7 +127,7 @@ class _Eye(torch.nn.Module):
     num_features = judge.WIDTH
 
     def forward(self, images):
-        return judge.eye_features(images.permute(0, 2, 3, 1).numpy())
+        return judge.eye_features(images.permute(0, 2, 3, 1).numpy(), B=len(images))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
 
-from .runtime import autocast, device, quiet, shipped, write_json
+from .runtime import autocast, device, on_every_core, placed, quiet, rows_at_once, shipped, write_json
 from .vision import efficientnet, features, resize
 from .vocab import allowed_tokens, to_strings
 
@@ -25,17 +25,17 @@ BLOCKS = (2, 4, 10)                                # EfficientNet-Lite0 blocks w
 FEATURES = 24 + 40 + 112 + 3                       # F: their channels, and the mean colour of the patch
 
 
-@torch.no_grad()
-def backbone_features(pixels: torch.Tensor, B: int = 128) -> torch.Tensor:
+def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:
     """pixels (M, 3, H, W) in [-1, 1] -> frozen ImageNet features (M, P, F) float16, on the CPU. Computed once per image and cached."""
-    net, out = efficientnet(0).to(device()), []
-    for i in range(0, len(pixels), B):
-        x = pixels[i:i + B].to(device())
+    net = placed(efficientnet(0))
+
+    def some(rows):
+        x = pixels[rows].to(device())
         with autocast():
             maps = [*features(net, resize(x, SIZE), upto=10, keep=BLOCKS), x]
         maps = [F.adaptive_avg_pool2d(m.float(), 8) for m in maps]                        # each (B, f, 8, 8)
-        out.append(torch.cat(maps, 1).flatten(2).transpose(1, 2).half().cpu())            # (B, P, F)
-    return torch.cat(out)
+        return torch.cat(maps, 1).flatten(2).transpose(1, 2).half().cpu()                 # (B, P, F)
+    return torch.cat(list(on_every_core(some, len(pixels), B or rows_at_once(8, 128))))
 
 
 def temperature(s: int, S: int, start: float = 2.0, end: float = 0.3) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .data import to_pixels
-from .runtime import Progress, autocast, device
+from .runtime import Progress, autocast, device, on_every_core, placed, rows_at_once
 from .vision import efficientnet, features, resize
 
 WIDTH = 352                    # D, numbers it gives for an image
@@ -20,18 +20,20 @@ BOOTSTRAPS = 50
 LEAST_WITHIN = 20              # images of a class below which it has no distance of its own
 
 
-@torch.no_grad()
-def eye_features(images: np.ndarray, B: int = 128, progress: str = "", size: int = 128, net: int = 2) -> torch.Tensor:
+def eye_features(images: np.ndarray, B: int | None = None, progress: str = "", size: int = 128, net: int = 2) -> torch.Tensor:
     """uint8 (M, H, W, 3) -> float32 (M, 352): the mean over space of the last block of EfficientNet-Lite2 (Lite`net`; Lite1: 320 numbers), seen at `size` pixels.
 
     The block before the 1280-wide head: with 352 numbers an image, two thousand images give a covariance one can trust."""
-    net, out, tick = efficientnet(net).to(device()), [], Progress(progress, len(images))
-    for i in range(0, len(images), B):
+    net, out, tick = placed(efficientnet(net)), [], Progress(progress, len(images))
+
+    def some(rows):
         with autocast():
-            maps = features(net, resize(to_pixels(images[i:i + B]).to(device()), size))
-        out.append(maps.float().mean((2, 3)).cpu())
+            maps = features(net, resize(to_pixels(images[rows]).to(device()), size))
+        return maps.float().mean((2, 3)).cpu()
+    for part in on_every_core(some, len(images), B or rows_at_once(8, 128)):
+        out.append(part)
         if progress:
-            tick(min(i + B, len(images)))
+            tick(sum(map(len, out)))
     return torch.cat(out)
 
 

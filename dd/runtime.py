@@ -5,6 +5,8 @@ One root seed, one generator per purpose: `generator(seed, "gumbel")` and `gener
 from __future__ import annotations
 
 import hashlib, json, os, sys, time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -71,6 +73,34 @@ def half() -> torch.dtype | None:
 
 def autocast():
     return torch.autocast(device().type, half()) if half() else nullcontext()
+
+
+def placed(net: torch.nn.Module) -> torch.nn.Module:
+    """On the device; where a CPU computes in float32, with channels last, in which drawing is a sixth faster and looking up to a third."""
+    net.to(device())
+    return net.to(memory_format=torch.channels_last) if device().type == "cpu" and not half() else net
+
+
+def on_every_core(work: Callable, M: int, B: int) -> Iterator:
+    """work(rows) for the slices of M rows by B, in order. On a CPU every core does batches of its own: few enough rows for its cache, they go
+    up to three times as fast as all cores together on one batch that leaves it. A single batch has all cores."""
+    @torch.no_grad()                                           # in the thread that works: each has a switch of its own
+    def one(i: int):
+        return work(slice(i, i + B))
+    cores, starts = torch.get_num_threads() if device().type == "cpu" else 1, range(0, M, B)
+    if cores == 1 or len(starts) < 2:
+        yield from map(one, starts)
+        return
+    half()                                                     # said once, not by every thread
+    try:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(one, starts)
+    finally:
+        torch.set_num_threads(cores)                           # some of it is one number for all threads
+
+
+def rows_at_once(cpu: int, gpu: int) -> int:
+    return cpu if device().type == "cpu" else gpu
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:

@@ -708,8 +708,7 @@ def check_run(parameters: dict) -> dict:
         for name in decoders:
             pinned(name, None, "decoder")
         for name in parameters.get("language_models", ()):
-            if name in llm.PACKAGES:
-                llm.package(name)
+            llm.package(name) if name in llm.PACKAGES else pinned(name, None, "language model")
     except FileNotFoundError as error:
         raise BadParameter(str(error)) from None
     if shipped(decoders[0]).resolve() in [shipped(d).resolve() for d in decoders[1:]]:
@@ -727,8 +726,7 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     parameters = check_run(check({**load_parameters(study), **(overrides or {})}))
     absolute = lambda name: str(Path(name).resolve()) if "/" in name and Path(name).is_dir() else name      # kernels work in another folder
     parameters |= {name: absolute(parameters[name]) for name in ("decoder", "encoder") if name in parameters}
-    if "judges" in parameters:
-        parameters["judges"] = [absolute(j) for j in parameters["judges"]]
+    parameters |= {name: [absolute(v) for v in parameters[name]] for name in ("judges", "language_models") if name in parameters}
     folder = results_root() / parameters["study"]
     done_path, started = folder / "run.json", time.time()
     made_by = fingerprint([p.read_text() for p in sorted(PACKAGE.glob("*.py"))], folder_hash(PACKAGE / "assets"))

@@ -7,7 +7,7 @@ import pytest
 from conftest import quick_eye
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("write", "draw", "score", "caption", "interrogate", "ask", "run", "claims", "train-decoder", "train-encoder", "bench")
+COMMANDS = ("write", "draw", "score", "caption", "interrogate", "ask", "run", "claims", "check", "train-decoder", "train-encoder", "bench")
 
 
 def dd(*words, cwd=ROOT):
@@ -78,6 +78,35 @@ def test_score_of_ones_own_captions(told, whole_world, tmp_path, monkeypatch):
     table = pd.read_csv(tmp_path / "table.csv")
     assert table[["source", "split", "guidance", "n"]].values.tolist() == [["mine", "novel", 1.0, 360]] and table["fid"].iloc[0] > 0
     assert "left out: mine.csv, row 362: unknown id 'stranger'" in shown.err and "precision" in shown.out
+
+
+def test_check_draws_published_texts_again(told, whole_world, tmp_path, monkeypatch, capsys):
+    """What `score` gave is published; the same machine finds the same, and a table that says otherwise is found out."""
+    import json
+    import pandas as pd
+    from dd import data, encoder, judge, study
+    from dd.__main__ import main
+    from dd.texts import write_texts
+    monkeypatch.setattr(data, "load_world", lambda *a, **k: whole_world)
+    monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
+    monkeypatch.setattr(judge, "eye_features", quick_eye)
+    monkeypatch.setattr(encoder.Encoder, "write", lambda self, pixels: ["red star"] + ["blue star"] * (len(pixels) - 1))
+    folder, part = study.results_root() / "mine", whole_world.part("novel", 360)
+    (folder / "parameters").mkdir(parents=True)
+    (folder / "parameters" / "05_reconstruction.json").write_text(json.dumps({"steps": 1, "sampler": "dpm", "seed": 0}))
+    write_texts(folder / "texts" / "novel" / "dediffusion.parquet", part, ["red star"] * 360)
+    told("score", folder / "texts" / "novel" / "dediffusion.parquet", "--split", "novel", "--steps", 1, "--guidance", 1, "--out", folder / "reconstruction.csv")
+    again = ("check", "mine", "--split", "novel", "--sources")
+    assert "OUTSIDE" not in told(*again, "dediffusion", "--out", tmp_path / "same.csv").out
+    same = pd.read_csv(tmp_path / "same.csv")
+    assert same["score"].tolist() == ["fid", "kid", "paired", "r_at_1"] and same["here"].tolist() == pytest.approx(same["published"].tolist(), rel=1e-4) and set(same["n"]) == {360}
+    shown = told(*again, "dediffusion_anew").out
+    assert "1 of 360 texts are the published ones to the letter" in shown and "50.1% are kept" in shown
+    pd.read_csv(folder / "reconstruction.csv").assign(fid=1.0, fid_lo=0.9, fid_hi=1.1).to_csv(folder / "reconstruction.csv", index=False)
+    shown = told(*again, "dediffusion").out
+    assert shown.count("OUTSIDE") == 1 and "published 1 [0.9, 1.1]: OUTSIDE" in shown
+    for words, message in (((*again, "names"), "no row and texts of it on novel through sketch; it has dediffusion, and"), (("check", "absent"), "python -m dd run absent makes it")):
+        assert main(list(words)) == 2 and message in capsys.readouterr().err
 
 
 def test_train_encoder_on_a_folder_of_ones_own(told, whole_world, tiny_folder, tmp_path):

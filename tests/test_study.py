@@ -211,9 +211,26 @@ def test_run_goes_on_after_a_failure_and_repeats_nothing(tmp_path, monkeypatch):
     assert go(seed=4) == ["a3", "b", "a4", "b"]                 # another parameter does
 
 
+def test_a_folder_given_from_here_is_found_by_kernels_that_work_elsewhere(tmp_path, monkeypatch):
+    import papermill
+    from dd import report, study
+    monkeypatch.setattr(study, "ROOT", tmp_path)
+    monkeypatch.setattr(study, "NOTEBOOKS", ("01_a",))
+    monkeypatch.setattr(report, "build_report", lambda folder, names: folder / "report")
+    given = {}
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *a, parameters, **k: given.update(parameters))
+    monkeypatch.setattr(papermill, "inspect_notebook", lambda path: study.SCHEMA)
+    two_notebooks(tmp_path, "pass")
+    (tmp_path / "here" / "lm").mkdir(parents=True)
+    (tmp_path / "here" / "p.yaml").write_text("study: one\nlanguage_models: [smollm2, ./lm]\njudges: [judge-a, ./lm]\n")
+    monkeypatch.chdir(tmp_path / "here")
+    study.run("p.yaml")
+    assert given["language_models"] == ["smollm2", str(tmp_path / "here" / "lm")] and given["judges"] == ["judge-a", str(tmp_path / "here" / "lm")]
+
+
 @pytest.mark.parametrize("parameters, message", [(dict(n_test=100), "n_test is 100; 0 or at least 353"), (dict(probe_seen=5), "at least 128"), (dict(tokens=31), "reads at most 30"),
     (dict(judges=["judge-z"]), "neither shipped"), (dict(judges=["sketch"]), "must be another"), (dict(judges=[]), "one or more"), (dict(judges=["judge-a", "judge-a"]), "different names"),
-    (dict(judges="judge-a"), "list needed")])
+    (dict(judges="judge-a"), "list needed"), (dict(language_models=["smollm2", "no/where"]), "language model 'no/where': neither shipped")])
 def test_what_a_run_could_not_finish_is_refused_before_it_starts(parameters, message, tmp_path):
     from dd.study import run
     with pytest.raises(BadParameter, match=message):
