@@ -96,11 +96,11 @@ def _curves_on(axis, series: dict, xlabel: str = "", ylabel: str = "", title: st
 
 
 def curves(series: dict, path: str | Path, xlabel: str, ylabel: str, title: str = "", lines: dict | None = None, markers: bool = False,
-           logx: bool = False, logy: bool = False, ylim=None, size: tuple[float, float] = (3.6, 2.5)) -> Path:
-    """Line plot. series: {name: (x, y) or (x, y, low, high)}; lines: {name: height} are drawn across, dashed."""
+           logx: bool = False, logy: bool = False, ylim=None, size: tuple[float, float] = (3.6, 2.5), legend: bool | str = True) -> Path:
+    """Line plot. series: {name: (x, y) or (x, y, low, high)}; lines: {name: height} are drawn across, dashed; legend: "below" puts it there."""
     with style():
         figure = Figure(figsize=size)
-        _curves_on(figure.subplots(), series, xlabel, ylabel, title, lines, markers, logx, logy, ylim)
+        _curves_on(figure.subplots(), series, xlabel, ylabel, title, lines, markers, logx, logy, ylim, legend)
         return save(figure, path)
 
 
@@ -114,7 +114,7 @@ def panels(plots: list[dict], path: str | Path, size: tuple[float, float] = (2.6
 
 
 def _bars_on(axis, names, values, ylabel: str = "", low=None, high=None, title: str = "", highlight=(), horizontal: bool = True, lines: dict | None = None,
-             digits: int | None = None) -> None:
+             digits: int | None = None, marks=()) -> None:
     names, values = [str(n) for n in names], np.asarray(values, float)
     low, high = (None if v is None else np.asarray(v, float) for v in (low, high))
     error = None if low is None else np.abs(np.stack([values - low, high - values]))
@@ -129,9 +129,12 @@ def _bars_on(axis, names, values, ylabel: str = "", low=None, high=None, title: 
         axis.set(xticks=where, xticklabels=[textwrap.fill(n, 12) for n in names], ylabel=ylabel, title=title)
         axis.grid(False, axis="x")
     for k, value in enumerate(values if digits is not None else []):
-        end = value if high is None or not np.isfinite(high[k]) else high[k]
-        axis.annotate(f"{value:.{digits}f}", (end, k) if horizontal else (k, end), (3, 0) if horizontal else (0, 2), textcoords="offset points",
-                      va="center" if horizontal else "bottom", ha="left" if horizontal else "center", fontsize=6.5)
+        side, edge = (-1, low) if value < 0 else (1, high)                      # outside the bar and its interval
+        end = value if edge is None or not np.isfinite(edge[k]) else edge[k]
+        axis.annotate(f"{value:.{digits}f}", (end, k) if horizontal else (k, end), (3 * side, 0) if horizontal else (0, 2 * side), textcoords="offset points",
+                      va="center" if horizontal else "bottom" if side > 0 else "top", ha=("left" if side > 0 else "right") if horizontal else "center", fontsize=6.5)
+    for k in np.flatnonzero(list(marks)):
+        axis.annotate("*", (values[k] if high is None else high[k], k), (2, -2), textcoords="offset points", va="center", fontsize=8)
     for k, (name, height) in enumerate((lines or {}).items()):
         (axis.axvline if horizontal else axis.axhline)(height, color="#555555", linewidth=0.9, linestyle=("--", ":", "-.")[k % 3], label=name)
     if lines:
@@ -139,7 +142,7 @@ def _bars_on(axis, names, values, ylabel: str = "", low=None, high=None, title: 
 
 
 def bars(names, values, path: str | Path, ylabel: str, low=None, high=None, *, horizontal: bool = True, size: tuple[float, float] | None = None, **more) -> Path:
-    """Bars with intervals. low, high: ends of the intervals; highlight: names drawn in the second colour; digits: print the values."""
+    """Bars with intervals. low, high: ends of the intervals; highlight: names drawn in the second colour; digits: print the values; marks: which (horizontal) bars get a *."""
     size = size or ((3.8, 0.35 + 0.24 * len(names)) if horizontal else (0.6 + 0.45 * len(names), 2.4))
     with style():
         figure = Figure(figsize=size)
@@ -186,9 +189,11 @@ def sheet(originals, texts: dict[str, list[str]], pictures: dict[str, np.ndarray
     sources = list(dict.fromkeys([*texts, *pictures]))
     columns = [("original", "picture")] + [c for s in sources for c in ((s, "text"), (s, "picture")) if s in (texts if c[1] == "text" else pictures)]
     widths, rows = [2.1 if kind == "text" else 1.0 for _, kind in columns], len(originals)
+    under = [] if names is None else [textwrap.fill(str(n), 18) for n in names]
+    gap = 0.05 + 0.15 * max((n.count("\n") + 1 for n in under), default=0)                # lines under the originals
     with style():
-        figure = Figure(figsize=(INCH * 1.15 * scale * sum(widths), INCH * 1.15 * scale * rows * (1.15 if names is not None else 1.02)))
-        axes = figure.subplots(rows, len(columns), squeeze=False, gridspec_kw={"width_ratios": widths, "wspace": 0.05, "hspace": 0.2 if names is not None else 0.05})
+        figure = Figure(figsize=(INCH * 1.15 * scale * sum(widths), INCH * 1.15 * scale * rows * (0.97 + gap)))
+        axes = figure.subplots(rows, len(columns), squeeze=False, gridspec_kw={"width_ratios": widths, "wspace": 0.05, "hspace": gap})
         for i in range(rows):
             for axis, (source, kind) in zip(axes[i], columns):
                 axis.set(xticks=[], yticks=[])
@@ -201,6 +206,6 @@ def sheet(originals, texts: dict[str, list[str]], pictures: dict[str, np.ndarray
                     axis.imshow((originals if source == "original" else pictures[source])[i])
                 if i == 0 and (kind == "text" or source == "original" or source not in texts):
                     axis.set_title(source, fontsize=7.5, pad=3)
-                if source == "original" and names is not None:
-                    axis.set_xlabel(textwrap.fill(str(names[i]), 18), fontsize=5.8, labelpad=2)
+                if source == "original" and under:
+                    axis.set_xlabel(under[i], fontsize=5.8, labelpad=2)
         return save(figure, path)

@@ -707,7 +707,7 @@ def rate(folder: Path) -> Path | None:
 
 def exact_match(part: pd.DataFrame, title: str) -> dict:
     """A panel of figures.bar_panels from rows of few_shot.csv indexed by context; * marks contexts that hold the answer by construction."""
-    return {"names": [NAMES[s] + ("*" if leak else "") for s, leak in zip(part.index, part["leak"])], "values": 100 * part["score"], "low": 100 * part["lo"], "high": 100 * part["hi"],
+    return {"names": [NAMES[s] for s in part.index], "marks": part["leak"], "values": 100 * part["score"], "low": 100 * part["lo"], "high": 100 * part["hi"],
             "ylabel": "exact match, %", "title": title.replace("`", "'"), "highlight": [NAMES["dediffusion"]]}
 
 
@@ -724,7 +724,6 @@ def answered(folder: Path) -> Path | None:
         part = part.loc[[s for s in NAMES if s in part.index]]
         if len(part):
             plots.append(exact_match(part, QUESTION_NAMES[kind]))
-            plots[-1]["names"] = plots[0]["names"]
     return bar_panels(plots, Path(folder) / "figures" / "few_shot") if plots else None
 
 
@@ -741,7 +740,6 @@ def readers(folder: Path) -> Path | None:
         for model in models:
             part = pooled(most[most["model"] == model], kind, "exact").set_index("context").loc[shown]
             plots.append(exact_match(part, f"{model}: {QUESTION_NAMES[kind]}"))
-            plots[-1]["names"] = plots[0]["names"]
     return bar_panels(plots, Path(folder) / "figures" / "few_shot_readers")
 
 
@@ -812,8 +810,9 @@ def build_report(folder: Path, notebooks) -> Path:
         parts += ["<details><summary>All other figures</summary>", *(html_figure(p) for p in found.values()), "</details>"] if found else []
     links = []
     for name in notebooks:
-        executed = folder / "notebooks" / f"{name}.ipynb"
-        links += [f"<li><a href='{name}.html'>{html.escape(page(executed, out / f'{name}.html'))}</a></li>" if executed.exists() else f"<li>{name}: not run in this study</li>"]
+        executed, shown = folder / "notebooks" / f"{name}.ipynb", out / f"{name}.html"
+        title = page(executed, shown) if executed.exists() else shown.exists() and name          # a page stays when the notebook behind it has been tidied away
+        links += [f"<li><a href='{name}.html'>{html.escape(title)}</a></li>" if title else f"<li>{name}: not run in this study</li>"]
     parts += ["<h2>Notebooks, as they ran</h2><ol>", *links, "</ol>", "<h2>Parameters</h2>"]
     for path in sorted((folder / "parameters").glob("*.json")):
         parts += [f"<p><a href='../parameters/{path.name}'>{path.stem}</a></p><pre>{html.escape(json.dumps(json.loads(path.read_text()), sort_keys=True))}</pre>"]
