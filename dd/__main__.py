@@ -168,31 +168,42 @@ def ask(args) -> None:
     import pandas as pd
     from . import llm
     from .data import BadData
+    if bool(args.captions) == bool(args.questions and args.annotations):
+        raise BadData("what is asked? give --questions and --annotations, or --captions")
     told = pd.read_parquet(args.file) if args.file.endswith(".parquet") else pd.read_csv(args.file, dtype=str, keep_default_na=False)
     if missing := {"id", "text"} - set(told.columns):
         raise BadData(f"{args.file}: no column {sorted(missing)}; it has {list(told.columns)}")
     contexts = dict(zip(told["id"].astype(str), told["text"]))
 
-    def questions(asked, annotations):
-        table = llm.read_vqa(asked, annotations)
+    def with_texts(*files):
+        table = llm.read_captions(*files) if args.captions else llm.read_vqa(*files)
         if lost := sum(i not in contexts for i in table["id"]):
             if args.on_bad == "stop":
-                raise BadData(f"{args.file}: no text for {lost} of the {len(table)} questions of {asked}, image {next(i for i in table['id'] if i not in contexts)!r} first; write it or use --on-bad skip")
-            say(f"left out: {lost} questions of {asked} about images without a text")
-        return table[table["id"].isin(contexts)]
+                raise BadData(f"{args.file}: no text for {lost} of the {len(table)} entries of {files[0]}, image {next(i for i in table['id'] if i not in contexts)!r} first; write it or use --on-bad skip")
+            say(f"left out: {lost} entries of {files[0]} about images without a text")
+        return table[table["id"].isin(contexts)].reset_index(drop=True)
 
-    table = questions(args.questions, args.annotations)
-    if args.shots and not args.examples:
-        raise BadData(f"--shots {args.shots}: examples come from questions of their own; give --examples QUESTIONS ANNOTATIONS, or --shots 0")
-    shown = questions(*args.examples).sample(args.shots, random_state=args.seed) if args.shots else table[:0]
-    examples = tuple(llm.vqa_example(contexts[e.id], e.question, e.answer) for e in shown.itertuples())
-    model = llm.LanguageModel.load(args.model)
-    table["said"] = model.answer([llm.Prompt(llm.VQA, examples, llm.vqa_query(contexts[q.id], q.question)) for q in table.itertuples()], B=args.batch, progress="questions")
-    table["vqa"] = [llm.vqa_accuracy(said, a) for said, a in zip(table["said"], table["answers"])]
-    print(pd.concat([table.groupby("kind")["vqa"].agg(["size", "mean"]), pd.DataFrame({"size": [len(table)], "mean": [table["vqa"].mean()]}, index=["all"])])
-          .rename(columns={"size": "n", "mean": "VQA accuracy"}).round(4).to_string())
+    files = (args.captions,) if args.captions else (args.questions, args.annotations)
+    table = with_texts(*files)
+    if args.shots and len(args.examples or ()) != len(files):
+        raise BadData(f"--shots {args.shots}: examples come from files of their own; give --examples {'CAPTIONS' if args.captions else 'QUESTIONS ANNOTATIONS'}, or --shots 0")
+    shown = with_texts(*args.examples).sample(args.shots, random_state=args.seed) if args.shots else table[:0]
+    if args.captions:
+        examples = tuple(llm.caption_example(contexts[e.id], e.captions[0]) for e in shown.itertuples())
+        prompts = [llm.Prompt(llm.CAPTION, examples, llm.caption_query(contexts[i])) for i in table["id"]]
+    else:
+        examples = tuple(llm.vqa_example(contexts[e.id], e.question, e.answer) for e in shown.itertuples())
+        prompts = [llm.Prompt(llm.VQA, examples, llm.vqa_query(contexts[q.id], q.question)) for q in table.itertuples()]
+    table["said"] = llm.LanguageModel.load(args.model).answer(prompts, tokens=20 if args.captions else 12, B=args.batch, progress="captions" if args.captions else "questions")
+    if args.captions:
+        table["cider"] = llm.cider(list(table["said"]), list(table["captions"]))
+        print(f"CIDEr {table['cider'].mean():.1f} of {len(table)} captions")
+    else:
+        table["vqa"] = [llm.vqa_accuracy(said, a) for said, a in zip(table["said"], table["answers"])]
+        print(pd.concat([table.groupby("kind")["vqa"].agg(["size", "mean"]), pd.DataFrame({"size": [len(table)], "mean": [table["vqa"].mean()]}, index=["all"])])
+              .rename(columns={"size": "n", "mean": "VQA accuracy"}).round(4).to_string())
     if args.out:
-        table.drop(columns="answers").to_csv(args.out, index=False)
+        table.drop(columns=["answers", "captions"], errors="ignore").to_csv(args.out, index=False)
 
 
 def run(args) -> None:
@@ -292,11 +303,12 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--shortlist", type=whole(1), default=128, help="phrases tried per image: the likest by themselves")
     c.add_argument("--most", type=whole(1), default=40, help="longest text, words")
     describing(c, batch=64)
-    c = command("ask", ask, "a language model answers VQAv2 or OK-VQA questions from a file of captions (id, text) -> VQA accuracy")
-    c.add_argument("file", metavar="FILE", help=".csv or .parquet with columns id (the questions' image_id) and text; covers the examples' images, too")
-    c.add_argument("--questions", required=True, help="published questions .json")
-    c.add_argument("--annotations", required=True, help="published annotations .json that belong to it")
-    c.add_argument("--examples", nargs=2, metavar=("QUESTIONS", "ANNOTATIONS"), help="files that examples are drawn from (another split)")
+    c = command("ask", ask, "a language model answers VQAv2 or OK-VQA questions, or writes COCO captions, from a file of texts (id, text) -> VQA accuracy, or CIDEr")
+    c.add_argument("file", metavar="FILE", help=".csv or .parquet with columns id (the published image_id) and text; covers the examples' images, too")
+    c.add_argument("--questions", help="published questions .json")
+    c.add_argument("--annotations", help="published annotations .json that belong to it")
+    c.add_argument("--captions", help="instead of both: published COCO captions .json, people's captions to score against")
+    c.add_argument("--examples", nargs="+", metavar="FILE", help="file or files of the same kind that examples are drawn from (another split)")
     c.add_argument("--shots", type=whole(0), default=0, help="examples in every prompt")
     c.add_argument("--model", default="smollm2", help="smollm2, gemma3, a folder, or a Hub id@commit of a causal language model")
     c.add_argument("--batch", type=whole(1), default=ROWS, help="questions at a time")

@@ -285,24 +285,37 @@ def commonest(asked: pd.DataFrame) -> dict[str, str]:
     return {kind: some["answer"].mode().iloc[0] for kind, some in asked.groupby("kind")}
 
 
+def read_list(path: str | Path, key: str) -> list[dict]:
+    """The list under `key` of a published .json file of questions, annotations or captions."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))[key]
+    except FileNotFoundError:
+        raise BadData(f"{path}: no such file; give the published {key} file") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadData(f"{path}: not a published {key} file ({type(error).__name__}: {error}); it needs a list under {key!r}") from None
+
+
 def read_vqa(questions_file: str | Path, annotations_file: str | Path) -> pd.DataFrame:
     """VQAv2 or OK-VQA in their published formats -> id (image), question, answer, answers, kind (answer type)."""
-    def read(path, key):
-        try:
-            return json.loads(Path(path).read_text(encoding="utf-8"))[key]
-        except FileNotFoundError:
-            raise BadData(f"{path}: no such file; give the published {key} file") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadData(f"{path}: not a VQA {key} file ({type(error).__name__}: {error}); it needs a list under {key!r}") from None
-    asked = {q["question_id"]: q for q in read(questions_file, "questions")}
+    asked = {q["question_id"]: q for q in read_list(questions_file, "questions")}
     rows = []
-    for k, a in enumerate(read(annotations_file, "annotations")):
+    for k, a in enumerate(read_list(annotations_file, "annotations")):
         if a["question_id"] not in asked:
             raise BadData(f"{annotations_file}, annotations[{k}]: question {a['question_id']!r} is not in {questions_file}; the two files must belong together")
         answers = [x["answer"] for x in a["answers"]]
         main = a.get("multiple_choice_answer") or max(answers, key=answers.count)
         rows.append({"id": str(a["image_id"]), "kind": a.get("answer_type", "all"), "question": asked[a["question_id"]]["question"], "answer": main, "answers": answers})
     return pd.DataFrame(rows)
+
+
+def read_captions(file: str | Path) -> pd.DataFrame:
+    """COCO captions in their published format -> id (image), captions (all that people wrote of it)."""
+    told: dict[str, list[str]] = {}
+    for k, a in enumerate(read_list(file, "annotations")):
+        if not {"image_id", "caption"} <= set(a):
+            raise BadData(f"{file}, annotations[{k}]: 'image_id' and 'caption' needed; it has {sorted(a)}")
+        told.setdefault(str(a["image_id"]), []).append(a["caption"])
+    return pd.DataFrame({"id": list(told), "captions": list(told.values())})
 
 
 def vqa_query(context: str, question: str) -> str:

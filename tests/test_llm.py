@@ -219,7 +219,7 @@ def test_published_question_files_are_read(tmp_path):
     assert table.id.tolist() == ["4", "5", "6"] and set(table.kind) == {"yes/no"} and table.answer[0] == "yes" and len(table.answers[0]) == 10
     table = llm.read_vqa(*vqa_files(tmp_path, answers=(("no", 2), ("maybe", 8))))                              # OK-VQA has no multiple choice
     assert table.answer[0] == "maybe" and set(table.kind) == {"all"}
-    for path, message in (("missing.json", "no such file"), ("bad.json", "not a VQA questions file")):
+    for path, message in (("missing.json", "no such file"), ("bad.json", "not a published questions file")):
         (tmp_path / "bad.json").write_text("{}")
         with pytest.raises(BadData, match=message):
             llm.read_vqa(tmp_path / path, tmp_path / "a.json")
@@ -243,6 +243,25 @@ def test_ask_scores_a_file_of_captions(tmp_path, pieces, capsys):
     pd.DataFrame({"id": ["4"], "text": ["red"]}).to_csv(tmp_path / "captions.csv", index=False)
     assert main(words) == 2 and "no text for 2 of the 3" in capsys.readouterr().err
     assert main([*words, "--on-bad", "skip"]) == 0
+
+
+def test_ask_writes_captions_and_scores_them(tmp_path, pieces, capsys):
+    from dd.__main__ import main
+    tiny("llama", pieces).save_pretrained(tmp_path / "lm")
+    pieces.save_pretrained(tmp_path / "lm")
+    said = {1: ["a red apple", "red fruit"], 2: ["two dogs run", "dogs in snow"], 3: ["the old sea"]}
+    (tmp_path / "c.json").write_text(json.dumps({"annotations": [{"image_id": i, "caption": c} for i, cs in said.items() for c in cs]}))
+    assert llm.read_captions(tmp_path / "c.json").captions.tolist() == list(said.values())
+    pd.DataFrame({"id": ["1", "2", "3"], "text": ["red", "blue", ""]}).to_csv(tmp_path / "texts.csv", index=False)
+    words = ["ask", str(tmp_path / "texts.csv"), "--captions", str(tmp_path / "c.json"), "--model", str(tmp_path / "lm")]
+    assert main([*words, "--shots", "2", "--examples", str(tmp_path / "c.json"), "--out", str(tmp_path / "out.csv")]) == 0
+    assert "of 3 captions" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
+    assert table["cider"].tolist() == pytest.approx(llm.cider(table["said"].astype(str).tolist(), list(said.values())).tolist())
+    assert main([*words, "--shots", "2"]) == 2 and "--examples CAPTIONS" in capsys.readouterr().err
+    assert main([*words, "--questions", "q", "--annotations", "a"]) == 2 and main(words[:2]) == 2 and "or --captions" in capsys.readouterr().err
+    (tmp_path / "c.json").write_text(json.dumps({"annotations": [{"image_id": 1}]}))
+    assert main(words) == 2 and "annotations[0]: 'image_id' and 'caption' needed" in capsys.readouterr().err
 
 
 def test_summary_pools_seeds_and_kinds():
