@@ -92,44 +92,52 @@ def drawn_scores(decoder, world, texts: list[str], real, **drawing) -> dict:
     return judge.score(real, judge.eye_features(pictures), classes=styles)
 
 
-ANEW = "dediffusion_anew"      # De-Diffusion's texts as the shipped encoder writes them on this machine
+ANEW = "dediffusion_anew"      # De-Diffusion's texts as the study's encoder writes them on this machine
 
 
 def check(args) -> None:
     """The published texts of a study drawn and scored again, beside its table: what another processor, or another version of a library, moves."""
     import pandas as pd
     from . import judge
-    from .data import BadData, load_world, to_pixels
+    from .data import BadData, World, load_world, to_pixels
     from .decoder import Decoder
     from .encoder import Encoder
     from .runtime import half
     from .study import results_root
-    from .texts import read_texts
     folder = results_root() / args.study
     if not (folder / "reconstruction.csv").exists():
         raise FileNotFoundError(f"{folder / 'reconstruction.csv'}: no such table; python -m dd run {args.study} makes it")
-    made_with = json.loads((folder / "parameters" / "05_reconstruction.json").read_text())
-    published = pd.read_csv(folder / "reconstruction.csv").query("split == @args.split and decoder == @args.decoder and seed == @made_with['seed']").set_index("source")
+    made_with, table = json.loads((folder / "parameters" / "05_reconstruction.json").read_text()), pd.read_csv(folder / "reconstruction.csv")
+    table = table[(table["split"] == args.split) & (table["decoder"] == args.decoder)]
+    noises, published = table.groupby("source"), table[table["seed"] == made_with["seed"]].set_index("source")
     file = lambda source: folder / "texts" / args.split / f"{source}.parquet"
-    can = [s for s in published.index if file(s).exists() and s != "empty"]
-    if strange := [s for s in args.sources if s.removesuffix("_anew") not in can or s.endswith("_anew") and s != ANEW]:
-        raise BadData(f"--sources {strange[0]}: {folder} has no row and texts of it on {args.split} through {args.decoder}; it has {', '.join(can)}" + (f", and {ANEW} can be written" if "dediffusion" in can else ""))
+    can = [s for s in published.index if file(s).exists()] + [ANEW] * file("dediffusion").exists()
+    if strange := [s for s in args.sources if s not in can]:
+        raise BadData(f"--sources {strange[0]}: {folder} has no row and texts of it on {args.split} through {args.decoder}; it has {', '.join(can)}")
+    trained = folder / "encoder" if made_with["encoder"] == "trained" else Path(made_with["encoder"])
+    encoder = str(trained) if (trained / "config.json").exists() else "encoder"
     decoder, world, real, rows = Decoder.load(args.decoder), load_world("emoji").part(args.split), None, []
+    at = {id: i for i, id in enumerate(world.frame["id"])}
     for source in args.sources:
         known = source.removesuffix("_anew")
-        covered, texts = read_texts(file(known), world)
-        real = judge.eye_features(covered.images) if real is None else real              # a study's sources are all of the same drawings
+        told = pd.read_parquet(file(known))
+        drawings, texts = [at[i] for i in told["id"]], told["text"].tolist()
+        part = World(world.name, world.frame.iloc[drawings].reset_index(drop=True), world.images[drawings])
+        real = judge.eye_features(part.images) if real is None else real              # a study's sources are all of the same drawings
         if source == ANEW:
-            before, texts = texts, Encoder.load("encoder").write(to_pixels(covered.images))
+            before, texts = texts, Encoder.load(encoder).write(to_pixels(part.images))
             kept = [len(set(a.split()) & set(b.split())) / len(set(a.split())) for a, b in zip(before, texts)]
-            print(f"{source}: {sum(a == b for a, b in zip(before, texts))} of {len(texts)} texts are the published ones to the letter; of a text's words {sum(kept) / len(kept):.1%} are kept")
-        row = published.loc[known]
-        here = drawn_scores(decoder, covered, texts, real, guidance=float(row["guidance"]), steps=made_with["steps"], sampler=made_with["sampler"], seed=made_with["seed"])
+            print(f"{source}, written by {Path(encoder).name if encoder != 'encoder' else 'the shipped encoder'}: {sum(a == b for a, b in zip(before, texts))} of {len(texts)} texts are the published ones to the letter; "
+                  f"of a text's words {sum(kept) / len(kept):.1%} are kept")
+        row, draws = published.loc[known], noises.get_group(known)
+        here = drawn_scores(decoder, part, texts, real, guidance=float(row["guidance"]), steps=made_with["steps"], sampler=made_with["sampler"], seed=made_with["seed"])
+        print(f"{source}, guidance {row['guidance']:g}, n {here['n']}")
         for score in ("fid", "kid", "paired", "r_at_1"):
-            rows.append({"source": source, "split": args.split, "decoder": args.decoder, "guidance": row["guidance"], "n": here["n"], "score": score, "published": row[score], "published_lo": row.get(f"{score}_lo"),
-                         "published_hi": row.get(f"{score}_hi"), "here": here[score], "numbers": str(half() or "float32").removeprefix("torch.")})
-        print(f"{source}, guidance {row['guidance']:g}, n {here['n']}: " + "; ".join(f"{r['score']} {r['here']:.4g}, published {r['published']:.4g}" + (
-            "" if pd.isna(r["published_lo"]) else f" [{r['published_lo']:.4g}, {r['published_hi']:.4g}]" + ("" if r["published_lo"] <= r["here"] <= r["published_hi"] else ": OUTSIDE")) for r in rows[-4:]), flush=True)
+            lo, hi = row.get(f"{score}_lo", float("nan")), row.get(f"{score}_hi", float("nan"))
+            rows.append({"source": source, "split": args.split, "decoder": args.decoder, "guidance": row["guidance"], "n": here["n"], "score": score, "published": row[score], "published_lo": lo, "published_hi": hi,
+                         "noise_lo": draws[score].min(), "noise_hi": draws[score].max(), "noises": len(draws), "here": here[score], "numbers": str(half() or "float32").removeprefix("torch.")})
+            print(f"  {score:7} {here[score]:9.4g} here, {row[score]:.4g} published, moved {here[score] - row[score]:+.3g}" + (f"; {len(draws)} draws of noise span {draws[score].min():.4g} to {draws[score].max():.4g}" if len(draws) > 1 else "")
+                  + ("" if pd.isna(lo) else f"; interval over drawings [{lo:.4g}, {hi:.4g}]" + ("" if lo <= here[score] <= hi else ": OUTSIDE")), flush=True)
     if args.out:
         pd.DataFrame(rows).round(5).to_csv(args.out, index=False)
 
@@ -168,15 +176,19 @@ def ask(args) -> None:
     import pandas as pd
     from . import llm
     from .data import BadData
-    if bool(args.captions) == bool(args.questions and args.annotations):
-        raise BadData("what is asked? give --questions and --annotations, or --captions")
+    if bool(args.captions) == bool(args.questions or args.annotations) or bool(args.questions) != bool(args.annotations):
+        raise BadData("what is asked? give --questions and --annotations, or --captions alone")
     told = pd.read_parquet(args.file) if args.file.endswith(".parquet") else pd.read_csv(args.file, dtype=str, keep_default_na=False)
     if missing := {"id", "text"} - set(told.columns):
         raise BadData(f"{args.file}: no column {sorted(missing)}; it has {list(told.columns)}")
+    if strange := [i for i, text in zip(told["id"], told["text"]) if not isinstance(text, str)]:
+        raise BadData(f"{args.file}: the text of {strange[0]!r} is not a string; write one, or an empty one")
     contexts = dict(zip(told["id"].astype(str), told["text"]))
 
     def with_texts(*files):
         table = llm.read_captions(*files) if args.captions else llm.read_vqa(*files)
+        if not any(i in contexts for i in table["id"]):
+            raise BadData(f"{args.file}: no text for any image of {files[0]}; ids there look like {next(iter(table['id']), None)!r}, here like {next(iter(contexts), None)!r}")
         if lost := sum(i not in contexts for i in table["id"]):
             if args.on_bad == "stop":
                 raise BadData(f"{args.file}: no text for {lost} of the {len(table)} entries of {files[0]}, image {next(i for i in table['id'] if i not in contexts)!r} first; write it or use --on-bad skip")
@@ -322,7 +334,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("study", nargs="?", default="full", help="which results folder")
     c = command("check", check, "draw and score a study's published texts again on this machine, beside its table")
     c.add_argument("study", nargs="?", default="full", help="which results folder")
-    c.add_argument("--sources", nargs="+", default=["names", "dediffusion", ANEW], metavar="SOURCE", help=f"rows of reconstruction.csv; {ANEW} has the shipped encoder write its texts here first")
+    c.add_argument("--sources", nargs="+", default=["names", "dediffusion", ANEW], metavar="SOURCE", help=f"rows of reconstruction.csv; {ANEW} has the encoder write its texts here first")
     c.add_argument("--split", default="test", choices=("test", "novel"), help="emoji split")
     c.add_argument("--decoder", default="sketch", choices=("sketch", "judge-a", "judge-b"), help="shipped decoder whose rows they are")
     c.add_argument("--out", help="CSV file to write the table to as well")

@@ -111,6 +111,8 @@ class LanguageModel:
     def cut(self, prompt: Prompt, tokens: int) -> tuple[tuple[str, ...], list[int]]:
         """-> the head's pieces (instruction, examples) that leave room for the query and its answer, and the query's ids: the first
         examples go, whole, until the rest fits; then the instruction; a query that fills the context alone loses its beginning."""
+        if tokens + len(self.start) >= self.L:
+            raise ValueError(f"{self.name} has a context of {self.L} tokens; an answer of {tokens} leaves none for the question")
         query, pieces = self.ids(prompt.query), [p for p in (prompt.instruction, *prompt.examples) if p]
         sizes, room = [len(self._piece(p)) for p in pieces], self.L - len(self.start) - tokens
         while pieces and sum(sizes) + len(query) > room:
@@ -280,9 +282,14 @@ def questions(world: World, n: int, seed: int | str, kinds=tuple(KINDS)) -> pd.D
     return pd.DataFrame(rows)
 
 
-def commonest(asked: pd.DataFrame) -> dict[str, str]:
-    """The answer that is right most often, kind by kind (first in the alphabet, where two are): what one can say without reading."""
-    return {kind: some["answer"].mode().iloc[0] for kind, some in asked.groupby("kind")}
+COIN = "yes or no"                     # said by nobody who reads: half right
+
+
+def commonest(world: World) -> dict[str, str]:
+    """What one can say without reading, kind by kind: the answer that is right for most drawings of a world (first in the alphabet, where two are). Questions of
+    yes or no are made by a coin, so a coin answers them."""
+    asked = questions(world, 4 * len(world), "all", ("what", "group", "colour", "style"))
+    return {kind: some["answer"].mode().iloc[0] for kind, some in asked.groupby("kind")} | dict.fromkeys(("is it", "is there"), COIN)
 
 
 def read_list(path: str | Path, key: str) -> list[dict]:

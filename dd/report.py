@@ -29,7 +29,7 @@ NAMES = {"real": "originals, half against half", "autoencoder": "autoencoder onl
 SPLITS = {"test": "test drawings", "novel": "novel concepts"}
 KEY_FIGURES = {"reconstruction_sheet": "Original, text, and what the decoder draws from the text.", "fid_guidance": "FID against guidance, ours and the paper's.",
                "kid_within": "Distance of whole sets, and inside one drawing style.", "judges_sheet": "One text, two decoders: only the first was ever asked what it likes to read.", "judges_paired": "Closeness to the own original, by decoder.",
-               "texts_examples": "One drawing, every source's words for it.", "rate_quality": "Words spent against distance left.",
+               "texts_examples": "One drawing, in people's, De-Diffusion's and the alt text's words.", "rate_quality": "Words spent against distance left.",
                "texts_words": "The words used most, by the encoder and by people."}
 
 
@@ -381,7 +381,7 @@ CLAIMS = [
     Claim("C45", "Every reader answers more from the detailed captioner's text than from De-Diffusion's.", "- (seen with SmolLM2 before it was written down; a prediction for further models)",
           f"{ASKED}, the most examples: exact match from the captioner taught alt text above that from De-Diffusion, {APART}", answers_above("captioner_detailed", "dediffusion", "all but what", least=None), "few_shot"),
     Claim("C46", "It answers more than somebody who reads nothing and always says what is commonest.", "- (control; written down when a reviewer had seen the numbers)",
-          f"{ASKED}, the most examples: exact match from De-Diffusion above that of the commonest answer of the training drawings, kind by kind, {APART}", answers_above("dediffusion", COMMONEST, "all but what", least=None), "few_shot"),
+          f"{ASKED}, the most examples: exact match from De-Diffusion above that of the training drawings' commonest answer, kind by kind (yes or no: by a coin), {APART}", answers_above("dediffusion", COMMONEST, "all but what", least=None), "few_shot"),
 ]
 
 
@@ -811,9 +811,10 @@ def build_report(folder: Path, notebooks) -> Path:
     links = []
     for name in notebooks:
         executed, shown = folder / "notebooks" / f"{name}.ipynb", out / f"{name}.html"
-        title = page(executed, shown) if executed.exists() else shown.exists() and name          # a page stays when the notebook behind it has been tidied away
+        kept = re.search(r"<h1[^>]*>(.*?)<", shown.read_text(), re.S) if shown.exists() else None
+        title = page(executed, shown) if executed.exists() else kept and html.unescape(kept[1])      # a page stays when the notebook behind it has been tidied away
         links += [f"<li><a href='{name}.html'>{html.escape(title)}</a></li>" if title else f"<li>{name}: not run in this study</li>"]
-    parts += ["<h2>Notebooks, as they ran</h2><ol>", *links, "</ol>", "<h2>Parameters</h2>"]
+    parts += ["<h2>Notebooks, as they last ran</h2><ol>", *links, "</ol>", "<h2>Parameters</h2>"]
     for path in sorted((folder / "parameters").glob("*.json")):
         parts += [f"<p><a href='../parameters/{path.name}'>{path.stem}</a></p><pre>{html.escape(json.dumps(json.loads(path.read_text()), sort_keys=True))}</pre>"]
     parts += ["<h2>The paper's own inconsistencies</h2><ul>", *(f"<li>{html.escape(i)}</li>" for i in published.INCONSISTENCIES), "</ul>"]

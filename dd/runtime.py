@@ -87,7 +87,7 @@ def on_every_core(work: Callable, M: int, B: int) -> Iterator:
     @torch.no_grad()                                           # in the thread that works: each has a switch of its own
     def one(i: int):
         return work(slice(i, i + B))
-    cores, starts = torch.get_num_threads() if device().type == "cpu" else 1, range(0, M, B)
+    cores, starts = torch.get_num_threads() if device().type == "cpu" else 1, range(0, max(M, 1), B)      # nothing is one empty batch
     if cores == 1 or len(starts) < 2:
         yield from map(one, starts)
         return

@@ -121,8 +121,8 @@ def check(parameters: dict) -> dict:
             if not all(v in high for v in value) or len(set(value)) < len(value):
                 raise BadParameter(f"{name} is {value!r}; a list of different names among {high} needed: {meaning}")
             continue
-        if kind is list and not (value and all(isinstance(v, (int, float)) and low <= v <= high for v in value)):
-            raise BadParameter(f"{name} is {value!r}; a list of numbers from {low} to {high} needed: {meaning}")
+        if kind is list and not (value and all(isinstance(v, (int, float)) and low <= v <= high for v in value) and len(set(value)) == len(value)):
+            raise BadParameter(f"{name} is {value!r}; a list of different numbers from {low} to {high} needed: {meaning}")
         if kind is str and high and value not in high:
             raise BadParameter(f"{name} is {value!r}; one of {high} needed: {meaning}")
         if kind in (int, float) and not low <= value <= high:
@@ -603,8 +603,8 @@ class Study:
 
     @cached_property
     def commonest(self) -> dict[str, str]:
-        """What training drawings are most often, kind of question by kind: 384 of them each."""
-        return llm.commonest(llm.questions(self.part("train"), 384 * len(llm.KINDS), f"{self.seed}/commonest"))
+        """What training drawings are most often, kind of question by kind."""
+        return llm.commonest(self.part("train"))
 
     def contexts_of(self, name: str) -> list[str]:
         """The sources of text that a model is shown."""
@@ -652,8 +652,8 @@ class Study:
                     said = self.answers(name, prompts, what=f"{name}: questions from {context}, {shots} shots{', pseudo' if pseudo else ''}, examples {k}")
                 cell = dict(task="vqa", kind=asked["kind"], context=context, model=name, shots=shots, ways=0, induction=False, pseudo=pseudo, seed=k,
                             id=asked["id"], question=asked["question"], answer=asked["answer"], answers=asked["answers"].map("|".join), origin=asked["origin"], said=said)
-                yield pd.DataFrame({**cell, "metric": "exact", "value": [llm.exact(s, a) for s, a in zip(said, asked["answer"])]})
-                yield pd.DataFrame({**cell, "metric": "vqa", "value": [llm.vqa_accuracy(s, a) for s, a in zip(said, asked["answers"])]})
+                for metric, right, answer in (("exact", llm.exact, "answer"), ("vqa", llm.vqa_accuracy, "answers")):
+                    yield pd.DataFrame({**cell, "metric": metric, "value": [0.5 if s == llm.COIN and context == llm.COMMONEST else right(s, a) for s, a in zip(said, asked[answer])]})
 
     def _classifications(self, name: str, context: str):
         splits = {"test": "train", "novel": "novel"} if self.parameters.get("n_novel") else {"test": "train"}

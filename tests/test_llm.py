@@ -245,7 +245,7 @@ def test_ask_scores_a_file_of_captions(tmp_path, pieces, capsys):
     assert main([*words, "--on-bad", "skip"]) == 0
 
 
-def test_ask_writes_captions_and_scores_them(tmp_path, pieces, capsys):
+def test_ask_writes_captions_and_scores_them(tmp_path, pieces, capsys, monkeypatch):
     from dd.__main__ import main
     tiny("llama", pieces).save_pretrained(tmp_path / "lm")
     pieces.save_pretrained(tmp_path / "lm")
@@ -254,12 +254,18 @@ def test_ask_writes_captions_and_scores_them(tmp_path, pieces, capsys):
     assert llm.read_captions(tmp_path / "c.json").captions.tolist() == list(said.values())
     pd.DataFrame({"id": ["1", "2", "3"], "text": ["red", "blue", ""]}).to_csv(tmp_path / "texts.csv", index=False)
     words = ["ask", str(tmp_path / "texts.csv"), "--captions", str(tmp_path / "c.json"), "--model", str(tmp_path / "lm")]
-    assert main([*words, "--shots", "2", "--examples", str(tmp_path / "c.json"), "--out", str(tmp_path / "out.csv")]) == 0
-    assert "of 3 captions" in capsys.readouterr().out
+    assert main([*words, "--shots", "2", "--examples", str(tmp_path / "c.json")]) == 0 and "of 3 captions" in capsys.readouterr().out
+    asked = []
+    monkeypatch.setattr(LanguageModel, "answer", lambda self, prompts, *a, **k: asked.extend(prompts) or ["two dogs run", "two dogs run", "x"])
+    assert main([*words, "--out", str(tmp_path / "out.csv")]) == 0
     table = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
-    assert table["cider"].tolist() == pytest.approx(llm.cider(table["said"].astype(str).tolist(), list(said.values())).tolist())
+    assert [p.query for p in asked] == [llm.caption_query(t) for t in ("red", "blue", "")] and table["cider"][1] > 100 > table["cider"][0] == table["cider"][2] == 0
+    assert f"CIDEr {table['cider'].mean():.1f} of 3" in capsys.readouterr().out
     assert main([*words, "--shots", "2"]) == 2 and "--examples CAPTIONS" in capsys.readouterr().err
-    assert main([*words, "--questions", "q", "--annotations", "a"]) == 2 and main(words[:2]) == 2 and "or --captions" in capsys.readouterr().err
+    assert main([*words, "--questions", "q", "--annotations", "a"]) == 2 and main(words[:2]) == 2 and main([*words, "--questions", "q"]) == 2
+    assert capsys.readouterr().err.count("or --captions alone") == 3
+    pd.DataFrame({"id": ["x1"], "text": ["red"]}).to_csv(tmp_path / "strange.csv", index=False)
+    assert main([words[0], str(tmp_path / "strange.csv"), *words[2:], "--on-bad", "skip"]) == 2 and "ids there look like '1', here like 'x1'" in capsys.readouterr().err
     (tmp_path / "c.json").write_text(json.dumps({"annotations": [{"image_id": 1}]}))
     assert main(words) == 2 and "annotations[0]: 'image_id' and 'caption' needed" in capsys.readouterr().err
 
@@ -276,13 +282,13 @@ def test_summary_pools_seeds_and_kinds():
 
 
 def test_the_commonest_answer_needs_no_reader(whole_world):
-    asked = llm.questions(whole_world.part("train"), 384 * len(llm.KINDS), "0/commonest")
-    said = llm.commonest(asked)
-    assert set(said) == set(llm.KINDS)
-    for kind, answer in said.items():
-        counts = asked[asked.kind == kind].answer.value_counts()
-        assert counts[answer] == counts.max()
-    assert llm.commonest(pd.DataFrame({"kind": ["a", "a"], "answer": ["y", "x"]})) == {"a": "x"}
+    world = whole_world.part("train", 600)
+    said = llm.commonest(world)
+    assert set(said) == set(llm.KINDS) and said["is it"] == said["is there"] == llm.COIN
+    truth = {"group": world.frame["group"].map(llm.GROUPS), "style": world.frame["style"].map(llm.STYLES), "colour": pd.Series([(pixel_words(i)["colours"] or ["white"])[0] for i in world.images])}
+    for kind, all_of_them in truth.items():                                                # of every drawing, not of a sample
+        counts = all_of_them.map(lambda a: " ".join(llm.words(a))).value_counts()
+        assert counts[said[kind]] == counts.max(), kind
 
 
 def test_differences_are_of_the_same_questions():
@@ -336,6 +342,6 @@ def test_the_study_asks_once_and_goes_on_after_a_kill(pieces, tmp_path, monkeypa
     _, shown = study("killed").question_prompts("names", 0, 0, True)
     assert len(shown[0].examples) == llm.PSEUDO and all(e.startswith("Context: \n") for e in shown[0].examples)
     told = pd.read_parquet(folder / "few_shot_answers.parquet").query("task == 'vqa' and metric == 'vqa'")                 # every score can be made again from it
-    assert [llm.vqa_accuracy(s, a.split("|")) for s, a in zip(told.said, told.answers)] == told.value.tolist() and (told.origin == told.kind.map(llm.KINDS)).all()
+    assert [0.5 if s == llm.COIN else llm.vqa_accuracy(s, a.split("|")) for s, a in zip(told.said, told.answers)] == told.value.tolist() and (told.origin == told.kind.map(llm.KINDS)).all()
     train = set(whole_world.part("train").frame["id"])
     assert all(i in train for some in study("killed").questions_of(0)[1].values() for i in some["id"])          # examples never come from the test split

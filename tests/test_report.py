@@ -264,8 +264,15 @@ def test_few_shot_tables_are_the_csv(tmp_path):
     rows.loc[rows.context == "names", "leak"] = True
     rows.to_csv(tmp_path / "few_shot.csv", index=False)
     table().to_csv(tmp_path / "reconstruction.csv", index=False)
+    base = dict(model="m", pseudo=False, context="dediffusion", n=100, by_seed="+0.1", leak=False)
+    pd.DataFrame([dict(base, shots=s, kind=k, than=t, difference=d, lo=d - 0.02, hi=d + 0.02, leak=t == "alt_text") for s in (4, 16) for k in ("all but what", "colour")
+                  for t, d in (("empty", 0.25 + 0.01 * (k == "colour")), ("alt_text", -0.3))]).to_csv(tmp_path / "few_shot_differences.csv", index=False)
     titles = [t for t, _ in report.few_shot_tables(tmp_path)]
-    assert sum("by kind" in t for t in titles) == 1 and any("Captions" in t for t in titles) and any("classification" in t for t in titles)
+    assert sum("minus" in t for t in titles) == 2
+    md = (tmp_path / "tables" / "few_shot.md").read_text().split("minus")
+    assert "| alt text (oracle) | -30.0 [-32.0, -28.0]* | -30.0 [-32.0, -28.0]* |\n| empty text (control) | +25.0 [+23.0, +27.0] | +25.0 [+23.0, +27.0] |" in md[1]
+    assert "| empty text (control) | +26.0 [+24.0, +28.0] |" in md[2]
+    assert sum("by kind" in t for t in titles) == 2 and any("Captions" in t for t in titles) and any("classification" in t for t in titles)
     md = (tmp_path / "tables" / "few_shot.md").read_text()
     assert "| De-Diffusion | 50.0 [48.0, 52.0] | 60.0 [58.0, 62.0] | 60.0 [58.0, 62.0] |" in md and "50.0 [48.0, 52.0]*" in md
     assert "| context | pseudo-examples | 4 examples | 16 examples |" in md

@@ -230,7 +230,7 @@ def test_a_folder_given_from_here_is_found_by_kernels_that_work_elsewhere(tmp_pa
 
 @pytest.mark.parametrize("parameters, message", [(dict(n_test=100), "n_test is 100; 0 or at least 353"), (dict(probe_seen=5), "at least 128"), (dict(tokens=31), "reads at most 30"),
     (dict(judges=["judge-z"]), "neither shipped"), (dict(judges=["sketch"]), "must be another"), (dict(judges=[]), "one or more"), (dict(judges=["judge-a", "judge-a"]), "different names"),
-    (dict(judges="judge-a"), "list needed"), (dict(language_models=["smollm2", "no/where"]), "language model 'no/where': neither shipped")])
+    (dict(judges="judge-a"), "list needed"), (dict(language_models=["smollm2", "no/where"]), "language model 'no/where': neither shipped"), (dict(shots=[4, 4]), "different numbers")])
 def test_what_a_run_could_not_finish_is_refused_before_it_starts(parameters, message, tmp_path):
     from dd.study import run
     with pytest.raises(BadParameter, match=message):
