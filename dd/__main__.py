@@ -138,8 +138,8 @@ def check(args) -> None:
                          "noise_lo": draws[score].min(), "noise_hi": draws[score].max(), "noises": len(draws), "here": here[score], "numbers": str(half() or "float32").removeprefix("torch.")})
             print(f"  {score:7} {here[score]:9.4g} here, {row[score]:.4g} published, moved {here[score] - row[score]:+.3g}" + (f"; {len(draws)} draws of noise span {draws[score].min():.4g} to {draws[score].max():.4g}" if len(draws) > 1 else "")
                   + ("" if pd.isna(lo) else f"; interval over drawings [{lo:.4g}, {hi:.4g}]" + ("" if lo <= here[score] <= hi else ": OUTSIDE")), flush=True)
-    if args.out:
-        pd.DataFrame(rows).round(5).to_csv(args.out, index=False)
+        if args.out:                                     # source by source: a kill keeps what is done
+            pd.DataFrame(rows).round(5).to_csv(args.out, index=False)
 
 
 def described(args, describe) -> None:

@@ -316,6 +316,7 @@ def test_the_study_asks_once_and_goes_on_after_a_kill(pieces, tmp_path, monkeypa
         made = Study(dict(study=name, seed=0, decoder="sketch", encoder="shipped", language_models=[str(tmp_path / "lm")], contexts=["names", "empty"], shots=[0, 2], class_shots=[1],
                           questions=24, episodes=12, captions=8, example_seeds=2, n_test=300, n_novel=0))
         made.__dict__["world"], made._parts = whole_world, parts                         # read once for all
+        parts["commonest"] = made.__dict__["commonest"] = parts.get("commonest") or made.commonest
         return made
 
     def dying(self, prompts, *a, **k):
