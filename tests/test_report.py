@@ -189,6 +189,9 @@ def test_the_readme_shows_what_the_study_found():
     asked, shown = (full / "tables" / "few_shot.md").read_text(), readme.split("<!-- few-shot tables")[1].split("<!-- end -->")[0]
     lines = [line for line in shown.splitlines() if line.startswith("|")]
     assert len(lines) >= 12 and all(line in asked for line in lines)
+    again = pd.read_csv(ROOT / "results" / "another_processor.csv")
+    told = readme.split("**The processor.**")[1].split("\n\n")[0]
+    assert all(f"{r.here:.0f}" in told for r in again[again.score == "fid"].itertuples()) and all(f"{r.here:.3f}" in told for r in again[again.score == "paired"].itertuples())
     for c in json.loads((full / "claims.json").read_text()):
         assert f"| {c['id']} | {c['statement']} | **{c['verdict']}** |" in readme, c["id"]
 
