@@ -79,8 +79,14 @@ def run(repeats: int = 5, out: Path | None = None, decoder_name: str = "sketch",
         decoder.pipeline.set_progress_bar_config(disable=True)
         decoder.pipeline(names, num_inference_steps=50, guidance_scale=3.0, output_type="np", height=decoder.size, width=decoder.size)
 
+    everything = world.pixels().to(device())
+    latents = decoder.encode(everything)
+    large = lambda look, x: [look(x[i:i + B], B=B) for i in range(0, images, B)]            # all cores together on one large batch after another
     real, result = judge.eye_features(world.images), {}
     for name, ours, stock, unit in (("encoder step", step_ours, step_stock, B), ("drawing", draw_ours, draw_stock, B),
+                                    ("eye", lambda: judge.eye_features(world.images), lambda: large(judge.eye_features, world.images), images),
+                                    ("backbone", lambda: backbone_features(everything), lambda: large(backbone_features, everything), images),
+                                    ("decoding", lambda: decoder.decode(latents), lambda: large(decoder.decode, latents), images),
                                     ("scoring", lambda: judge.frechet(real, judge.eye_features(world.images)), lambda: stock_score(world), images)):
         a, b, ratio = in_turn(ours, stock, repeats)
         result[name] = {"ours_images_per_second": round(unit / a, 1), "stock_images_per_second": round(unit / b, 1), "ratio": round(ratio, 2)}

@@ -15,7 +15,7 @@ from dd.study import SCHEMA, TEST_SOURCES, BadParameter, Study, check, load_para
 @pytest.mark.parametrize("parameters, message", [
     (dict(nonsense=1), "unknown parameter 'nonsense'"), (dict(tokens="abc"), "int needed"), (dict(tokens=0), "1 to 75"), (dict(tokens=76), "1 to 75"),
     (dict(tokens=3.0), "int needed"), (dict(tokens=True), "int needed"), (dict(guidance="1e-4"), "in YAML write 1.0e-4"), (dict(guidance=-1.0), "0.0 to 30.0"),
-    (dict(guidance=float("nan")), "0.0 to 30.0"), (dict(guidances=[]), "list of numbers"), (dict(guidances=[1, "2"]), "list of numbers"),
+    (dict(guidance=float("nan")), "0.0 to 30.0"), (dict(guidances=[]), "list of different numbers"), (dict(guidances=[1, "2"]), "list of different numbers"),
     (dict(guidances=3.0), "list needed"), (dict(rivals=["blip"]), "among"), (dict(rivals=["captioner", "captioner"]), "different names"), (dict(rivals="captioner"), "list needed"), (dict(sampler="euler"), "one of"), (dict(study="../up"), "names a folder"), (dict(seed=-1), "0 to")])
 def test_bad_parameters_are_refused(parameters, message, tmp_path, monkeypatch):
     monkeypatch.setenv("DD_RESULTS", str(tmp_path))
