@@ -194,13 +194,9 @@ class Decoder:
             raise ValueError(f"{len(texts)} texts for {len(ids)} ids")
         if self._empty is None:
             self._empty = self.text_states([""])                                                   # (1, L, D)
-        tick, pictures = Progress(f"draw {self.name} at guidance {guidance:g}", len(texts), unit="pictures"), []
+        tick = Progress(f"draw {self.name} at guidance {guidance:g}", len(texts), unit="pictures") if progress else None
         batch = lambda rows: self._draw_batch(texts[rows], ids[rows], guidance, self._sampler(sampler, steps), seed, None if states is None else states[rows])
-        for some in on_every_core(batch, len(texts), B or rows_at_once(32, 128)):
-            pictures.append(some)
-            if progress:
-                tick(sum(map(len, pictures)))
-        return np.concatenate(pictures)
+        return np.concatenate(list(on_every_core(batch, len(texts), B or rows_at_once(32, 128), tick)))
 
     def _draw_batch(self, texts, ids, guidance, scheduler, seed, states) -> np.ndarray:
         said = self.text_states(texts) if states is None else states.to(device())                  # (B, L, D)

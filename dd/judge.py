@@ -24,17 +24,13 @@ def eye_features(images: np.ndarray, B: int | None = None, progress: str = "", s
     """uint8 (M, H, W, 3) -> float32 (M, 352): the mean over space of the last block of EfficientNet-Lite2 (Lite`net`; Lite1: 320 numbers), seen at `size` pixels.
 
     The block before the 1280-wide head: with 352 numbers an image, two thousand images give a covariance one can trust."""
-    net, out, tick = placed(efficientnet(net)), [], Progress(progress, len(images))
+    net, tick = placed(efficientnet(net)), Progress(progress, len(images)) if progress else None
 
     def some(rows):
         with autocast():
             maps = features(net, resize(to_pixels(images[rows]).to(device()), size))
         return maps.float().mean((2, 3)).cpu()
-    for part in on_every_core(some, len(images), B or rows_at_once(8, 128)):
-        out.append(part)
-        if progress:
-            tick(sum(map(len, out)))
-    return torch.cat(out)
+    return torch.cat(list(on_every_core(some, len(images), B or rows_at_once(8, 128), tick)))
 
 
 def require_enough(M: int, D: int) -> None:

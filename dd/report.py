@@ -509,13 +509,13 @@ def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
     table = table[table["seed"].astype(str) == "all"]
     scale = table["metric"].map(lambda m: 1 if m == "cider" else 100)
     cell = pd.Series([f"{v * k:.1f} [{lo * k:.1f}, {hi * k:.1f}]{'*' if leak else ''}" for v, lo, hi, k, leak in zip(table["score"], table["lo"], table["hi"], scale, table["leak"])], index=table.index)
-    shots = ["pseudo-examples" if s == 0 else f"{s} examples" for s in table["shots"]]
-    order = {s: i for i, s in enumerate([*NAMES, "pseudo-examples"])}
-    table = table.assign(cell=cell, context_name=[NAMES[c] for c in table["context"]], given=shots, rank=[order[c] for c in table["context"]])
+    order = {s: i for i, s in enumerate(NAMES)}
+    named = lambda t, context: t.assign(context_name=t[context].map(NAMES), rank=t[context].map(order), given=["pseudo-examples" if s == 0 else f"{s} examples" for s in t["shots"]])
+    table = named(table.assign(cell=cell), "context")
     apart, out = read_table(folder, "few_shot_differences"), []
     if apart is not None:
         cell = [f"{100 * d:+.1f} [{100 * lo:+.1f}, {100 * hi:+.1f}]{'*' if leak else ''}" for d, lo, hi, leak in zip(apart["difference"], apart["lo"], apart["hi"], apart["leak"])]
-        apart = apart.assign(cell=cell, context_name=[NAMES[c] for c in apart["than"]], rank=[order[c] for c in apart["than"]], given=["pseudo-examples" if s == 0 else f"{s} examples" for s in apart["shots"]])
+        apart = named(apart.assign(cell=cell), "than")
 
     def add(title, part, rows, columns):
         if len(part):
@@ -811,8 +811,11 @@ def build_report(folder: Path, notebooks) -> Path:
     links = []
     for name in notebooks:
         executed, shown = folder / "notebooks" / f"{name}.ipynb", out / f"{name}.html"
-        kept = re.search(r"<h1[^>]*>(.*?)<", shown.read_text(), re.S) if shown.exists() else None
-        title = page(executed, shown) if executed.exists() else kept and html.unescape(kept[1])      # a page stays when the notebook behind it has been tidied away
+        if executed.exists():
+            title = page(executed, shown)
+        else:                                                    # a page stays when the notebook behind it has been tidied away
+            kept = re.search(r"<h1[^>]*>(.*?)<", shown.read_text(), re.S) if shown.exists() else None
+            title = kept and html.unescape(kept[1])
         links += [f"<li><a href='{name}.html'>{html.escape(title)}</a></li>" if title else f"<li>{name}: not run in this study</li>"]
     parts += ["<h2>Notebooks, as they last ran</h2><ol>", *links, "</ol>", "<h2>Parameters</h2>"]
     for path in sorted((folder / "parameters").glob("*.json")):
