@@ -1,18 +1,20 @@
 """Speed as ratios against the stock way, both measured in this run, in turn; medians over repeats. Never a timed test.
 
-    python -m dd bench
+python -m dd bench
 
-    encoder step   ours: plain batched-product attention, bfloat16 where the processor has it, cached features, fused AdamW
-                   stock: diffusers' default attention, float32, features and latents recomputed each step
-    drawing        ours: the study's sampler and steps; stock: the pipeline's own call, 50 DDIM steps, float32 (pictures per second
-                   at equal FID: the equivalence is measured in notebook 05: results/full/samplers.csv)
-    scoring        one FID of new pictures; ours: the originals' features are kept; stock: torchmetrics with the same eye, float32
-    answering      four-shot questions to the language model of notebook 8; ours: shared heads, batches of 16; stock: one `generate` a question
-    share of peak  multiply-adds of a denoiser forward + backward over the best matrix product of the same run
+encoder step   ours: plain batched-product attention, bfloat16 where the processor has it, cached features, fused AdamW
+               stock: diffusers' default attention, float32, features and latents recomputed each step
+drawing        ours: the study's sampler and steps; stock: the pipeline's own call, 50 DDIM steps, float32 (pictures per second
+               at equal FID: the equivalence is measured in notebook 05: results/full/samplers.csv)
+scoring        one FID of new pictures; ours: the originals' features are kept; stock: torchmetrics with the same eye, float32
+answering      four-shot questions to the language model of notebook 8; ours: shared heads, batches of 16; stock: one `generate` a question
+share of peak  multiply-adds of a denoiser forward + backward over the best matrix product of the same run
 """
+
 from __future__ import annotations
 
-import statistics, time
+import statistics
+import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -38,37 +40,70 @@ def timed(function) -> float:
 
 def in_turn(ours, stock, repeats: int) -> tuple[float, float, float]:
     """Medians of both, and the median of the ratios pair by pair: machine drift hits both alike."""
-    ours(), stock()                                          # warm-up: lazy initialisation and caches
+    ours(), stock()  # warm-up: lazy initialisation and caches
     pairs = [(timed(ours), timed(stock)) for _ in range(repeats)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs), statistics.median(b / a for a, b in pairs)
+    return (
+        statistics.median(a for a, _ in pairs),
+        statistics.median(b for _, b in pairs),
+        statistics.median(b / a for a, b in pairs),
+    )
 
 
 def stock_attention(unet) -> None:
     from diffusers.models.attention_processor import AttnProcessor2_0
+
     unet.set_attn_processor(AttnProcessor2_0())
 
 
 # In float32 on a CPU the stock way gets our channels-last weights, too: its ratios are a little too small there.
-def run(repeats: int = 5, out: Path | None = None, decoder_name: str = "sketch", B: int = 128, images: int = 512) -> dict:
+def run(
+    repeats: int = 5,
+    out: Path | None = None,
+    decoder_name: str = "sketch",
+    B: int = 128,
+    images: int = 512,
+) -> dict:
     """Everything is prepared first; what is timed is a step, a batch of drawings, a score. B images a batch, as in training."""
     decoder, world = Decoder.load(decoder_name), load_world("emoji").part("val", images)
     batch = world.part("all", B)
-    pixels, ids, names = batch.pixels().to(device()), list(batch.frame["id"]), list(batch.frame["name"])
+    pixels, ids, names = (
+        batch.pixels().to(device()),
+        list(batch.frame["id"]),
+        list(batch.frame["name"]),
+    )
     patches, z_0 = backbone_features(pixels).to(device()).float(), decoder.encode(pixels)
     pooler = Encoder.new(decoder, min(16, decoder.L - 2)).pooler.train()
     rng = torch.Generator().manual_seed(0)
-    t, eps = torch.randint(0, decoder.T, (B,), generator=rng).to(device()), torch.randn(z_0.shape, generator=rng).to(device())
-    ours_optimizer, stock_optimizer = (torch.optim.AdamW(pooler.parameters(), lr=1e-5, fused=fused) for fused in (True, False))
+    t, eps = (
+        torch.randint(0, decoder.T, (B,), generator=rng).to(device()),
+        torch.randn(z_0.shape, generator=rng).to(device()),
+    )
+    ours_optimizer, stock_optimizer = (
+        torch.optim.AdamW(pooler.parameters(), lr=1e-5, fused=fused) for fused in (True, False)
+    )
 
     def step_ours():
         fast_attention(decoder.denoiser)
-        descend(relaxed_loss(pooler, decoder, patches, z_0, t, eps, tau=1.0).mean(), ours_optimizer, pooler, 1e-5)
+        descend(
+            relaxed_loss(pooler, decoder, patches, z_0, t, eps, tau=1.0).mean(),
+            ours_optimizer,
+            pooler,
+            1e-5,
+        )
 
     def step_stock():
         stock_attention(decoder.denoiser)
         with plain_float32():
-            z, seen = decoder.encode(pixels, B=B), backbone_features(pixels, B=B).to(device()).float()
-            descend(relaxed_loss(pooler, decoder, seen, z, t, eps, tau=1.0).mean(), stock_optimizer, pooler, 1e-5)
+            z, seen = (
+                decoder.encode(pixels, B=B),
+                backbone_features(pixels, B=B).to(device()).float(),
+            )
+            descend(
+                relaxed_loss(pooler, decoder, seen, z, t, eps, tau=1.0).mean(),
+                stock_optimizer,
+                pooler,
+                1e-5,
+            )
 
     def draw_ours():
         fast_attention(decoder.denoiser)
@@ -77,19 +112,55 @@ def run(repeats: int = 5, out: Path | None = None, decoder_name: str = "sketch",
     def draw_stock():
         stock_attention(decoder.denoiser)
         decoder.pipeline.set_progress_bar_config(disable=True)
-        decoder.pipeline(names, num_inference_steps=50, guidance_scale=3.0, output_type="np", height=decoder.size, width=decoder.size)
+        decoder.pipeline(
+            names,
+            num_inference_steps=50,
+            guidance_scale=3.0,
+            output_type="np",
+            height=decoder.size,
+            width=decoder.size,
+        )
 
     everything = world.pixels().to(device())
     latents = decoder.encode(everything)
-    large = lambda look, x: [look(x[i:i + B], B=B) for i in range(0, images, B)]            # all cores together on one large batch after another
+    large = lambda look, x: [
+        look(x[i : i + B], B=B) for i in range(0, images, B)
+    ]  # all cores together on one large batch after another
     real, result = judge.eye_features(world.images), {}
-    for name, ours, stock, unit in (("encoder step", step_ours, step_stock, B), ("drawing", draw_ours, draw_stock, B),
-                                    ("eye", lambda: judge.eye_features(world.images), lambda: large(judge.eye_features, world.images), images),
-                                    ("backbone", lambda: backbone_features(everything), lambda: large(backbone_features, everything), images),
-                                    ("decoding", lambda: decoder.decode(latents), lambda: large(decoder.decode, latents), images),
-                                    ("scoring", lambda: judge.frechet(real, judge.eye_features(world.images)), lambda: stock_score(world), images)):
+    for name, ours, stock, unit in (
+        ("encoder step", step_ours, step_stock, B),
+        ("drawing", draw_ours, draw_stock, B),
+        (
+            "eye",
+            lambda: judge.eye_features(world.images),
+            lambda: large(judge.eye_features, world.images),
+            images,
+        ),
+        (
+            "backbone",
+            lambda: backbone_features(everything),
+            lambda: large(backbone_features, everything),
+            images,
+        ),
+        (
+            "decoding",
+            lambda: decoder.decode(latents),
+            lambda: large(decoder.decode, latents),
+            images,
+        ),
+        (
+            "scoring",
+            lambda: judge.frechet(real, judge.eye_features(world.images)),
+            lambda: stock_score(world),
+            images,
+        ),
+    ):
         a, b, ratio = in_turn(ours, stock, repeats)
-        result[name] = {"ours_images_per_second": round(unit / a, 1), "stock_images_per_second": round(unit / b, 1), "ratio": round(ratio, 2)}
+        result[name] = {
+            "ours_images_per_second": round(unit / a, 1),
+            "stock_images_per_second": round(unit / b, 1),
+            "ratio": round(ratio, 2),
+        }
         say(f"{name}: {unit / a:.1f} images/s against {unit / b:.1f}, ratio {ratio:.2f}")
     try:
         result["answering"] = answering(llm.LanguageModel.load("smollm2"), world, repeats)
@@ -106,22 +177,45 @@ def run(repeats: int = 5, out: Path | None = None, decoder_name: str = "sketch",
 def answering(model: llm.LanguageModel, world, repeats: int, n: int = 96) -> dict:
     """Questions per second, four examples each, 12 tokens at most: heads read once and batches, against one `generate` a question."""
     asked, texts = llm.questions(world, n, 0), list(world.frame["name"])
-    shown = {kind: tuple(llm.vqa_example(texts[e.row], e.question, e.answer) for e in some.head(4).itertuples()) for kind, some in llm.questions(world, 4 * len(llm.KINDS), 1).groupby("kind")}
-    prompts = [llm.Prompt(llm.VQA, shown[q.kind], llm.vqa_query(texts[q.row], q.question)) for q in asked.itertuples()]
+    shown = {
+        kind: tuple(
+            llm.vqa_example(texts[e.row], e.question, e.answer) for e in some.head(4).itertuples()
+        )
+        for kind, some in llm.questions(world, 4 * len(llm.KINDS), 1).groupby("kind")
+    }
+    prompts = [
+        llm.Prompt(llm.VQA, shown[q.kind], llm.vqa_query(texts[q.row], q.question))
+        for q in asked.itertuples()
+    ]
 
     def one_by_one():
         for prompt in prompts:
             ids = torch.tensor([model.start + model.ids(str(prompt))], device=device())
-            model.net.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, stop_strings=["$", "\n"], tokenizer=model.tokenizer, pad_token_id=model.tokenizer.eos_token_id)
+            model.net.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=12,
+                do_sample=False,
+                stop_strings=["$", "\n"],
+                tokenizer=model.tokenizer,
+                pad_token_id=model.tokenizer.eos_token_id,
+            )
 
     a, b, ratio = in_turn(lambda: model.answer(prompts), one_by_one, repeats)
-    say(f"answering: {len(prompts) / a:.1f} questions/s against {len(prompts) / b:.1f}, ratio {ratio:.2f}")
-    return {"ours_questions_per_second": round(len(prompts) / a, 1), "stock_questions_per_second": round(len(prompts) / b, 1), "ratio": round(ratio, 2)}
+    say(
+        f"answering: {len(prompts) / a:.1f} questions/s against {len(prompts) / b:.1f}, ratio {ratio:.2f}"
+    )
+    return {
+        "ours_questions_per_second": round(len(prompts) / a, 1),
+        "stock_questions_per_second": round(len(prompts) / b, 1),
+        "ratio": round(ratio, 2),
+    }
 
 
 def stock_score(world) -> None:
     """What torchmetrics does with a custom feature network: features and a full eigenvalue problem anew at every call."""
     from torchmetrics.image.fid import FrechetInceptionDistance
+
     with plain_float32():
         metric = FrechetInceptionDistance(feature=_Eye())
         images = torch.from_numpy(world.images).permute(0, 3, 1, 2)
@@ -141,6 +235,7 @@ class _Eye(torch.nn.Module):
 def plain_float32():
     """Inside, autocast() does nothing anywhere in dd: the stock way."""
     from . import decoder, encoder
+
     places = (decoder, encoder, judge, train)
     before = [m.autocast for m in places]
     try:
@@ -155,9 +250,10 @@ def plain_float32():
 def share_of_peak(decoder, z_0, t, eps, repeats: int) -> dict:
     """Multiply-adds of the frozen denoiser's forward and backward (to the text states) per second, over the best matrix product's."""
     from torch.utils.flop_counter import FlopCounterMode
+
     dtype = half() or torch.float32
     a, b = (torch.randn(2048, 2048, dtype=dtype, device=device()) for _ in range(2))
-    peak = 2 * 2048 ** 3 / min(timed(lambda: a @ b) for _ in range(repeats + 1))
+    peak = 2 * 2048**3 / min(timed(lambda: a @ b) for _ in range(repeats + 1))
     fast_attention(decoder.denoiser)
     states = decoder.text_states([""] * len(z_0)).requires_grad_(True)
 
@@ -168,4 +264,9 @@ def share_of_peak(decoder, z_0, t, eps, repeats: int) -> dict:
         forward_backward()
     took = statistics.median(timed(forward_backward) for _ in range(repeats))
     rate = counter.get_total_flops() / took
-    return {"gflops": round(rate / 1e9), "peak_gflops": round(peak / 1e9), "share": round(rate / peak, 3), "images_per_second": round(len(z_0) / took, 1)}
+    return {
+        "gflops": round(rate / 1e9),
+        "peak_gflops": round(peak / 1e9),
+        "share": round(rate / peak, 3),
+        "images_per_second": round(len(z_0) / took, 1),
+    }

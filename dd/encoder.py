@@ -6,6 +6,7 @@
 Letters: B batch, P image patches, F feature channels, N written tokens (= queries), D pooler width, V vocabulary.
 Symbols as in the paper: tau the Gumbel-softmax temperature, s of S training steps.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -16,13 +17,22 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
 
-from .runtime import autocast, device, on_every_core, placed, quiet, rows_at_once, shipped, write_json
+from .runtime import (
+    autocast,
+    device,
+    on_every_core,
+    placed,
+    quiet,
+    rows_at_once,
+    shipped,
+    write_json,
+)
 from .vision import efficientnet, features, resize
 from .vocab import allowed_tokens, to_strings
 
-SIZE, P = 128, 64                                  # backbone input in pixels; 8 x 8 patches
-BLOCKS = (2, 4, 10)                                # EfficientNet-Lite0 blocks whose maps are kept (strides 4, 8, 16)
-FEATURES = 24 + 40 + 112 + 3                       # F: their channels, and the mean colour of the patch
+SIZE, P = 128, 64  # backbone input in pixels; 8 x 8 patches
+BLOCKS = (2, 4, 10)  # EfficientNet-Lite0 blocks whose maps are kept (strides 4, 8, 16)
+FEATURES = 24 + 40 + 112 + 3  # F: their channels, and the mean colour of the patch
 
 
 def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:
@@ -33,8 +43,9 @@ def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tenso
         x = pixels[rows].to(device())
         with autocast():
             maps = [*features(net, resize(x, SIZE), upto=10, keep=BLOCKS), x]
-        maps = [F.adaptive_avg_pool2d(m.float(), 8) for m in maps]                        # each (B, f, 8, 8)
-        return torch.cat(maps, 1).flatten(2).transpose(1, 2).half().cpu()                 # (B, P, F)
+        maps = [F.adaptive_avg_pool2d(m.float(), 8) for m in maps]  # each (B, f, 8, 8)
+        return torch.cat(maps, 1).flatten(2).transpose(1, 2).half().cpu()  # (B, P, F)
+
     return torch.cat(list(on_every_core(some, len(pixels), B or rows_at_once(8, 128))))
 
 
@@ -43,7 +54,14 @@ def temperature(s: int, S: int, start: float = 2.0, end: float = 0.3) -> float:
     return start * (end / start) ** (s / S)
 
 
-def relax(logits: torch.Tensor, tau: float, *, noise: float = 1.0, straight_through: bool = False, generator: torch.Generator | None = None) -> torch.Tensor:
+def relax(
+    logits: torch.Tensor,
+    tau: float,
+    *,
+    noise: float = 1.0,
+    straight_through: bool = False,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
     """Gumbel-softmax: logits (B, N, V) -> weights (B, N, V), rows summing to 1, differentiable.
 
     noise             scale of the Gumbel noise: 1 is the paper's sample, 0 a plain softmax
@@ -51,7 +69,9 @@ def relax(logits: torch.Tensor, tau: float, *, noise: float = 1.0, straight_thro
     """
     logits = logits.float()
     if noise > 0:
-        uniform = torch.rand(logits.shape, generator=generator).clamp_(1e-9, 1 - 1e-7).to(logits.device)
+        uniform = (
+            torch.rand(logits.shape, generator=generator).clamp_(1e-9, 1 - 1e-7).to(logits.device)
+        )
         logits = logits - noise * torch.log(-torch.log(uniform))
     soft = torch.softmax(logits / tau, -1)
     if not straight_through:
@@ -70,7 +90,9 @@ class PoolerBlock(nn.Module):
         self.cross_attention = nn.MultiheadAttention(D, heads, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(D, 4 * D), nn.GELU(), nn.Linear(4 * D, D))
 
-    def forward(self, q: torch.Tensor, image: torch.Tensor) -> torch.Tensor:               # q (B, N, D), image (B, P, D)
+    def forward(
+        self, q: torch.Tensor, image: torch.Tensor
+    ) -> torch.Tensor:  # q (B, N, D), image (B, P, D)
         y = self.norms[0](q)
         q = q + self.self_attention(y, y, y, need_weights=False)[0]
         q = q + self.cross_attention(self.norms[1](q), image, image, need_weights=False)[0]
@@ -81,32 +103,53 @@ class Pooler(ModelMixin, ConfigMixin):
     """N learned queries read the image, one per text position; a linear layer gives logits over the decoder's own vocabulary."""
 
     @register_to_config
-    def __init__(self, N: int, V: int, F: int = FEATURES, D: int = 256, blocks: int = 5, heads: int = 4):
+    def __init__(
+        self, N: int, V: int, F: int = FEATURES, D: int = 256, blocks: int = 5, heads: int = 4
+    ):
         super().__init__()
         self.read = nn.Sequential(nn.LayerNorm(F), nn.Linear(F, D), nn.LayerNorm(D))
         self.place = nn.Parameter(torch.randn(P, D) * 0.5)
-        self.queries = nn.Parameter(torch.randn(N, D))     # unit scale: alike queries write the same word everywhere
+        self.queries = nn.Parameter(
+            torch.randn(N, D)
+        )  # unit scale: alike queries write the same word everywhere
         self.layers = nn.ModuleList(PoolerBlock(D, heads) for _ in range(blocks))
         self.norm, self.to_logits = nn.LayerNorm(D), nn.Linear(D, V)
         self.register_buffer("allowed", torch.ones(V, dtype=torch.bool))
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """patches (B, P, F) -> logits (B, N, V); forbidden tokens at a value no noise can lift."""
-        image = self.read(patches) + self.place                                            # (B, P, D)
-        q = self.queries.expand(len(patches), -1, -1)                                      # (B, N, D)
-        for block in self.layers:         # not `blocks`: diffusers would hand out the config entry of that name
+        image = self.read(patches) + self.place  # (B, P, D)
+        q = self.queries.expand(len(patches), -1, -1)  # (B, N, D)
+        for (
+            block
+        ) in self.layers:  # not `blocks`: diffusers would hand out the config entry of that name
             q = block(q, image)
-        return self.to_logits(self.norm(q)).float().masked_fill(~self.allowed, -1e4)       # (B, N, V)
+        return self.to_logits(self.norm(q)).float().masked_fill(~self.allowed, -1e4)  # (B, N, V)
 
 
 class Encoder:
     """Backbone + pooler + the decoder's tokenizer: pictures in, strings out."""
 
     def __init__(self, pooler: Pooler, tokenizer, name: str = "encoder"):
-        self.pooler, self.tokenizer, self.name, self.recipe = pooler.to(device()), tokenizer, name, {}
+        self.pooler, self.tokenizer, self.name, self.recipe = (
+            pooler.to(device()),
+            tokenizer,
+            name,
+            {},
+        )
 
     @classmethod
-    def new(cls, decoder, N: int = 15, *, D: int = 256, blocks: int = 5, rule: str = "alphanumeric", seed: int = 0, tie: bool = False) -> "Encoder":
+    def new(
+        cls,
+        decoder,
+        N: int = 15,
+        *,
+        D: int = 256,
+        blocks: int = 5,
+        rule: str = "alphanumeric",
+        seed: int = 0,
+        tie: bool = False,
+    ) -> Encoder:
         """An untrained encoder for a decoder's vocabulary."""
         if not 1 <= N <= decoder.L - 2:
             raise ValueError(f"tokens is {N}; the decoder's context holds 1 to {decoder.L - 2}")
@@ -120,18 +163,26 @@ class Encoder:
         return cls(pooler, decoder.tokenizer)
 
     @classmethod
-    def load(cls, name: str | Path = "encoder") -> "Encoder":
+    def load(cls, name: str | Path = "encoder") -> Encoder:
         from transformers import AutoTokenizer
+
         path = shipped(name)
         if not (path / "config.json").exists():
-            raise FileNotFoundError(f"encoder {name!r}: neither shipped nor a folder made by save(); see python -m dd train-encoder --help")
+            raise FileNotFoundError(
+                f"encoder {name!r}: neither shipped nor a folder made by save(); see python -m dd train-encoder --help"
+            )
         quiet()
         pooler = Pooler.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
-        return cls(pooler.eval().requires_grad_(False), AutoTokenizer.from_pretrained(path, local_files_only=True), path.name)
+        return cls(
+            pooler.eval().requires_grad_(False),
+            AutoTokenizer.from_pretrained(path, local_files_only=True),
+            path.name,
+        )
 
     def save(self, path: Path, half: bool = False) -> None:
         """Safetensors, config, tokenizer, and the recipe of a trained one. `half` stores float16, to ship."""
         import copy
+
         pooler = copy.deepcopy(self.pooler).cpu()
         (pooler.half() if half else pooler).save_pretrained(path, safe_serialization=True)
         self.tokenizer.save_pretrained(path)
@@ -143,7 +194,7 @@ class Encoder:
         out = []
         for i in range(0, len(patches), B):
             with autocast():
-                out.append(self.pooler(patches[i:i + B].to(device()).float()).argmax(-1).cpu())
+                out.append(self.pooler(patches[i : i + B].to(device()).float()).argmax(-1).cpu())
         return torch.cat(out)
 
     def write(self, pixels: torch.Tensor) -> list[str]:

@@ -9,6 +9,7 @@
 At paper scale the similarity is a CLIP; here it is the smallest thing with CLIP's objective (`train.train_similarity`).
 Letters: B batch, P image patches, F feature channels, D width of the common space, N words, K phrases in the bank, V vocabulary.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -24,42 +25,77 @@ from .encoder import FEATURES, P
 from .runtime import Progress, autocast, device, generator, pinned, quiet
 from .vocab import allowed_tokens, to_strings
 
-
-ASKED = "Describe this picture in one detailed sentence."             # of chat models, unless something else is
+ASKED = (
+    "Describe this picture in one detailed sentence."  # of chat models, unless something else is
+)
 
 
 def of_transformers(auto: str, model: str, revision: str | None, what: str):
     """(processor, frozen network) by one of transformers' Auto classes: a folder or a Hub id with its commit, safetensors only."""
     import transformers
+
     source, options = pinned(model, revision, what)
     quiet()
-    net = getattr(transformers, auto).from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
-    return transformers.AutoProcessor.from_pretrained(source, **options), net.eval().requires_grad_(False).to(device())
+    net = getattr(transformers, auto).from_pretrained(
+        source, use_safetensors=True, dtype=torch.float32, **options
+    )
+    return transformers.AutoProcessor.from_pretrained(source, **options), net.eval().requires_grad_(
+        False
+    ).to(device())
 
 
 @torch.no_grad()
-def caption(world: World, model: str, revision: str | None = None, *, prompt: str = "", tokens: int = 60, B: int = 8) -> list[str]:
+def caption(
+    world: World,
+    model: str,
+    revision: str | None = None,
+    *,
+    prompt: str = "",
+    tokens: int = 60,
+    B: int = 8,
+) -> list[str]:
     """One caption an image by a model of transformers that takes pictures (AutoModelForImageTextToText): a captioner (BLIP, BLIP-2, Florence-2), or a vision-language
     model that is talked to, whose own chat template is applied (LLaVA, SmolVLM, Qwen-VL): a folder or a Hub id with its commit. Greedy.
 
     prompt   what the model is asked with, where it needs that (Florence-2: "<MORE_DETAILED_CAPTION>"; chat models are asked ASKED if it is empty); not part of the caption"""
     from PIL import Image
+
     processor, net = of_transformers("AutoModelForImageTextToText", model, revision, "captioner")
-    processor.tokenizer.padding_side = "right" if net.config.is_encoder_decoder else "left"         # a decoder goes on where its prompt ends
+    processor.tokenizer.padding_side = (
+        "right" if net.config.is_encoder_decoder else "left"
+    )  # a decoder goes on where its prompt ends
     texts, progress = [], Progress("caption", len(world))
     for i in range(0, len(world), B):
-        pictures = [Image.fromarray(image) for image in world.images[i:i + B]]
+        pictures = [Image.fromarray(image) for image in world.images[i : i + B]]
         if processor.chat_template:
-            talk = [[{"role": "user", "content": [{"type": "image", "image": p}, {"type": "text", "text": prompt or ASKED}]}] for p in pictures]
-            inputs = processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", processor_kwargs={"padding": True}).to(device())
+            talk = [
+                [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image", "image": p},
+                            {"type": "text", "text": prompt or ASKED},
+                        ],
+                    }
+                ]
+                for p in pictures
+            ]
+            inputs = processor.apply_chat_template(
+                talk,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"padding": True},
+            ).to(device())
         else:
             asked = {"text": [prompt] * len(pictures), "padding": True} if prompt else {}
             inputs = processor(images=pictures, return_tensors="pt", **asked).to(device())
         with autocast():
             ids = net.generate(**inputs, max_new_tokens=tokens, do_sample=False)
         told = inputs.get("input_ids", ids[:, :0])
-        if ids[:, :told.shape[1]].equal(told):                                                      # what a decoder was told comes back first
-            ids = ids[:, told.shape[1]:]
+        if ids[:, : told.shape[1]].equal(told):  # what a decoder was told comes back first
+            ids = ids[:, told.shape[1] :]
         texts += [without(prompt, t) for t in processor.batch_decode(ids, skip_special_tokens=True)]
         progress(len(texts))
     return texts
@@ -70,7 +106,7 @@ def without(prompt: str, text: str) -> str:
     bare, k, n = [c for c in prompt.lower() if c.isalnum()], 0, 0
     while n < len(bare) and k < len(text) and (not text[k].isalnum() or text[k].lower() == bare[n]):
         n, k = n + text[k].isalnum(), k + 1
-    whole = n == len(bare) > 0 and not text[k:k + 1].isalnum()
+    whole = n == len(bare) > 0 and not text[k : k + 1].isalnum()
     return " ".join(text[k:].split()).lstrip(",.:;!?>) ") if whole else " ".join(text.split())
 
 
@@ -84,7 +120,7 @@ class Similarity(ModelMixin, ConfigMixin):
         self.norm, self.place = nn.LayerNorm(F), nn.Parameter(torch.zeros(P, hidden))
         self.read, self.look = nn.Linear(F, hidden), nn.Sequential(nn.GELU(), nn.Linear(hidden, D))
         self.words, self.log_scale = nn.Embedding(V, D), nn.Parameter(torch.tensor(2.6))
-        nn.init.normal_(self.words.weight, std=D ** -0.5)
+        nn.init.normal_(self.words.weight, std=D**-0.5)
 
     def image(self, patches: torch.Tensor) -> torch.Tensor:
         """patches (B, P, F) -> unit vectors (B, D)."""
@@ -92,35 +128,79 @@ class Similarity(ModelMixin, ConfigMixin):
 
     def text(self, ids: list[list[int]]) -> torch.Tensor:
         """Bags of token ids -> sums of their vectors (B, D), not yet of unit length. No words, no direction: zeros."""
-        flat = torch.tensor([i for bag in ids for i in bag], dtype=torch.long, device=self.words.weight.device)
-        rows = torch.tensor([k for k, bag in enumerate(ids) for _ in bag], dtype=torch.long, device=flat.device)
-        return self.words.weight.new_zeros(len(ids), self.words.embedding_dim).index_add(0, rows, self.words(flat))
+        flat = torch.tensor(
+            [i for bag in ids for i in bag], dtype=torch.long, device=self.words.weight.device
+        )
+        rows = torch.tensor(
+            [k for k, bag in enumerate(ids) for _ in bag], dtype=torch.long, device=flat.device
+        )
+        return self.words.weight.new_zeros(len(ids), self.words.embedding_dim).index_add(
+            0, rows, self.words(flat)
+        )
 
     def forward(self, patches: torch.Tensor, ids: list[list[int]]) -> torch.Tensor:
         """-> logits (B, B): each picture against each text of the batch."""
-        return self.log_scale.exp().clamp(max=100) * self.image(patches) @ normalize(self.text(ids), dim=-1).T
+        return (
+            self.log_scale.exp().clamp(max=100)
+            * self.image(patches)
+            @ normalize(self.text(ids), dim=-1).T
+        )
 
 
 def phrase_bank(world: World, least: int = 5) -> list[str]:
     """Every phrase that people or the alt text use for at least `least` drawings of `world` (the training drawings), commonest first."""
-    counts = Counter(p for part in alt_text_parts(world) for p in {" ".join(part["style"]), *(q for kind in ("name", "keywords", "colours", "regions", "shape") for q in part[kind])} if p)
+    counts = Counter(
+        p
+        for part in alt_text_parts(world)
+        for p in {
+            " ".join(part["style"]),
+            *(
+                q
+                for kind in ("name", "keywords", "colours", "regions", "shape")
+                for q in part[kind]
+            ),
+        }
+        if p
+    )
     return [p for p, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])) if n >= least]
 
 
 @torch.no_grad()
-def interrogate(similarity: Similarity, tokenizer, patches: torch.Tensor, bank: list[str], most: int = 16, B: int = 256) -> list[str]:
+def interrogate(
+    similarity: Similarity,
+    tokenizer,
+    patches: torch.Tensor,
+    bank: list[str],
+    most: int = 16,
+    B: int = 256,
+) -> list[str]:
     """CLIP Interrogator's way: the phrase most like the picture, then again and again the one that lifts the chain's similarity most, until
     none does or `most` words are written. patches (M, P, F) -> M strings."""
     ids = [tokenizer(p, add_special_tokens=False).input_ids for p in bank]
-    phrases, sizes, texts = similarity.text(ids), torch.tensor([len(p.split()) for p in bank], device=device()), []      # (K, D), (K,)
+    phrases, sizes, texts = (
+        similarity.text(ids),
+        torch.tensor([len(p.split()) for p in bank], device=device()),
+        [],
+    )  # (K, D), (K,)
     for i in range(0, len(patches), B):
-        v = similarity.image(patches[i:i + B].to(device()).float())                                 # (b, D)
-        chain, found, length, said = torch.zeros_like(v), torch.full((len(v),), -1.0, device=v.device), torch.zeros(len(v), dtype=torch.long, device=v.device), [[] for _ in v]
-        used = torch.zeros(len(v), len(bank), dtype=torch.bool, device=v.device)                    # (b, K)
+        v = similarity.image(patches[i : i + B].to(device()).float())  # (b, D)
+        chain, found, length, said = (
+            torch.zeros_like(v),
+            torch.full((len(v),), -1.0, device=v.device),
+            torch.zeros(len(v), dtype=torch.long, device=v.device),
+            [[] for _ in v],
+        )
+        used = torch.zeros(len(v), len(bank), dtype=torch.bool, device=v.device)  # (b, K)
         while True:
-            size = (chain.pow(2).sum(-1)[:, None] + 2 * chain @ phrases.T + phrases.pow(2).sum(-1)).clamp_min(1e-9).sqrt()   # (b, K): length of chain + phrase
+            size = (
+                (chain.pow(2).sum(-1)[:, None] + 2 * chain @ phrases.T + phrases.pow(2).sum(-1))
+                .clamp_min(1e-9)
+                .sqrt()
+            )  # (b, K): length of chain + phrase
             score = ((chain * v).sum(-1)[:, None] + v @ phrases.T) / size
-            best, pick = score.masked_fill(used | (length[:, None] + sizes > most), -2.0).max(-1)   # (b,)
+            best, pick = score.masked_fill(used | (length[:, None] + sizes > most), -2.0).max(
+                -1
+            )  # (b,)
             better = best > found
             if not better.any():
                 break
@@ -135,28 +215,68 @@ def interrogate(similarity: Similarity, tokenizer, patches: torch.Tensor, bank: 
 
 
 @torch.no_grad()
-def interrogate_by_clip(world: World, model: str, bank: list[str], revision: str | None = None, *, shortlist: int = 128, most: int = 40, B: int = 64) -> list[str]:
+def interrogate_by_clip(
+    world: World,
+    model: str,
+    bank: list[str],
+    revision: str | None = None,
+    *,
+    shortlist: int = 128,
+    most: int = 40,
+    B: int = 64,
+) -> list[str]:
     """CLIP Interrogator with a CLIP of transformers (CLIP, SigLIP: any with get_text_features and get_image_features), a folder or a Hub id with its commit -> one
     string an image. Its text tower does not add up as `Similarity`'s does: the `shortlist` phrases most like the picture by themselves are tried, each
     chain, joined by commas, read anew; the best stays while it lifts the similarity and the text has at most `most` words."""
     from PIL import Image
+
     processor, net = of_transformers("AutoModel", model, revision, "interrogator")
-    if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):                      # what contrastive models have
-        raise ValueError(f"{model}: a {type(net).__name__} puts no texts and pictures in one space; use a CLIP or SigLIP")
+    if not (
+        hasattr(net, "get_text_features") and hasattr(net, "logit_scale")
+    ):  # what contrastive models have
+        raise ValueError(
+            f"{model}: a {type(net).__name__} puts no texts and pictures in one space; use a CLIP or SigLIP"
+        )
     limit = net.config.text_config.max_position_embeddings
-    padding = "longest" if net.config.model_type == "clip" else "max_length"                        # SigLIP was trained with its padding in sight
+    padding = (
+        "longest" if net.config.model_type == "clip" else "max_length"
+    )  # SigLIP was trained with its padding in sight
 
     def read(texts: list[str]) -> torch.Tensor:
         """-> unit vectors (M, D)."""
-        parts = [net.get_text_features(**processor.tokenizer(texts[i:i + B], padding=padding, truncation=True, max_length=limit, return_tensors="pt").to(device())) for i in range(0, len(texts), B)]
+        parts = [
+            net.get_text_features(
+                **processor.tokenizer(
+                    texts[i : i + B],
+                    padding=padding,
+                    truncation=True,
+                    max_length=limit,
+                    return_tensors="pt",
+                ).to(device())
+            )
+            for i in range(0, len(texts), B)
+        ]
         return normalize(torch.cat([p.pooler_output for p in parts]), dim=-1)
 
-    phrases, progress, told = read(bank), Progress("interrogate", len(world), unit="images"), []    # (K, D)
+    phrases, progress, told = (
+        read(bank),
+        Progress("interrogate", len(world), unit="images"),
+        [],
+    )  # (K, D)
     for i in range(0, len(world), B):
-        pictures = [Image.fromarray(image) for image in world.images[i:i + B]]
-        seen = normalize(net.get_image_features(**processor.image_processor(pictures, return_tensors="pt").to(device())).pooler_output, dim=-1)      # (b, D)
+        pictures = [Image.fromarray(image) for image in world.images[i : i + B]]
+        seen = normalize(
+            net.get_image_features(
+                **processor.image_processor(pictures, return_tensors="pt").to(device())
+            ).pooler_output,
+            dim=-1,
+        )  # (b, D)
         for v in seen:
-            left, chain, found = [bank[k] for k in (phrases @ v).topk(min(shortlist, len(bank))).indices.tolist()], [], -2.0
+            left, chain, found = (
+                [bank[k] for k in (phrases @ v).topk(min(shortlist, len(bank))).indices.tolist()],
+                [],
+                -2.0,
+            )
             while tried := [p for p in left if len(" ".join([*chain, p]).split()) <= most]:
                 score, pick = (read([", ".join([*chain, p]) for p in tried]) @ v).max(0)
                 if score <= found:
@@ -169,58 +289,97 @@ def interrogate_by_clip(world: World, model: str, bank: list[str], revision: str
     return told
 
 
-def hard_prompts(similarity: Similarity, tokenizer, patches: torch.Tensor, N: int = 16, steps: int = 100, rate: float = 0.1, seed: int = 0, B: int = 256) -> list[str]:
+def hard_prompts(
+    similarity: Similarity,
+    tokenizer,
+    patches: torch.Tensor,
+    N: int = 16,
+    steps: int = 100,
+    rate: float = 0.1,
+    seed: int = 0,
+    B: int = 256,
+) -> list[str]:
     """PEZ (Wen et al. 2023): N free word vectors per picture; each step projects them to the nearest words of the vocabulary, takes the gradient of
     the similarity there, and moves the free ones. The best projected words of all steps are kept. patches (M, P, F) -> M strings."""
-    table = similarity.words.weight.detach()                                                        # (V, D)
+    table = similarity.words.weight.detach()  # (V, D)
     allowed = allowed_tokens(tokenizer)
-    allowed = torch.nn.functional.pad(allowed, (0, len(table) - len(allowed))).to(table.device)     # (V,)
+    allowed = torch.nn.functional.pad(allowed, (0, len(table) - len(allowed))).to(
+        table.device
+    )  # (V,)
     unit, out = normalize(table, dim=-1), []
     progress = Progress("hard prompts", len(patches))
     choices = allowed.nonzero().flatten()
     for i in range(0, len(patches), B):
         with torch.no_grad():
-            v = similarity.image(patches[i:i + B].to(device()).float())                             # (b, D)
-        start = choices[torch.randint(len(choices), (len(v), N), generator=generator(seed, f"pez/{i}")).to(table.device)]
-        free = table[start].clone().requires_grad_(True)                                            # (b, N, D)
+            v = similarity.image(patches[i : i + B].to(device()).float())  # (b, D)
+        start = choices[
+            torch.randint(len(choices), (len(v), N), generator=generator(seed, f"pez/{i}")).to(
+                table.device
+            )
+        ]
+        free = table[start].clone().requires_grad_(True)  # (b, N, D)
         optimizer = torch.optim.AdamW([free], lr=rate * table.std().item(), weight_decay=0.0)
         found, best = torch.full((len(v),), -2.0, device=v.device), start
         for _ in range(steps):
             with torch.no_grad():
-                near = (normalize(free, dim=-1) @ unit.T).masked_fill(~allowed, -2.0).argmax(-1)      # (b, N)
-            words = table[near].requires_grad_(True)                                                # (b, N, D)
-            score = (normalize(words.sum(1), dim=-1) * v).sum(-1)                                   # (b,)
-            free.grad, = torch.autograd.grad(-score.sum(), words)
+                near = (
+                    (normalize(free, dim=-1) @ unit.T).masked_fill(~allowed, -2.0).argmax(-1)
+                )  # (b, N)
+            words = table[near].requires_grad_(True)  # (b, N, D)
+            score = (normalize(words.sum(1), dim=-1) * v).sum(-1)  # (b,)
+            (free.grad,) = torch.autograd.grad(-score.sum(), words)
             optimizer.step()
             better = score.detach() > found
-            found, best = torch.where(better, score.detach(), found), torch.where(better[:, None], near, best)
+            found, best = (
+                torch.where(better, score.detach(), found),
+                torch.where(better[:, None], near, best),
+            )
         out += to_strings(tokenizer, best)
         progress(len(out))
     return out
 
 
-def hard_prompts_by_loss(decoder, z_0: torch.Tensor, N: int = 16, steps: int = 40, rate: float = 0.1, t_from: float = 0.5, seed: int = 0, B: int = 64) -> list[str]:
+def hard_prompts_by_loss(
+    decoder,
+    z_0: torch.Tensor,
+    N: int = 16,
+    steps: int = 40,
+    rate: float = 0.1,
+    t_from: float = 0.5,
+    seed: int = 0,
+    B: int = 64,
+) -> list[str]:
     """After PH2P (Mahajan et al. 2024): hard prompts of the decoder's own denoising loss, De-Diffusion's objective searched anew for every picture instead of
     learnt once. It is PEZ with that loss: each step takes the gradient at the nearest words and moves the free ones by AdamW; noise and its level (the noisier
     1 - t_from of them, as in `train_encoder`) are drawn anew each step, and the last nearest words are kept. The paper differs: L-BFGS, words projected
     now and then, and many more steps. z_0 (M, C, h, h) -> M strings."""
-    table = decoder.text_encoder.get_input_embeddings().weight.detach()                             # (V, D)
+    table = decoder.text_encoder.get_input_embeddings().weight.detach()  # (V, D)
     allowed = allowed_tokens(decoder.tokenizer)
-    allowed = torch.nn.functional.pad(allowed, (0, len(table) - len(allowed))).to(table.device)     # (V,)
+    allowed = torch.nn.functional.pad(allowed, (0, len(table) - len(allowed))).to(
+        table.device
+    )  # (V,)
     unit, choices, out = normalize(table, dim=-1), allowed.nonzero().flatten(), []
-    nearest = lambda free: (normalize(free, dim=-1) @ unit.T).masked_fill(~allowed, -2.0).argmax(-1)  # (b, N)
+    nearest = (
+        lambda free: (normalize(free, dim=-1) @ unit.T).masked_fill(~allowed, -2.0).argmax(-1)
+    )  # (b, N)
     progress = Progress("hard prompts by loss", len(z_0))
     for i in range(0, len(z_0), B):
-        z, rng = z_0[i:i + B].to(device()), generator(seed, f"ph2p/{i}")
-        free = table[choices[torch.randint(len(choices), (len(z), N), generator=rng).to(table.device)]].clone().requires_grad_(True)      # (b, N, D)
+        z, rng = z_0[i : i + B].to(device()), generator(seed, f"ph2p/{i}")
+        free = (
+            table[choices[torch.randint(len(choices), (len(z), N), generator=rng).to(table.device)]]
+            .clone()
+            .requires_grad_(True)
+        )  # (b, N, D)
         optimizer = torch.optim.AdamW([free], lr=rate * table.std().item(), weight_decay=0.0)
         for _ in range(steps):
-            words = table[nearest(free.detach())].requires_grad_(True)                              # (b, N, D)
-            t = torch.randint(int(t_from * decoder.T), decoder.T, (len(z),), generator=rng).to(z.device)
+            words = table[nearest(free.detach())].requires_grad_(True)  # (b, N, D)
+            t = torch.randint(int(t_from * decoder.T), decoder.T, (len(z),), generator=rng).to(
+                z.device
+            )
             eps = torch.randn(z.shape, generator=rng).to(z.device)
             with autocast():
-                states = decoder.embedded_states(words)                                             # (b, L, D)
-            free.grad, = torch.autograd.grad(decoder.loss(z, states, t, eps).sum(), words)
+                states = decoder.embedded_states(words)  # (b, L, D)
+            (free.grad,) = torch.autograd.grad(decoder.loss(z, states, t, eps).sum(), words)
             optimizer.step()
         out += to_strings(decoder.tokenizer, nearest(free.detach()))
         progress(len(out))

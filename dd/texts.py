@@ -5,9 +5,11 @@
 De-Diffusion's own texts come from `Encoder.write`; a reader's own captions from `read_texts`. Readability is measured here, too: a
 private cipher that only one decoder understands would be a failure of the method.
 """
+
 from __future__ import annotations
 
-import os, random
+import os
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -17,8 +19,8 @@ import torch
 
 from .data import BadData, World, alt_text, alt_text_parts, words
 
-LONGEST = 30                   # words; what a 32-token context holds with its start and end
-LENGTHS = (4, 8, 16, 24)       # words per De-Diffusion text compared, as the paper's Table 4 does
+LONGEST = 30  # words; what a 32-token context holds with its start and end
+LENGTHS = (4, 8, 16, 24)  # words per De-Diffusion text compared, as the paper's Table 4 does
 
 
 def names(world: World, seed: int = 0) -> list[str]:
@@ -28,12 +30,18 @@ def names(world: World, seed: int = 0) -> list[str]:
 
 def names_keywords(world: World, seed: int = 0) -> list[str]:
     """The name and everything else people said, longest human text."""
-    return [" ".join(w for t in (n, *k) for w in words(t)) for n, k in zip(world.frame["name"], world.frame["keywords"])]
+    return [
+        " ".join(w for t in (n, *k) for w in words(t))
+        for n, k in zip(world.frame["name"], world.frame["keywords"])
+    ]
 
 
 def names_all(world: World, seed: int = 0) -> list[str]:
     """All that people wrote: name, keywords, and the group they filed it under."""
-    return [" ".join([said, *words(group)]) for said, group in zip(names_keywords(world), world.frame["group"])]
+    return [
+        " ".join([said, *words(group)])
+        for said, group in zip(names_keywords(world), world.frame["group"])
+    ]
 
 
 def oracle(world: World, seed: int = 0) -> list[str]:
@@ -56,15 +64,25 @@ def shuffled(texts: list[str], seed: int = 0) -> list[str]:
     """The same texts, each given to another image: nobody keeps their own position."""
     order = list(range(len(texts)))
     random.Random(f"{seed}/shuffled").shuffle(order)
-    turned = dict(zip(order, order[1:] + order[:1]))           # one big cycle: no fixed point
+    turned = dict(zip(order, order[1:] + order[:1]))  # one big cycle: no fixed point
     return [texts[turned[i]] for i in range(len(texts))]
 
 
-SOURCES = {"names": names, "names_keywords": names_keywords, "names_all": names_all, "alt_text": oracle, "empty": empty, "random": random_words}
+SOURCES = {
+    "names": names,
+    "names_keywords": names_keywords,
+    "names_all": names_all,
+    "alt_text": oracle,
+    "empty": empty,
+    "random": random_words,
+}
 
 
 # What each position of a captioner is for: the words of one kind, then nothing. Fixed places, because all are written at once.
-CAPTIONS = {"captioner": {"name": 6}, "captioner_detailed": {"name": 5, "style": 3, "colours": 4, "regions": 10, "shape": 7}}
+CAPTIONS = {
+    "captioner": {"name": 6},
+    "captioner_detailed": {"name": 5, "style": 3, "colours": 4, "regions": 10, "shape": 7},
+}
 
 
 def caption_slots(part: dict[str, list[str]], kind: str) -> list[str]:
@@ -80,7 +98,9 @@ def retrieved(patches: torch.Tensor, memory: World, memory_patches: torch.Tensor
     """The name of the training drawing that looks most alike: features (M, P, F) of both, the encoder's backbone's, mean over the patches
     and centred, cosine."""
     centre = memory_patches.float().mean((0, 1))
-    here, there = (torch.nn.functional.normalize(p.float().mean(1) - centre) for p in (patches, memory_patches))      # (M, F)
+    here, there = (
+        torch.nn.functional.normalize(p.float().mean(1) - centre) for p in (patches, memory_patches)
+    )  # (M, F)
     known = names(memory)
     return [known[i] for i in (here @ there.T).argmax(1).tolist()]
 
@@ -88,7 +108,7 @@ def retrieved(patches: torch.Tensor, memory: World, memory_patches: torch.Tensor
 def blended(a: str, b: str) -> str:
     """Two texts in the length of one: the words of `a` at even places, those of `b` at odd ones."""
     x, y = a.split(), b.split()
-    return " ".join(w for k in range(max(len(x), len(y))) for w in (x, y)[k % 2][k:k + 1])
+    return " ".join(w for k in range(max(len(x), len(y))) for w in (x, y)[k % 2][k : k + 1])
 
 
 def swapped(text: str, old: set[str], new: str) -> str:
@@ -101,14 +121,18 @@ def unigram_bits(texts: list[str], known: list[str]) -> float:
     for all sources makes their rates comparable; a word that `known` lacks costs as much as one seen less than once."""
     counts = Counter(w for t in known for w in [*words(t), ""])
     total = sum(counts.values()) + len(counts) + 1
-    return float(np.mean([sum(np.log2(total / (counts[w] + 1)) for w in [*words(t), ""]) for t in texts]))
+    return float(
+        np.mean([sum(np.log2(total / (counts[w] + 1)) for w in [*words(t), ""]) for t in texts])
+    )
 
 
 def write_texts(path: Path, world: World, texts: list[str]) -> None:
     """One Parquet per source: id, text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"id": world.frame["id"], "text": texts}).to_parquet(path.with_suffix(".tmp"), index=False)
-    os.replace(path.with_suffix(".tmp"), path)                 # a kill leaves the old file or the new one
+    pd.DataFrame({"id": world.frame["id"], "text": texts}).to_parquet(
+        path.with_suffix(".tmp"), index=False
+    )
+    os.replace(path.with_suffix(".tmp"), path)  # a kill leaves the old file or the new one
 
 
 def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[World, list[str]]:
@@ -116,19 +140,39 @@ def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[Wo
 
     An id the world does not have, a duplicate or an empty text: one line saying which; stop, or leave it out."""
     path = Path(path)
-    readers = {".parquet": pd.read_parquet, ".csv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False),
-               ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=str)}
+    readers = {
+        ".parquet": pd.read_parquet,
+        ".csv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False),
+        ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=str),
+    }
     if not path.exists():
         raise BadData(f"{path}: no such file of captions")
     if path.suffix not in readers:
-        raise BadData(f"{path}: cannot read {path.suffix!r}; use .csv, .jsonl or .parquet with columns id and text")
+        raise BadData(
+            f"{path}: cannot read {path.suffix!r}; use .csv, .jsonl or .parquet with columns id and text"
+        )
     table = readers[path.suffix](path)
     if missing := {"id", "text"} - set(table.columns):
         raise BadData(f"{path}: no column {sorted(missing)}; it has {list(table.columns)}")
-    at, seen, rows, texts, skipped = {id: i for i, id in enumerate(world.frame["id"])}, set(), [], [], list(world.skipped)
-    for k, (id, text) in enumerate(zip(table["id"].astype(str), table["text"]), 2 if path.suffix == ".csv" else 1):
-        problem = (f"unknown id {id!r} (this split's look like {world.frame['id'].iloc[0]!r})" if id not in at else f"duplicate id {id!r}" if id in seen
-                   else f"empty text for {id!r}" if not isinstance(text, str) or not text.strip() else None)
+    at, seen, rows, texts, skipped = (
+        {id: i for i, id in enumerate(world.frame["id"])},
+        set(),
+        [],
+        [],
+        list(world.skipped),
+    )
+    for k, (id, text) in enumerate(
+        zip(table["id"].astype(str), table["text"]), 2 if path.suffix == ".csv" else 1
+    ):
+        problem = (
+            f"unknown id {id!r} (this split's look like {world.frame['id'].iloc[0]!r})"
+            if id not in at
+            else f"duplicate id {id!r}"
+            if id in seen
+            else f"empty text for {id!r}"
+            if not isinstance(text, str) or not text.strip()
+            else None
+        )
         if problem:
             if on_bad == "stop":
                 raise BadData(f"{path.name}, row {k}: {problem}; correct it or use --on-bad skip")
@@ -139,7 +183,9 @@ def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[Wo
         texts.append(text)
     if not rows:
         raise BadData(f"{path}: no usable caption for this split")
-    return World(world.name, world.frame.iloc[rows].reset_index(drop=True), world.images[rows], skipped), texts
+    return World(
+        world.name, world.frame.iloc[rows].reset_index(drop=True), world.images[rows], skipped
+    ), texts
 
 
 def own_words(world: World) -> list[set[str]]:
@@ -158,7 +204,17 @@ def readability(world: World, texts: list[str]) -> dict[str, float]:
     people = [set(" ".join([*p["name"], *p["keywords"]]).split()) for p in parts]
     named = [set(words(n)) for n in world.frame["name"]]
     said = [words(t) for t in texts]
-    share = lambda a, b: float(np.mean([len(set(x) & y) / len(set(x)) for x, y in zip(a, b) if x])) if any(a) else 0.0
-    return {"words": float(np.mean([len(s) for s in said])), "precision": share(said, known), "precision_people": share(said, people),
-            "coverage": share([list(n) for n in named], [set(s) for s in said]), "coverage_people": share([list(p) for p in people], [set(s) for s in said]), "distinct": float(np.mean([len(set(s)) for s in said])),
-            "vocabulary": len(Counter(w for s in said for w in s))}
+    share = (
+        lambda a, b: float(np.mean([len(set(x) & y) / len(set(x)) for x, y in zip(a, b) if x]))
+        if any(a)
+        else 0.0
+    )
+    return {
+        "words": float(np.mean([len(s) for s in said])),
+        "precision": share(said, known),
+        "precision_people": share(said, people),
+        "coverage": share([list(n) for n in named], [set(s) for s in said]),
+        "coverage_people": share([list(p) for p in people], [set(s) for s in said]),
+        "distinct": float(np.mean([len(set(s)) for s in said])),
+        "vocabulary": len(Counter(w for s in said for w in s)),
+    }

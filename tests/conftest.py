@@ -1,4 +1,5 @@
 """Tiny but real components: a decoder saved and loaded the way the shipped one is, a Stable-Diffusion-1-shaped one, a small world."""
+
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -25,6 +26,7 @@ def _own_results(tmp_path, monkeypatch):
 def float32(monkeypatch):
     """Parity is checked in float32: bfloat16 rounds what a test wants to see."""
     from dd.bench import plain_float32
+
     with plain_float32():
         yield
 
@@ -50,6 +52,7 @@ class Killed(Exception):
 
 def killed_after(monkeypatch, steps: int):
     """The real Progress, until the process 'dies' at its n-th call: after the step, before its checkpoint."""
+
     class Dying(train.Progress):
         calls = 0
 
@@ -58,6 +61,7 @@ def killed_after(monkeypatch, steps: int):
             if Dying.calls == steps:
                 raise Killed
             super().__call__(done, note)
+
     monkeypatch.setattr(train, "Progress", Dying)
 
 
@@ -69,9 +73,18 @@ def assert_same(a: dict, b: dict):
 
 def tiny_vae():
     from diffusers import AutoencoderTiny
+
     torch.manual_seed(0)
-    return AutoencoderTiny(in_channels=3, out_channels=3, latent_channels=16, encoder_block_out_channels=(16,) * 4, decoder_block_out_channels=(16,) * 4,
-                           num_encoder_blocks=(0, 0, 1, 1), num_decoder_blocks=(1, 1, 0, 0), scaling_factor=1.0)
+    return AutoencoderTiny(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=16,
+        encoder_block_out_channels=(16,) * 4,
+        decoder_block_out_channels=(16,) * 4,
+        num_encoder_blocks=(0, 0, 1, 1),
+        num_decoder_blocks=(1, 1, 0, 0),
+        scaling_factor=1.0,
+    )
 
 
 def quick_eye(images, *a, **k):
@@ -84,7 +97,9 @@ def tiny_folder(tmp_path_factory, diet_texts):
     """A pipeline folder of the shipped decoder's shape, untrained."""
     folder = tmp_path_factory.mktemp("decoders") / "tiny"
     vae = tiny_vae()
-    new_sketch(build_word_tokenizer(diet_texts, max_length=32), vae, channels=(32, 64), D=64, layers=1).save_pretrained(folder, safe_serialization=True)
+    new_sketch(
+        build_word_tokenizer(diet_texts, max_length=32), vae, channels=(32, 64), D=64, layers=1
+    ).save_pretrained(folder, safe_serialization=True)
     return folder
 
 
@@ -96,39 +111,95 @@ def tiny_decoder(tiny_folder):
 @pytest.fixture(scope="session")
 def bpe_tokenizer(diet_texts):
     """The real CLIPTokenizer class over a small byte-pair vocabulary learnt here: sub-words, end-of-word marks, punctuation."""
+    import json
+
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
-    import json
+
     core = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     core.normalizer = normalizers.Lowercase()
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"'s|[a-z]+|[0-9]|[^\sa-z0-9]+"), "removed", invert=True)      # as CLIP cuts words
-    core.train_from_iterator([*diet_texts, "red, blue! (round) 3 2 1. sky-high: it's"] * 3,
-                             trainers.BpeTrainer(vocab_size=600, end_of_word_suffix="</w>", show_progress=False))
+    core.pre_tokenizer = pre_tokenizers.Split(
+        Regex(r"'s|[a-z]+|[0-9]|[^\sa-z0-9]+"), "removed", invert=True
+    )  # as CLIP cuts words
+    core.train_from_iterator(
+        [*diet_texts, "red, blue! (round) 3 2 1. sky-high: it's"] * 3,
+        trainers.BpeTrainer(vocab_size=600, end_of_word_suffix="</w>", show_progress=False),
+    )
     learnt = json.loads(core.to_str())["model"]
     vocab = dict(learnt["vocab"])
     for token in ("<|startoftext|>", "<|endoftext|>"):
         vocab[token] = len(vocab)
-    return CLIPTokenizer(vocab=vocab, merges=[tuple(m) for m in learnt["merges"]], model_max_length=20)
+    return CLIPTokenizer(
+        vocab=vocab, merges=[tuple(m) for m in learnt["merges"]], model_max_length=20
+    )
 
 
 @pytest.fixture(scope="session")
 def sd_folder(tmp_path_factory, bpe_tokenizer):
     """Stable Diffusion 1 in miniature, every part of the real class: AutoencoderKL, CLIPTextModel, CLIPTokenizer, PNDM, epsilon."""
-    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        PNDMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel
+
     torch.manual_seed(0)
-    vae = AutoencoderKL(block_out_channels=(32, 32), in_channels=3, out_channels=3, latent_channels=4, norm_num_groups=8, sample_size=16,
-                        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)
-    text = CLIPTextModel(CLIPTextConfig(vocab_size=len(bpe_tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                                        max_position_embeddings=20, bos_token_id=bpe_tokenizer.bos_token_id, eos_token_id=bpe_tokenizer.eos_token_id,
-                                        pad_token_id=bpe_tokenizer.pad_token_id))
-    unet = UNet2DConditionModel(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 32), layers_per_block=1, cross_attention_dim=32,
-                                attention_head_dim=4, norm_num_groups=8, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-                                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
-    scheduler = PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
+    vae = AutoencoderKL(
+        block_out_channels=(32, 32),
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=16,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(bpe_tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=20,
+            bos_token_id=bpe_tokenizer.bos_token_id,
+            eos_token_id=bpe_tokenizer.eos_token_id,
+            pad_token_id=bpe_tokenizer.pad_token_id,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+    scheduler = PNDMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        skip_prk_steps=True,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
     folder = tmp_path_factory.mktemp("decoders") / "sd"
-    StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=bpe_tokenizer, unet=unet, scheduler=scheduler, safety_checker=None,
-                            feature_extractor=None, requires_safety_checker=False).save_pretrained(folder, safe_serialization=True)
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=bpe_tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)
     return folder
 
 
@@ -141,6 +212,7 @@ def sd_decoder(sd_folder):
 def judge_folder(tmp_path_factory):
     """judge-a's shape: the real MiniLM from its package, a small diffusion transformer with an output that is not zero."""
     from dd.decoder import new_judge_a
+
     vae = tiny_vae()
     torch.manual_seed(1)
     pipeline = new_judge_a(vae, D=64, layers=1)
@@ -160,25 +232,41 @@ def spelling_decoder(tmp_path_factory, diet_texts):
     """judge-b's shape: byte-level pieces of words, a T5 encoder, three levels."""
     from dd.decoder import new_judge_b
     from dd.vocab import build_byte_tokenizer
+
     vae = tiny_vae()
     torch.manual_seed(2)
     folder = tmp_path_factory.mktemp("decoders") / "spelling"
-    new_judge_b(build_byte_tokenizer(diet_texts, max_length=32, V=400), vae, channels=(32, 64, 64), D=48, layers=1).save_pretrained(folder, safe_serialization=True)
+    new_judge_b(
+        build_byte_tokenizer(diet_texts, max_length=32, V=400),
+        vae,
+        channels=(32, 64, 64),
+        D=48,
+        layers=1,
+    ).save_pretrained(folder, safe_serialization=True)
     return Decoder.load(folder)
 
 
 @pytest.fixture(params=["sketch", "judge-a", "judge-b", "stable-diffusion"])
 def decoder(request):
-    return request.getfixturevalue({"sketch": "tiny_decoder", "judge-a": "judge_decoder", "judge-b": "spelling_decoder", "stable-diffusion": "sd_decoder"}[request.param])
+    return request.getfixturevalue(
+        {
+            "sketch": "tiny_decoder",
+            "judge-a": "judge_decoder",
+            "judge-b": "spelling_decoder",
+            "stable-diffusion": "sd_decoder",
+        }[request.param]
+    )
 
 
 @pytest.fixture(scope="session")
 def small_patches(small_world):
     from dd.encoder import backbone_features
+
     return backbone_features(small_world.pixels())
 
 
 @pytest.fixture(scope="session")
 def small_latents(small_world, tiny_decoder):
     from dd.train import encode_all
+
     return encode_all(tiny_decoder, small_world)

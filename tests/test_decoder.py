@@ -1,4 +1,5 @@
 """The frozen decoder: relaxed one-hot = input_ids, the gradient's truth, noise fixed per image, drawing."""
+
 import numpy as np
 import pytest
 import torch
@@ -18,24 +19,34 @@ def test_one_hot_equals_input_ids(decoder, N, float32):
     N = decoder.L - 2 if N == "full" else N
     ids = some_ids(decoder, 3, N)
     texts = to_strings(decoder.tokenizer, ids)
-    assert torch.equal(tokenise(decoder.tokenizer, texts)[:, 1:1 + N], ids)      # else the comparison below would be of other texts
+    assert torch.equal(
+        tokenise(decoder.tokenizer, texts)[:, 1 : 1 + N], ids
+    )  # else the comparison below would be of other texts
     expected = decoder.text_states(texts)
     got = decoder.soft_states(F.one_hot(ids, decoder.V).float())
     assert got.shape == expected.shape == (3, decoder.L, expected.shape[-1])
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-    assert (expected[0] - expected[1]).abs().max() > 1e-2                        # texts do differ in their states
+    assert (expected[0] - expected[1]).abs().max() > 1e-2  # texts do differ in their states
 
 
 def test_one_hot_equals_input_ids_where_padding_is_another_token(sd_decoder, sd_folder, float32):
     """Stable Diffusion 2 pads with `!`, not with the end token: the end must still follow the last word."""
     import copy
+
     other = copy.copy(sd_decoder)
-    other.tokenizer = type(sd_decoder.tokenizer).from_pretrained(sd_folder / "tokenizer", pad_token="!")
+    other.tokenizer = type(sd_decoder.tokenizer).from_pretrained(
+        sd_folder / "tokenizer", pad_token="!"
+    )
     ids = some_ids(other, 3, 5)
     read = tokenise(other.tokenizer, to_strings(other.tokenizer, ids))
     assert other.tokenizer.pad_token_id == 0 and torch.equal(read[:, 1:6], ids)
     assert (read[:, 6] == other.tokenizer.eos_token_id).all() and (read[:, 7:] == 0).all()
-    torch.testing.assert_close(other.soft_states(F.one_hot(ids, other.V).float()), other.text_states(to_strings(other.tokenizer, ids)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        other.soft_states(F.one_hot(ids, other.V).float()),
+        other.text_states(to_strings(other.tokenizer, ids)),
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 def test_too_many_tokens_are_refused(decoder):
@@ -45,14 +56,20 @@ def test_too_many_tokens_are_refused(decoder):
 
 def loss_of(decoder, weights):
     rng = torch.Generator().manual_seed(1)
-    z_0, noise = (torch.randn(len(weights), decoder.C, decoder.h, decoder.h, generator=rng) for _ in range(2))
-    return decoder.loss(z_0, decoder.soft_states(weights), torch.full((len(weights),), decoder.T // 2), noise).sum()
+    z_0, noise = (
+        torch.randn(len(weights), decoder.C, decoder.h, decoder.h, generator=rng) for _ in range(2)
+    )
+    return decoder.loss(
+        z_0, decoder.soft_states(weights), torch.full((len(weights),), decoder.T // 2), noise
+    ).sum()
 
 
 def test_gradient_says_which_other_token_would_be_better(decoder, float32):
     """The gradient differs across vocabulary entries and is the loss's own slope (finite differences), entry by entry."""
-    weights = torch.softmax(torch.randn(2, 4, decoder.V, generator=torch.Generator().manual_seed(0)), -1).requires_grad_(True)
-    gradient, = torch.autograd.grad(loss_of(decoder, weights), weights)          # (B, N, V)
+    weights = torch.softmax(
+        torch.randn(2, 4, decoder.V, generator=torch.Generator().manual_seed(0)), -1
+    ).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss_of(decoder, weights), weights)  # (B, N, V)
     assert gradient.isfinite().all()
     for slots in gradient.flatten(0, 1):
         assert slots.std() > 1e-3 * slots.abs().mean() > 0
@@ -71,6 +88,7 @@ def test_gradient_says_which_other_token_would_be_better(decoder, float32):
 def test_loss_is_the_schedulers_own(decoder):
     """Our noising and target agree with the library's, for epsilon and for v."""
     from diffusers import DDIMScheduler
+
     reference = DDIMScheduler.from_config(decoder.scheduler.config)
     rng = torch.Generator().manual_seed(2)
     z_0, noise = (torch.randn(4, decoder.C, decoder.h, decoder.h, generator=rng) for _ in range(2))
@@ -78,12 +96,20 @@ def test_loss_is_the_schedulers_own(decoder):
     x_t, target = decoder.add_noise(z_0, noise, t)
     torch.testing.assert_close(x_t, reference.add_noise(z_0, noise, t), atol=1e-5, rtol=1e-5)
     v = decoder.scheduler.config.prediction_type == "v_prediction"
-    torch.testing.assert_close(target, reference.get_velocity(z_0, noise, t) if v else noise, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        target, reference.get_velocity(z_0, noise, t) if v else noise, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_t5_reader_works_in_the_stock_pipeline(spelling_decoder, float32):
     """judge-b's folder is a plain StableDiffusionPipeline: the library's own call reads with its T5."""
-    go = lambda text: spelling_decoder.pipeline(text, num_inference_steps=2, guidance_scale=3.0, latents=spelling_decoder.start_noise(["a"]), output_type="np").images
+    go = lambda text: spelling_decoder.pipeline(
+        text,
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        latents=spelling_decoder.start_noise(["a"]),
+        output_type="np",
+    ).images
     assert go("red apple").shape == (1, spelling_decoder.size, spelling_decoder.size, 3)
     assert not np.array_equal(go("red apple"), go("blue sky"))
 
@@ -104,16 +130,20 @@ def test_drawing_is_deterministic_and_order_independent(decoder, sampler, float3
     assert once.dtype == np.uint8 and once.shape == (3, decoder.size, decoder.size, 3)
     assert np.array_equal(once, draw(texts, ids))
     turned = draw(texts[::-1], ids[::-1])[::-1]
-    assert abs(once.astype(int) - turned).max() <= 1                 # another place in the batch may round a pixel differently
+    assert (
+        abs(once.astype(int) - turned).max() <= 1
+    )  # another place in the batch may round a pixel differently
     assert abs(once.astype(int) - draw(texts, ids, B=1)).max() <= 1
-    assert not np.array_equal(once[0], draw(["red apple"], ["z"])[0])      # other image, other noise
+    assert not np.array_equal(once[0], draw(["red apple"], ["z"])[0])  # other image, other noise
     assert not np.array_equal(once, draw(texts, ids, seed=1))
 
 
 def test_same_noise_for_every_source(decoder, monkeypatch, float32):
     """Whatever the text, the sampler starts one image from one noise: seen in what the U-Net is first given."""
     given = []
-    handle = decoder.denoiser.register_forward_pre_hook(lambda module, args: given.append(args[0].clone()))
+    handle = decoder.denoiser.register_forward_pre_hook(
+        lambda module, args: given.append(args[0].clone())
+    )
     try:
         for text in ("red apple", "", "blue blue blue"):
             decoder.draw([text], ["one image"], guidance=1, steps=1)
@@ -124,7 +154,9 @@ def test_same_noise_for_every_source(decoder, monkeypatch, float32):
 
 def test_guidance_one_needs_no_empty_half(decoder, float32):
     sizes = []
-    handle = decoder.denoiser.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    handle = decoder.denoiser.register_forward_pre_hook(
+        lambda module, args: sizes.append(len(args[0]))
+    )
     try:
         decoder.draw(["red"], ["a"], guidance=1, steps=1)
         decoder.draw(["red"], ["a"], guidance=2, steps=1)
@@ -136,14 +168,25 @@ def test_guidance_one_needs_no_empty_half(decoder, float32):
 def test_stable_diffusion_is_driven_unchanged(sd_decoder, sd_folder):
     """Drawing as the library's own pipeline does it, from the same start noise, gives the same picture."""
     from diffusers import DDIMScheduler
+
     from dd.bench import plain_float32
+
     with plain_float32():
         pipeline = sd_decoder.pipeline
         ours = sd_decoder.draw(["red apple"], ["a"], guidance=3.0, steps=4, sampler="ddim")
         pipeline.set_progress_bar_config(disable=True)
-        kept, pipeline.scheduler = pipeline.scheduler, DDIMScheduler.from_config(sd_decoder.scheduler.config, timestep_spacing="trailing")
+        kept, pipeline.scheduler = (
+            pipeline.scheduler,
+            DDIMScheduler.from_config(sd_decoder.scheduler.config, timestep_spacing="trailing"),
+        )
         try:
-            stock = pipeline("red apple", num_inference_steps=4, guidance_scale=3.0, latents=sd_decoder.start_noise(["a"]), output_type="np").images
+            stock = pipeline(
+                "red apple",
+                num_inference_steps=4,
+                guidance_scale=3.0,
+                latents=sd_decoder.start_noise(["a"]),
+                output_type="np",
+            ).images
         finally:
             pipeline.scheduler = kept
     assert abs(ours.astype(float) - stock * 255).max() <= 1.5
@@ -151,30 +194,54 @@ def test_stable_diffusion_is_driven_unchanged(sd_decoder, sd_folder):
 
 def test_judge_folder_holds_all_but_minilm_and_draws_by_itself(judge_folder, judge_decoder):
     from dd.decoder import MiniLMPipeline
-    assert {p.name for p in judge_folder.iterdir()} == {"transformer", "vae", "scheduler", "model_index.json"}
+
+    assert {p.name for p in judge_folder.iterdir()} == {
+        "transformer",
+        "vae",
+        "scheduler",
+        "model_index.json",
+    }
     pipeline = MiniLMPipeline.from_pretrained(judge_folder)
     with torch.no_grad():
         pictures = pipeline(["red apple", "blue sky"], steps=2)
     assert pictures.shape == (2, 64, 64, 3) and pictures.dtype == np.uint8
     assert not any(p.requires_grad for p in pipeline.text_encoder.parameters())
     ids = tokenise(judge_decoder.tokenizer, ["red apple"])
-    assert judge_decoder.tokenizer.convert_ids_to_tokens(ids[0, :5].tolist()) == ["[CLS]", "red", "apple", "[SEP]", "[PAD]"]
+    assert judge_decoder.tokenizer.convert_ids_to_tokens(ids[0, :5].tolist()) == [
+        "[CLS]",
+        "red",
+        "apple",
+        "[SEP]",
+        "[PAD]",
+    ]
     states = judge_decoder.text_states(["red apple"])
-    assert (states[0, 4:] == 0).all() and (states[0, :4].abs().sum(-1) > 0).all()          # padding says nothing
-    torch.testing.assert_close(states[:, :4], judge_decoder.text_encoder(ids[:, :4].to(states.device))[0])        # and is not listened to
+    assert (states[0, 4:] == 0).all() and (
+        states[0, :4].abs().sum(-1) > 0
+    ).all()  # padding says nothing
+    torch.testing.assert_close(
+        states[:, :4], judge_decoder.text_encoder(ids[:, :4].to(states.device))[0]
+    )  # and is not listened to
 
 
 def test_a_judge_says_what_it_cannot_read(judge_decoder):
     from dd.vocab import reading_rates
-    assert reading_rates(judge_decoder.tokenizer, ["red \u2603", "red apple"]) == {"tokens": 2.0, "truncated": 0.0, "unknown": 0.25}
+
+    assert reading_rates(judge_decoder.tokenizer, ["red \u2603", "red apple"]) == {
+        "tokens": 2.0,
+        "truncated": 0.0,
+        "unknown": 0.25,
+    }
     assert reading_rates(judge_decoder.tokenizer, ["red " * 60])["truncated"] == 1.0
 
 
 def test_a_pipeline_of_another_shape_is_refused_in_one_line(judge_decoder):
     from diffusers import DiTPipeline
+
     parts = judge_decoder.pipeline
     other = DiTPipeline(transformer=parts.transformer, vae=parts.vae, scheduler=parts.scheduler)
-    with pytest.raises(ValueError, match="decoder other: a DiTPipeline; pipelines of Stable Diffusion's shape"):
+    with pytest.raises(
+        ValueError, match="decoder other: a DiTPipeline; pipelines of Stable Diffusion's shape"
+    ):
         Decoder(other, "other")
 
 
@@ -191,4 +258,6 @@ def test_texts_in_probe_loss_matter_and_pairs_share_noise(tiny_decoder, small_wo
     ids = list(small_world.frame["id"])[:6]
     a = tiny_decoder.probe_loss(small_latents[:6], ["red apple"] * 6, ids)
     assert np.array_equal(a, tiny_decoder.probe_loss(small_latents[:6], ["red apple"] * 6, ids))
-    assert not np.array_equal(a, tiny_decoder.probe_loss(small_latents[:6], ["blue round"] * 6, ids))
+    assert not np.array_equal(
+        a, tiny_decoder.probe_loss(small_latents[:6], ["blue round"] * 6, ids)
+    )

@@ -1,4 +1,5 @@
 """The encoder: temperature, relaxation, forbidden tokens, text that depends on the image, the string as interface."""
+
 import math
 
 import numpy as np
@@ -25,21 +26,33 @@ def test_relax_is_a_distribution_and_sharpens():
         torch.testing.assert_close(w.sum(-1), torch.ones(4, 3))
     assert (sharp.amax(-1) > soft.amax(-1)).all()
     a, b = (relax(logits, 1.0, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
-    assert not torch.equal(a, b) and torch.equal(a, relax(logits, 1.0, generator=torch.Generator().manual_seed(1)))
+    assert not torch.equal(a, b) and torch.equal(
+        a, relax(logits, 1.0, generator=torch.Generator().manual_seed(1))
+    )
 
 
 def test_gumbel_noise_samples_the_softmax():
     """argmax of noised logits is distributed as softmax(logits): the Gumbel-max identity."""
     logits = torch.tensor([2.0, 1.0, 0.0]).expand(20_000, 1, 3)
-    drawn = relax(logits, 1.0, generator=torch.Generator().manual_seed(0)).argmax(-1).flatten().bincount(minlength=3) / 20_000
-    torch.testing.assert_close(drawn, torch.softmax(torch.tensor([2.0, 1.0, 0.0]), 0), atol=0.015, rtol=0)
+    drawn = (
+        relax(logits, 1.0, generator=torch.Generator().manual_seed(0))
+        .argmax(-1)
+        .flatten()
+        .bincount(minlength=3)
+        / 20_000
+    )
+    torch.testing.assert_close(
+        drawn, torch.softmax(torch.tensor([2.0, 1.0, 0.0]), 0), atol=0.015, rtol=0
+    )
 
 
 def test_straight_through_is_hard_forward_and_soft_backward():
     logits = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(0), requires_grad=True)
     weight = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(1))
     hard, soft = (relax(logits, 0.5, noise=0.0, straight_through=h) for h in (True, False))
-    assert torch.allclose(hard.amax(-1), torch.ones(2, 3)) and torch.allclose(hard.sum(-1), torch.ones(2, 3))
+    assert torch.allclose(hard.amax(-1), torch.ones(2, 3)) and torch.allclose(
+        hard.sum(-1), torch.ones(2, 3)
+    )
     gradients = [torch.autograd.grad((w * weight).sum(), logits)[0] for w in (hard, soft)]
     torch.testing.assert_close(*gradients)
 
@@ -49,24 +62,28 @@ def test_forbidden_tokens_are_never_written(decoder, small_patches, rule):
     encoder = Encoder.new(decoder, 5, D=32, blocks=1, rule=rule)
     allowed = allowed_tokens(decoder.tokenizer, rule)
     assert not allowed.all() and allowed.any()
-    with torch.no_grad():                                       # however much the weights want the forbidden ones
+    with torch.no_grad():  # however much the weights want the forbidden ones
         encoder.pooler.to_logits.bias[~encoder.pooler.allowed] = 1e6
         logits = encoder.pooler(small_patches[:8].float())
     ids = encoder.ids(small_patches)
     assert allowed[ids].all()
     weights = relax(logits, 2.0, generator=torch.Generator().manual_seed(0))
-    assert weights[..., ~encoder.pooler.allowed].max() == 0     # nor seen by the decoder in training
+    assert weights[..., ~encoder.pooler.allowed].max() == 0  # nor seen by the decoder in training
 
 
 def test_text_depends_on_the_image(tiny_decoder, small_patches):
     encoder = Encoder.new(tiny_decoder, 8, D=64, blocks=2)
     with torch.no_grad():
-        logits = encoder.pooler(small_patches[:16].float())     # (B, N, V)
+        logits = encoder.pooler(small_patches[:16].float())  # (B, N, V)
     between = (logits - logits.mean(0)).std()
     assert between > 0.01 * logits[..., encoder.pooler.allowed].std()
-    assert torch.equal(encoder.ids(small_patches[:16]), encoder.ids(small_patches[:16].flip(0)).flip(0))
+    assert torch.equal(
+        encoder.ids(small_patches[:16]), encoder.ids(small_patches[:16].flip(0)).flip(0)
+    )
     positions = logits[:, :, encoder.pooler.allowed]
-    assert (positions[:, 0] - positions[:, 1]).abs().max() > 0.1   # alike queries would write one word everywhere
+    assert (
+        positions[:, 0] - positions[:, 1]
+    ).abs().max() > 0.1  # alike queries would write one word everywhere
 
 
 def test_pooler_can_tell_pictures_apart(tiny_decoder, small_patches):
@@ -75,7 +92,7 @@ def test_pooler_can_tell_pictures_apart(tiny_decoder, small_patches):
     words = encoder.pooler.allowed.nonzero().flatten()[:16]
     optimizer = torch.optim.AdamW(encoder.pooler.parameters(), lr=2e-3)
     for _ in range(60):
-        logits = encoder.pooler(small_patches[:16].float())     # (B, N, V)
+        logits = encoder.pooler(small_patches[:16].float())  # (B, N, V)
         loss = torch.nn.functional.cross_entropy(logits[:, 0], words)
         optimizer.zero_grad()
         loss.backward()
@@ -108,12 +125,19 @@ def test_the_string_is_what_is_read_again(tiny_decoder, small_patches):
     ids = encoder.ids(small_patches)
     texts = to_strings(encoder.tokenizer, ids)
     assert all(isinstance(t, str) and t for t in texts)
-    assert [tiny_decoder.tokenizer(t, add_special_tokens=False).input_ids for t in texts] == ids.tolist()
+    assert [
+        tiny_decoder.tokenizer(t, add_special_tokens=False).input_ids for t in texts
+    ] == ids.tolist()
 
 
 def test_backbone_features_are_per_image(small_world, small_patches):
     assert small_patches.shape[1:] == (64, 179) and small_patches.isfinite().all()
-    torch.testing.assert_close(backbone_features(small_world.pixels(slice(3, 4)))[0].float(), small_patches[3].float(), atol=0.1, rtol=0.05)
+    torch.testing.assert_close(
+        backbone_features(small_world.pixels(slice(3, 4)))[0].float(),
+        small_patches[3].float(),
+        atol=0.1,
+        rtol=0.05,
+    )
 
 
 def test_tokens_must_fit(tiny_decoder):

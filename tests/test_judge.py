@@ -1,4 +1,5 @@
 """Scores on cases with known answers, and against torchmetrics."""
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +12,16 @@ D = 16
 
 def some(M=200, seed=0, D=D):
     rng = torch.Generator().manual_seed(seed)
-    return torch.randn(M, D, generator=rng) @ torch.randn(D, D, generator=torch.Generator().manual_seed(99)) / D ** 0.5
+    return (
+        torch.randn(M, D, generator=rng)
+        @ torch.randn(D, D, generator=torch.Generator().manual_seed(99))
+        / D**0.5
+    )
 
 
 class Identity(torch.nn.Module):
     """Features in, features out: torchmetrics then computes its own distance of ours."""
+
     num_features = D
 
     def forward(self, x):
@@ -25,7 +31,7 @@ class Identity(torch.nn.Module):
 def test_fid_of_a_set_with_itself_is_zero():
     x = some()
     assert abs(judge.frechet(x, x)) < 1e-6
-    assert abs(judge.frechet(x, x[torch.randperm(len(x))])) < 1e-6         # order does not matter
+    assert abs(judge.frechet(x, x[torch.randperm(len(x))])) < 1e-6  # order does not matter
 
 
 def test_fid_grows_under_noise():
@@ -43,6 +49,7 @@ def test_fid_of_two_shifted_clouds_is_the_shift_squared():
 
 def test_fid_equals_torchmetrics():
     from torchmetrics.image.fid import FrechetInceptionDistance
+
     x, y = some(), some(seed=1) * 1.3 + 0.2
     metric = FrechetInceptionDistance(feature=Identity(), normalize=False)
     metric.set_dtype(torch.float64)
@@ -53,6 +60,7 @@ def test_fid_equals_torchmetrics():
 
 def test_kid_equals_torchmetrics_on_the_full_set():
     from torchmetrics.image.kid import KernelInceptionDistance
+
     x, y = some(), some(seed=1) * 1.3 + 0.2
     metric = KernelInceptionDistance(feature=Identity(), subsets=1, subset_size=len(x))
     metric.update(x, real=True)
@@ -64,7 +72,7 @@ def test_kid_is_unbiased_at_zero():
     """Two samples of one distribution: positive and negative values, mean near nought."""
     values = [judge.Kernel(some(60, 2 * s), some(60, 2 * s + 1)).value() for s in range(40)]
     assert min(values) < 0 < max(values)
-    assert abs(np.mean(values)) < 3 * np.std(values) / 40 ** 0.5
+    assert abs(np.mean(values)) < 3 * np.std(values) / 40**0.5
 
 
 def test_kid_weights_are_a_bootstrap_without_self_pairs():
@@ -72,7 +80,9 @@ def test_kid_weights_are_a_bootstrap_without_self_pairs():
     counts = torch.ones(40)
     assert judge.Kernel(x, y).value(counts, counts) == pytest.approx(judge.Kernel(x, y).value())
     drop = torch.cat([torch.ones(30), torch.zeros(10)])
-    assert judge.Kernel(x, y).value(drop, drop) == pytest.approx(judge.Kernel(x[:30], y[:30]).value())
+    assert judge.Kernel(x, y).value(drop, drop) == pytest.approx(
+        judge.Kernel(x[:30], y[:30]).value()
+    )
 
 
 def test_too_few_images_are_refused():
@@ -89,7 +99,9 @@ def test_paired_scores_see_a_shuffle_that_fid_cannot():
     fake = real + 0.3 * some(300, 3)
     turn = torch.tensor(shuffled(list(range(300))))
     own, other = judge.score(real, fake, bootstraps=5), judge.score(real, fake[turn], bootstraps=5)
-    assert other["fid"] == pytest.approx(own["fid"], rel=1e-6) and other["kid"] == pytest.approx(own["kid"], rel=1e-6)
+    assert other["fid"] == pytest.approx(own["fid"], rel=1e-6) and other["kid"] == pytest.approx(
+        own["kid"], rel=1e-6
+    )
     assert own["paired"] > 0.8 and own["r_at_1"] > 0.8
     assert abs(other["paired"]) < 0.15 and other["r_at_1"] < 0.03
 
@@ -97,9 +109,13 @@ def test_paired_scores_see_a_shuffle_that_fid_cannot():
 def test_kid_within_sees_classes_dealt_to_others():
     """Pictures of the right classes in the wrong places: the whole set stays as near as it was, inside a class it is far."""
     of = np.repeat(["a", "b", "c"], 100)
-    real, fake = (some(300, s) + torch.repeat_interleave(torch.arange(3.0), 100)[:, None] for s in (0, 1))
+    real, fake = (
+        some(300, s) + torch.repeat_interleave(torch.arange(3.0), 100)[:, None] for s in (0, 1)
+    )
     turn, half = np.roll(np.arange(300), 100), 10
-    right, wrong = (judge.score(real, f, bootstraps=half, classes=(of, of)) for f in (fake, fake[turn]))
+    right, wrong = (
+        judge.score(real, f, bootstraps=half, classes=(of, of)) for f in (fake, fake[turn])
+    )
     assert wrong["kid"] == pytest.approx(right["kid"], rel=1e-6)
     assert right["kid_within_hi"] < wrong["kid_within_lo"]
     each = [judge.Kernel(real[of == c], fake[of == c], own=False).value() for c in "abc"]
@@ -111,22 +127,35 @@ def test_class_reader_reads_what_it_was_taught():
     far = torch.tensor([{"a": 0.0, "b": 1.0, "c": 2.0}[c] for c in of])[:, None]
     read = judge.class_reader(some(300) + far, of)
     assert (read(some(300, 5) + far) == of).mean() > 0.9
-    assert 0.2 < (read(some(300, 5)) == of).mean() < 0.5 and set(read(some(3))) <= set("abc")       # no class to see: chance
+    assert 0.2 < (read(some(300, 5)) == of).mean() < 0.5 and set(read(some(3))) <= set(
+        "abc"
+    )  # no class to see: chance
 
 
 def test_likeness_of_pairs_is_no_likeness_of_sets():
     """Copies of their originals lie at nothing from them as a set; compared with themselves, too, they would lie far below it."""
-    values = {own: [judge.Kernel(x, x, own=own).value() for x in (some(60, s) for s in range(20))] for own in (True, False)}
+    values = {
+        own: [judge.Kernel(x, x, own=own).value() for x in (some(60, s) for s in range(20))]
+        for own in (True, False)
+    }
     assert max(np.abs(values[False])) < 1e-9 and max(values[True]) < -0.1
     x, y, keep = some(40), some(40, 1), torch.cat([torch.ones(30), torch.zeros(10)])
-    assert judge.Kernel(x, y, own=False).value(keep, keep) == pytest.approx(judge.Kernel(x[:30], y[:30], own=False).value())
+    assert judge.Kernel(x, y, own=False).value(keep, keep) == pytest.approx(
+        judge.Kernel(x[:30], y[:30], own=False).value()
+    )
 
 
 def test_a_class_of_few_images_has_no_distance_of_its_own():
     of = np.array(["a"] * 290 + ["b"] * 10)
     real, fake = some(300), some(300, 1)
-    assert judge.Within(real, fake, of, of).value() == pytest.approx(judge.Kernel(real[:290], fake[:290], own=False).value())
-    assert np.isnan(judge.score(real, fake, bootstraps=2, classes=(of[::-1], np.arange(300).astype(str)))["kid_within"])
+    assert judge.Within(real, fake, of, of).value() == pytest.approx(
+        judge.Kernel(real[:290], fake[:290], own=False).value()
+    )
+    assert np.isnan(
+        judge.score(real, fake, bootstraps=2, classes=(of[::-1], np.arange(300).astype(str)))[
+            "kid_within"
+        ]
+    )
     assert "kid_within" not in judge.score(real, fake, bootstraps=2)
 
 
@@ -156,5 +185,7 @@ def test_shuffle_has_no_fixed_point_and_keeps_the_texts():
 def test_eye_sees_single_pictures(small_world):
     features = judge.eye_features(small_world.images[:6])
     assert features.shape == (6, 352) and features.dtype == torch.float32
-    torch.testing.assert_close(features[2:3], judge.eye_features(small_world.images[2:3]), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(
+        features[2:3], judge.eye_features(small_world.images[2:3]), atol=0.05, rtol=0.05
+    )
     assert torch.cdist(features, features).add(torch.eye(6) * 1e9).min() > 0.1

@@ -3,10 +3,21 @@
 import numpy as np
 import pytest
 import torch
-
 from conftest import Killed, assert_same, killed_after, tiny_vae
+
 from dd.runtime import generator, weights_hash
-from dd.train import LAST_BLOCKS, RECIPES, batch_rows, cosine_rate, deepen, latents_hash, train_autoencoder, train_captioner, train_denoiser, train_encoder
+from dd.train import (
+    LAST_BLOCKS,
+    RECIPES,
+    batch_rows,
+    cosine_rate,
+    deepen,
+    latents_hash,
+    train_autoencoder,
+    train_captioner,
+    train_denoiser,
+    train_encoder,
+)
 
 
 def snapshot(module):
@@ -20,8 +31,26 @@ def parts_of(decoder):
 @pytest.fixture
 def go(small_world, tiny_decoder, small_patches, small_latents):
     def go(out, **options):
-        return train_encoder(small_world, tiny_decoder, out, **{**dict(seen=6 * 8, tokens=4, width=32, blocks=1, B=8, checkpoint_every=2, peak=5e-3,
-                             patches=small_patches, z_all=small_latents), **options})
+        return train_encoder(
+            small_world,
+            tiny_decoder,
+            out,
+            **{
+                **dict(
+                    seen=6 * 8,
+                    tokens=4,
+                    width=32,
+                    blocks=1,
+                    B=8,
+                    checkpoint_every=2,
+                    peak=5e-3,
+                    patches=small_patches,
+                    z_all=small_latents,
+                ),
+                **options,
+            },
+        )
+
     return go
 
 
@@ -31,38 +60,61 @@ def test_only_the_pooler_learns(go, tiny_decoder, tmp_path):
     trained = go(tmp_path / "some", noise=1.0).pooler.state_dict()
     moved = [k for k in start if not torch.equal(start[k], trained[k])]
     parts = {k.split(".")[0] for k in start} - {"allowed"}
-    assert len(parts) >= 5 and {k.split(".")[0] for k in moved} == parts                        # the gradient reaches every part
+    assert (
+        len(parts) >= 5 and {k.split(".")[0] for k in moved} == parts
+    )  # the gradient reaches every part
     for name, state in parts_of(tiny_decoder).items():
-        assert_same(state, before[name])                            # parameters and buffers, bit for bit
-        assert all(p.grad is None and not p.requires_grad for p in getattr(tiny_decoder, name).parameters())
+        assert_same(state, before[name])  # parameters and buffers, bit for bit
+        assert all(
+            p.grad is None and not p.requires_grad for p in getattr(tiny_decoder, name).parameters()
+        )
     assert torch.equal(tiny_decoder.alpha_bar, alpha)
 
 
-def test_gradient_reaches_the_logits_and_differs_across_words(tiny_decoder, small_patches, small_latents, float32):
+def test_gradient_reaches_the_logits_and_differs_across_words(
+    tiny_decoder, small_patches, small_latents, float32
+):
     from dd.encoder import Encoder, relax
+
     encoder = Encoder.new(tiny_decoder, 4, D=32, blocks=1)
     logits = encoder.pooler(small_patches[:4].float())
     logits.retain_grad()
     states = tiny_decoder.soft_states(relax(logits, 2.0, generator=generator(0, "test")))
-    tiny_decoder.loss(small_latents[:4], states, torch.full((4,), 500), torch.randn(small_latents[:4].shape, generator=generator(0, "eps"))).mean().backward()
+    tiny_decoder.loss(
+        small_latents[:4],
+        states,
+        torch.full((4,), 500),
+        torch.randn(small_latents[:4].shape, generator=generator(0, "eps")),
+    ).mean().backward()
     allowed = encoder.pooler.allowed
     per_word = logits.grad[..., allowed]
-    assert (per_word.abs().sum(-1) > 0).all() and (per_word.min(-1).values < 0).all() and (per_word.max(-1).values > 0).all()
+    assert (
+        (per_word.abs().sum(-1) > 0).all()
+        and (per_word.min(-1).values < 0).all()
+        and (per_word.max(-1).values > 0).all()
+    )
     assert logits.grad[..., ~allowed].abs().max() == 0
     rows = encoder.pooler.to_logits.weight.grad[allowed]
     assert len(rows.unique(dim=0)) > allowed.sum() // 2
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for n, p in encoder.pooler.named_parameters() if "in_proj_bias" not in n)
+    assert all(
+        p.grad is not None and p.grad.abs().max() > 0
+        for n, p in encoder.pooler.named_parameters()
+        if "in_proj_bias" not in n
+    )
 
 
 def test_log_says_images_seen_and_the_last_temperature(go, tmp_path):
     import json
+
     go(tmp_path, tau_start=2.0, tau_end=0.3)
     line = json.loads((tmp_path / "encoder.jsonl").read_text().splitlines()[-1])
     assert line["step"] == 6 and line["seen"] == 48 and 0 < line["loss"] < 10
     assert line["tau"] == pytest.approx(2.0 * (0.3 / 2.0) ** (5 / 6), abs=1e-3)
 
 
-@pytest.mark.parametrize("options", [dict(noise=0.0, hard_from=0.5), dict(noise=1.0, tau_start=2.0, hard_from=1.0)])
+@pytest.mark.parametrize(
+    "options", [dict(noise=0.0, hard_from=0.5), dict(noise=1.0, tau_start=2.0, hard_from=1.0)]
+)
 def test_encoder_killed_and_resumed_is_the_same(go, tmp_path, monkeypatch, options):
     whole = go(tmp_path / "whole", **options).pooler.state_dict()
     with monkeypatch.context() as patch:
@@ -70,13 +122,15 @@ def test_encoder_killed_and_resumed_is_the_same(go, tmp_path, monkeypatch, optio
         with pytest.raises(Killed):
             go(tmp_path / "cut", **options)
     assert (tmp_path / "cut" / "encoder.state.safetensors").exists()
-    torch.manual_seed(12345)                                        # another process has another global state
+    torch.manual_seed(12345)  # another process has another global state
     assert_same(go(tmp_path / "cut", **options).pooler.state_dict(), whole)
 
 
 def test_denoiser_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypatch):
     world = small_world.part("all", 16)
-    go = lambda out: train_denoiser(world, tiny_vae().eval(), out, seen=6 * 4, B=4, channels=(32, 64), checkpoint_every=2)
+    go = lambda out: train_denoiser(
+        world, tiny_vae().eval(), out, seen=6 * 4, B=4, channels=(32, 64), checkpoint_every=2
+    )
     whole = go(tmp_path / "whole")
     with monkeypatch.context() as patch:
         killed_after(patch, 4)
@@ -94,23 +148,32 @@ def test_denoiser_goes_on_from_what_it_was(small_world, tmp_path):
     """The second go: its own log and checkpoint, the same vocabulary and scale, and its first step starts from the weights that were there."""
     world = small_world.part("all", 16)
     first = train_denoiser(world, tiny_vae().eval(), tmp_path, seen=8, B=4, channels=TWO_A_GROUP)
-    before, scale, words = {k: v.clone() for k, v in first.unet.state_dict().items()}, first.vae.config.scaling_factor, first.tokenizer.get_vocab()
+    before, scale, words = (
+        {k: v.clone() for k, v in first.unet.state_dict().items()},
+        first.vae.config.scaling_factor,
+        first.tokenizer.get_vocab(),
+    )
     go = lambda out, **o: train_denoiser(world, first.vae, out, seen=8, B=2, start=first, **o)
     kept = go(tmp_path / "still", peak=0.0)
     assert_same(kept.unet.state_dict(), before)
     after = go(tmp_path)
-    assert not_learnt(before, after.unet.state_dict()) == [] and after.vae.config.scaling_factor == scale and after.tokenizer.get_vocab() == words
+    assert (
+        not_learnt(before, after.unet.state_dict()) == []
+        and after.vae.config.scaling_factor == scale
+        and after.tokenizer.get_vocab() == words
+    )
     assert sorted(p.name for p in tmp_path.glob("*.jsonl")) == ["denoiser.jsonl", "more.jsonl"]
-    with pytest.raises(ValueError, match="start"):                                   # its checkpoint began from other weights
+    with pytest.raises(ValueError, match="start"):  # its checkpoint began from other weights
         go(tmp_path)
 
 
 def test_judge_learns_without_its_text_encoder(small_world, tmp_path):
     from dd.decoder import minilm
+
     world, before = small_world.part("all", 16), minilm()[1].state_dict()
     pipeline = train_denoiser(world, tiny_vae().eval(), tmp_path, seen=3 * 4, B=4, kind="judge-a")
     assert_same(pipeline.text_encoder.state_dict(), before)
-    assert pipeline.transformer.proj_out.weight.abs().sum() > 0                      # it starts from zeros
+    assert pipeline.transformer.proj_out.weight.abs().sum() > 0  # it starts from zeros
     assert [p.name for p in tmp_path.glob("*.jsonl")] == ["denoiser.jsonl"]
 
 
@@ -121,60 +184,138 @@ TWO_A_GROUP = (64, 96)
 
 def not_learnt(before: dict, after: dict) -> list[str]:
     """The weight matrices that no gradient has reached: weight decay alone shortens their rows and turns none of them."""
-    turn = lambda a, b: float((1 - torch.nn.functional.cosine_similarity(a.double().flatten(1), b.double().flatten(1), dim=1)).max())
-    return [k for k, v in after.items() if v.ndim > 1 and v.is_floating_point() and turn(before[k], v) < 4e-7]         # storing in float16 turns less
+    turn = lambda a, b: float(
+        (
+            1
+            - torch.nn.functional.cosine_similarity(
+                a.double().flatten(1), b.double().flatten(1), dim=1
+            )
+        ).max()
+    )
+    return [
+        k
+        for k, v in after.items()
+        if v.ndim > 1 and v.is_floating_point() and turn(before[k], v) < 4e-7
+    ]  # storing in float16 turns less
 
 
 @pytest.mark.parametrize("kind", ["sketch", "judge-b"])
 def test_text_encoder_and_denoiser_learn_in_every_matrix(small_world, tmp_path, kind):
     """A step that leaves the cross-attention out (as a compiled one once did) still lowers the loss, and the decoder stays deaf."""
     from dd.decoder import new_judge_b, new_sketch
-    pipeline = train_denoiser(small_world.part("all", 16), tiny_vae().eval(), tmp_path, seen=6 * 4, B=4, kind=kind, **({"channels": TWO_A_GROUP} if kind == "sketch" else {}))
+
+    pipeline = train_denoiser(
+        small_world.part("all", 16),
+        tiny_vae().eval(),
+        tmp_path,
+        seen=6 * 4,
+        B=4,
+        kind=kind,
+        **({"channels": TWO_A_GROUP} if kind == "sketch" else {}),
+    )
     vae = tiny_vae()
     torch.manual_seed(0)
-    fresh = new_sketch(pipeline.tokenizer, vae, channels=TWO_A_GROUP) if kind == "sketch" else new_judge_b(pipeline.tokenizer, vae)      # before the first step
-    assert type(pipeline.text_encoder).__name__ == {"sketch": "CLIPTextModel", "judge-b": "T5EncoderModel"}[kind]
+    fresh = (
+        new_sketch(pipeline.tokenizer, vae, channels=TWO_A_GROUP)
+        if kind == "sketch"
+        else new_judge_b(pipeline.tokenizer, vae)
+    )  # before the first step
+    assert (
+        type(pipeline.text_encoder).__name__
+        == {"sketch": "CLIPTextModel", "judge-b": "T5EncoderModel"}[kind]
+    )
     for part in ("unet", "text_encoder"):
         before, after = getattr(fresh, part).state_dict(), getattr(pipeline, part).state_dict()
         assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
         assert not_learnt(before, after) == []
-    assert not_learnt(before, before) == [k for k, v in before.items() if v.ndim > 1]              # the check can fail
+    assert not_learnt(before, before) == [
+        k for k, v in before.items() if v.ndim > 1
+    ]  # the check can fail
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_shipped_decoders_have_learnt_to_listen(name):
     """What the text passes through on its way into the picture is no longer what it began as: sketch once shipped with all of that untrained."""
     from dd.decoder import Decoder, new_judge_a, new_judge_b, new_sketch
+
     shipped = Decoder.load(name)
     torch.manual_seed(RECIPES[name]["seed"])
-    fresh = new_judge_a(shipped.vae) if name == "judge-a" else {"sketch": new_sketch, "judge-b": new_judge_b}[name](shipped.tokenizer, shipped.vae)
+    fresh = (
+        new_judge_a(shipped.vae)
+        if name == "judge-a"
+        else {"sketch": new_sketch, "judge-b": new_judge_b}[name](shipped.tokenizer, shipped.vae)
+    )
     for part in ("transformer",) if name == "judge-a" else ("unet", "text_encoder"):
-        assert not_learnt(dict(getattr(fresh, part).named_parameters()), {k: v.cpu() for k, v in getattr(shipped.pipeline, part).named_parameters()}) == []
+        assert (
+            not_learnt(
+                dict(getattr(fresh, part).named_parameters()),
+                {k: v.cpu() for k, v in getattr(shipped.pipeline, part).named_parameters()},
+            )
+            == []
+        )
 
 
 @pytest.mark.parametrize("kind", ["captioner", "captioner_detailed"])
-def test_captioner_learns_what_it_is_shown(small_world, small_patches, tiny_decoder, tmp_path, kind):
+def test_captioner_learns_what_it_is_shown(
+    small_world, small_patches, tiny_decoder, tmp_path, kind
+):
     """Taught long enough on a few drawings it writes their words, and no others; before that it does not."""
     from dd.data import alt_text_parts
     from dd.texts import caption_slots
     from dd.vocab import to_strings
+
     few = small_world.part("all", 16)
     rows = [list(small_world.frame["id"]).index(i) for i in few.frame["id"]]
-    go = lambda seen, out: train_captioner(few, tiny_decoder, out, kind=kind, seen=seen, B=16, width=64, blocks=2, peak=3e-3, patches=small_patches[rows])
+    go = lambda seen, out: train_captioner(
+        few,
+        tiny_decoder,
+        out,
+        kind=kind,
+        seen=seen,
+        B=16,
+        width=64,
+        blocks=2,
+        peak=3e-3,
+        patches=small_patches[rows],
+    )
     taught = [" ".join(w for w in caption_slots(p, kind) if w) for p in alt_text_parts(few)]
-    right = lambda encoder: sum(a == b for a, b in zip(to_strings(encoder.tokenizer, encoder.ids(small_patches[rows])), taught))
+    right = lambda encoder: sum(
+        a == b
+        for a, b in zip(to_strings(encoder.tokenizer, encoder.ids(small_patches[rows])), taught)
+    )
     assert right(go(16, tmp_path / "short")) < 4
     assert right(go(150 * 16, tmp_path / "long")) >= 12
 
 
 def test_captioner_refuses_a_vocabulary_of_pieces(small_world, small_patches, sd_decoder, tmp_path):
     with pytest.raises(ValueError, match="need a decoder with a vocabulary of words"):
-        train_captioner(small_world, sd_decoder, tmp_path / "none", kind="captioner", seen=8, B=8, patches=small_patches)
+        train_captioner(
+            small_world,
+            sd_decoder,
+            tmp_path / "none",
+            kind="captioner",
+            seen=8,
+            B=8,
+            patches=small_patches,
+        )
     assert not (tmp_path / "none").exists()
 
 
-def test_captioner_killed_and_resumed_is_the_same(small_world, small_patches, tiny_decoder, tmp_path, monkeypatch):
-    go = lambda out: train_captioner(small_world, tiny_decoder, out, kind="captioner", seen=6 * 8, B=8, width=32, blocks=1, checkpoint_every=2, patches=small_patches)
+def test_captioner_killed_and_resumed_is_the_same(
+    small_world, small_patches, tiny_decoder, tmp_path, monkeypatch
+):
+    go = lambda out: train_captioner(
+        small_world,
+        tiny_decoder,
+        out,
+        kind="captioner",
+        seen=6 * 8,
+        B=8,
+        width=32,
+        blocks=1,
+        checkpoint_every=2,
+        patches=small_patches,
+    )
     whole = go(tmp_path / "whole").pooler.state_dict()
     with monkeypatch.context() as patch:
         killed_after(patch, 4)
@@ -186,7 +327,9 @@ def test_captioner_killed_and_resumed_is_the_same(small_world, small_patches, ti
 
 
 def test_autoencoder_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypatch):
-    go = lambda out: train_autoencoder(small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2)
+    go = lambda out: train_autoencoder(
+        small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2
+    )
     whole = go(tmp_path / "whole")
     with monkeypatch.context() as patch:
         killed_after(patch, 4)
@@ -196,16 +339,25 @@ def test_autoencoder_killed_and_resumed_is_the_same(small_world, tmp_path, monke
     assert_same(go(tmp_path / "cut").state_dict(), whole.state_dict())
 
 
-def test_finish_changes_how_latents_are_drawn_and_never_the_latents(small_world, tmp_path, monkeypatch):
+def test_finish_changes_how_latents_are_drawn_and_never_the_latents(
+    small_world, tmp_path, monkeypatch
+):
     """Denoisers and encoders made for these latents stay valid; killed and resumed, the finish is the same."""
     vae = train_autoencoder(small_world, tmp_path, seen=2 * 4, B=4, channels=8)
     before = {k: v.clone() for k, v in vae.state_dict().items()}
-    finish = lambda out: train_autoencoder(small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2, vae=deepen(vae))
+    finish = lambda out: train_autoencoder(
+        small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2, vae=deepen(vae)
+    )
     whole = finish(tmp_path / "whole")
-    assert latents_hash(whole) == latents_hash(vae) and weights_hash(whole) != weights_hash(deepen(vae))
+    assert latents_hash(whole) == latents_hash(vae) and weights_hash(whole) != weights_hash(
+        deepen(vae)
+    )
     assert list(whole.config.num_decoder_blocks) == list(LAST_BLOCKS)
     whole = whole.state_dict()
-    assert_same({k: v for k, v in whole.items() if k.startswith("encoder.")}, {k: v for k, v in before.items() if k.startswith("encoder.")})
+    assert_same(
+        {k: v for k, v in whole.items() if k.startswith("encoder.")},
+        {k: v for k, v in before.items() if k.startswith("encoder.")},
+    )
     with monkeypatch.context() as patch:
         killed_after(patch, 4)
         with pytest.raises(Killed):
@@ -218,25 +370,38 @@ def test_deepening_keeps_what_was_learnt(small_world, tmp_path):
     vae = tiny_vae().eval()
     z = torch.randn(2, vae.config.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(deepen(vae, (1, 1, 0, 0)).decode(z).sample, vae.decode(z).sample)
-    deeper, x = deepen(vae, (1, 2, 1, 1)), torch.randn(1, vae.config.decoder_block_out_channels[0], 8, 8)
+    deeper, x = (
+        deepen(vae, (1, 2, 1, 1)),
+        torch.randn(1, vae.config.decoder_block_out_channels[0], 8, 8),
+    )
     blocks = [l for l in deeper.decoder.layers if type(l).__name__ == "AutoencoderTinyBlock"]
     assert len(blocks) == 5 and all(torch.equal(b(x), x.relu()) for b in blocks[2:])
-    mine, theirs = ({v.double().sum().item() for v in net.decoder.state_dict().values()} for net in (vae, deeper))
+    mine, theirs = (
+        {v.double().sum().item() for v in net.decoder.state_dict().values()}
+        for net in (vae, deeper)
+    )
     assert mine <= theirs and deeper.config.scaling_factor == vae.config.scaling_factor
 
 
 def test_another_recipe_does_not_go_on_from_this_checkpoint(go, tmp_path):
     go(tmp_path)
     before = (tmp_path / "encoder.state.safetensors").read_bytes()
-    with pytest.raises(ValueError, match=r"encoder.state.safetensors holds a run with tau_end 0.3, now 0.5: use another --out"):
+    with pytest.raises(
+        ValueError,
+        match=r"encoder.state.safetensors holds a run with tau_end 0.3, now 0.5: use another --out",
+    ):
         go(tmp_path, tau_end=0.5)
     assert (tmp_path / "encoder.state.safetensors").read_bytes() == before
 
 
 def test_words_hardly_met_are_not_written(go, small_world, small_patches, tiny_decoder, tmp_path):
     from dd.data import alt_text_parts
+
     least = 20
-    texts = [set(" ".join(w for phrases in p.values() for w in phrases).split()) for p in alt_text_parts(small_world)]
+    texts = [
+        set(" ".join(w for phrases in p.values() for w in phrases).split())
+        for p in alt_text_parts(small_world)
+    ]
     often = {w for t in texts for w in t if sum(w in u for u in texts) >= least}
     encoder = go(tmp_path, least=least)
     ids = encoder.pooler.allowed.nonzero().flatten().tolist()

@@ -1,4 +1,5 @@
 """Which tokens may be written and what survives being read back."""
+
 import re
 
 import pytest
@@ -13,11 +14,14 @@ def sample(tokenizer, rule, B=100, N=12):
 
 
 def test_alphanumeric_rule_on_sub_words(bpe_tokenizer):
-    allowed, words = allowed_tokens(bpe_tokenizer, "alphanumeric"), bpe_tokenizer.convert_ids_to_tokens(range(len(bpe_tokenizer)))
+    allowed, words = (
+        allowed_tokens(bpe_tokenizer, "alphanumeric"),
+        bpe_tokenizer.convert_ids_to_tokens(range(len(bpe_tokenizer))),
+    )
     kept, dropped = ([w for w, a in zip(words, allowed) if a == keep] for keep in (True, False))
     assert all(re.fullmatch(r"[a-z0-9]+", w.removesuffix("</w>")) for w in kept)
     assert {"<|startoftext|>", "<|endoftext|>"} <= set(dropped)
-    assert any(re.search(r"[!,.()\-:']", w) for w in dropped)                   # there was punctuation to forbid
+    assert any(re.search(r"[!,.()\-:']", w) for w in dropped)  # there was punctuation to forbid
     assert not any(re.search(r"[^a-z0-9]", w.removesuffix("</w>")) for w in kept)
 
 
@@ -26,7 +30,9 @@ def test_word_final_is_a_subset_that_round_trips(bpe_tokenizer):
     assert (loose | ~final).all() and final.sum() < loose.sum()
     # whole words only: a token that training never saw as a word may still merge differently, so check those the tokenizer reads as one
     assert round_trip(bpe_tokenizer, sample(bpe_tokenizer, "word_final"))["exact"] == 1.0
-    assert round_trip(bpe_tokenizer, sample(bpe_tokenizer, "alphanumeric"))["exact"] < 0.5     # sub-words glue: the measure can fail
+    assert (
+        round_trip(bpe_tokenizer, sample(bpe_tokenizer, "alphanumeric"))["exact"] < 0.5
+    )  # sub-words glue: the measure can fail
 
 
 def test_all_forbids_only_special_tokens(bpe_tokenizer):
@@ -42,19 +48,24 @@ def test_word_level_round_trip_is_exact(tiny_decoder):
 
 def test_shipped_round_trip_is_exact():
     from dd.decoder import Decoder
+
     tokenizer = Decoder.load("sketch").tokenizer
     allowed = allowed_tokens(tokenizer)
-    assert int((~allowed).sum()) == 3                                            # start, end, unknown
+    assert int((~allowed).sum()) == 3  # start, end, unknown
     every = allowed.nonzero().flatten()
     pad = (-len(every)) % 10
-    ids = torch.cat([every, every[:pad]]).view(-1, 10)                           # every word there is, ten to a text
+    ids = torch.cat([every, every[:pad]]).view(-1, 10)  # every word there is, ten to a text
     assert round_trip(tokenizer, ids)["exact"] == 1.0
 
 
 def test_reading(tiny_decoder):
     tokenizer = tiny_decoder.tokenizer
     ids = tokenise(tokenizer, ["Red APPLE!", ""])
-    assert ids.shape == (2, 32) and ids[1, 0] == tokenizer.bos_token_id and (ids[1, 1:] == tokenizer.eos_token_id).all()
+    assert (
+        ids.shape == (2, 32)
+        and ids[1, 0] == tokenizer.bos_token_id
+        and (ids[1, 1:] == tokenizer.eos_token_id).all()
+    )
     assert to_strings(tokenizer, ids[:1, :])[0] in ("red apple", "red <|unk|>", "red")
     rates = reading_rates(tokenizer, ["zzzyx " * 40])
     assert rates["unknown"] == 1.0 and rates["truncated"] == 1.0
@@ -62,14 +73,21 @@ def test_reading(tiny_decoder):
 
 def test_byte_level_pieces_spell_any_word(diet_texts):
     from dd.vocab import build_byte_tokenizer
+
     tokenizer = build_byte_tokenizer(diet_texts, max_length=32, V=400)
     assert len(tokenizer) <= 400
     strange = ["red zyxwv", "größe 3", "a\tb"]
-    assert to_strings(tokenizer, tokenise(tokenizer, strange)) == ["red zyxwv", "größe 3", "a b"]       # nothing is unknown, spelling survives
+    assert to_strings(tokenizer, tokenise(tokenizer, strange)) == [
+        "red zyxwv",
+        "größe 3",
+        "a b",
+    ]  # nothing is unknown, spelling survives
     rates = reading_rates(tokenizer, strange)
-    assert rates["unknown"] == 0 and rates["tokens"] > 3                                                # rare words cost more pieces
+    assert rates["unknown"] == 0 and rates["tokens"] > 3  # rare words cost more pieces
     pieces = lambda word: len(tokenizer(word, add_special_tokens=False).input_ids)
     common = diet_texts[0].split()[0]
     assert pieces(common) < pieces("zyxwv")
     ids = tokenise(tokenizer, ["Red", "red"])
-    assert torch.equal(ids[0], ids[1]) and ids.shape == (2, 32) and ids[0, 0] == tokenizer.bos_token_id
+    assert (
+        torch.equal(ids[0], ids[1]) and ids.shape == (2, 32) and ids[0, 0] == tokenizer.bos_token_id
+    )

