@@ -84,8 +84,8 @@ def draw(args) -> None:
 def score(args) -> None:
     import pandas as pd
 
-    from . import judge
-    from .data import load_world
+    from . import metrics
+    from .data import load_dataset
     from .decoder import Decoder
     from .texts import read_texts, readability
 
@@ -93,18 +93,18 @@ def score(args) -> None:
         raise FileNotFoundError(f"{args.file}: no such file of captions")
     decoder, rows = Decoder.load(args.decoder, args.revision), []
     split = args.split if args.world == "emoji" else "all"
-    world = load_world(args.world, images=args.images, size=decoder.size, on_bad=args.on_bad).part(
-        split
-    )
-    covered, texts = read_texts(args.file, world, args.on_bad)
+    dataset = load_dataset(
+        args.world, images=args.images, size=decoder.size, on_bad=args.on_bad
+    ).subset(split)
+    covered, texts = read_texts(args.file, dataset, args.on_bad)
     for line in covered.skipped:
         say(f"left out: {line}")
-    judge.require_enough(len(covered), judge.WIDTH)
-    real = judge.eye_features(covered.images)
+    metrics.require_enough(len(covered), metrics.WIDTH)
+    real = metrics.image_features(covered.images)
     for guidance in args.guidance:
         rows.append(
             {
-                "world": world.name,
+                "world": dataset.name,
                 "split": split,
                 "source": Path(args.file).stem,
                 "decoder": decoder.name,
@@ -132,13 +132,13 @@ def score(args) -> None:
         table.to_csv(args.out, index=False)
 
 
-def drawn_scores(decoder, world, texts: list[str], real, **drawing) -> dict:
+def drawn_scores(decoder, dataset, texts: list[str], real, **drawing) -> dict:
     """Draw a text for each original and score the pictures against what the judge's eye sees of the originals, `real` (M, D)."""
-    from . import judge
+    from . import metrics
 
-    pictures = decoder.draw(texts, list(world.frame["id"]), progress=True, **drawing)
-    styles = (world.frame["style"].to_numpy(),) * 2 if "style" in world.frame else None
-    return judge.score(real, judge.eye_features(pictures), classes=styles)
+    pictures = decoder.draw(texts, list(dataset.frame["id"]), progress=True, **drawing)
+    styles = (dataset.frame["style"].to_numpy(),) * 2 if "style" in dataset.frame else None
+    return metrics.score(real, metrics.image_features(pictures), classes=styles)
 
 
 ANEW = "dediffusion_anew"  # De-Diffusion's texts as the study's encoder writes them on this machine
@@ -148,11 +148,11 @@ def check(args) -> None:
     """The published texts of a study drawn and scored again, beside its table: what another processor, or another version of a library, moves."""
     import pandas as pd
 
-    from . import judge
-    from .data import BadData, World, load_world, to_pixels
+    from . import metrics
+    from .data import BadData, Dataset, load_dataset, to_pixels
     from .decoder import Decoder
     from .encoder import Encoder
-    from .runtime import half
+    from .runtime import compute_dtype
     from .study import results_root
 
     folder = results_root() / args.study
@@ -179,22 +179,24 @@ def check(args) -> None:
         folder / "encoder" if made_with["encoder"] == "trained" else Path(made_with["encoder"])
     )
     encoder = str(trained) if (trained / "config.json").exists() else "encoder"
-    decoder, world, real, rows = (
+    decoder, dataset, real, rows = (
         Decoder.load(args.decoder),
-        load_world("emoji").part(args.split),
+        load_dataset("emoji").subset(args.split),
         None,
         [],
     )
-    at = {id: i for i, id in enumerate(world.frame["id"])}
+    at = {id: i for i, id in enumerate(dataset.frame["id"])}
     for source in args.sources:
         known = source.removesuffix("_anew")
         told = pd.read_parquet(file(known))
         drawings, texts = [at[i] for i in told["id"]], told["text"].tolist()
-        part = World(
-            world.name, world.frame.iloc[drawings].reset_index(drop=True), world.images[drawings]
+        part = Dataset(
+            dataset.name,
+            dataset.frame.iloc[drawings].reset_index(drop=True),
+            dataset.images[drawings],
         )
         real = (
-            judge.eye_features(part.images) if real is None else real
+            metrics.image_features(part.images) if real is None else real
         )  # a study's sources are all of the same drawings
         if source == ANEW:
             before, texts = texts, Encoder.load(encoder).write(to_pixels(part.images))
@@ -235,7 +237,7 @@ def check(args) -> None:
                     "noise_hi": draws[score].max(),
                     "noises": len(draws),
                     "here": here[score],
-                    "numbers": str(half() or "float32").removeprefix("torch."),
+                    "numbers": str(compute_dtype() or "float32").removeprefix("torch."),
                 }
             )
             print(
@@ -259,42 +261,42 @@ def check(args) -> None:
 
 def described(args, describe) -> None:
     """Write what `describe` says of a world's pictures to a file that `score` reads."""
-    from .data import BadData, load_world
+    from .data import BadData, load_dataset
     from .texts import write_texts
 
     if Path(args.out).suffix != ".parquet":
         raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
     split = args.split if args.world == "emoji" else "all"
-    world = load_world(args.world, images=args.images, size=args.size, on_bad=args.on_bad).part(
-        split
-    )
-    for line in world.skipped:
+    dataset = load_dataset(
+        args.world, images=args.images, size=args.size, on_bad=args.on_bad
+    ).subset(split)
+    for line in dataset.skipped:
         say(f"left out: {line}")
-    write_texts(Path(args.out), world, describe(world))
+    write_texts(Path(args.out), dataset, describe(dataset))
     print(args.out)
 
 
 def caption(args) -> None:
-    from .rivals import caption as captions
+    from .baselines import caption as captions
 
     described(
         args,
-        lambda world: captions(
-            world, args.model, args.revision, prompt=args.prompt, tokens=args.tokens, B=args.batch
+        lambda dataset: captions(
+            dataset, args.model, args.revision, prompt=args.prompt, tokens=args.tokens, B=args.batch
         ),
     )
 
 
 def interrogate(args) -> None:
-    from .data import BadData, load_world
-    from .rivals import interrogate_by_clip, phrase_bank
+    from .baselines import interrogate_by_clip, phrase_bank
+    from .data import BadData, load_dataset
 
     if args.bank is None and args.world != "emoji":
         raise BadData(
-            f"--world {args.world}: give --bank FILE, phrases to choose from, one a line; only the emoji world has its own"
+            f"--world {args.dataset}: give --bank FILE, phrases to choose from, one a line; only the emoji world has its own"
         )
     bank = (
-        phrase_bank(load_world("emoji").part("train"))
+        phrase_bank(load_dataset("emoji").subset("train"))
         if args.bank is None
         else [
             " ".join(line.split())
@@ -305,8 +307,8 @@ def interrogate(args) -> None:
         raise BadData(f"{args.bank}: no phrases in it; write one a line")
     described(
         args,
-        lambda world: interrogate_by_clip(
-            world,
+        lambda dataset: interrogate_by_clip(
+            dataset,
             args.model,
             bank,
             args.revision,
@@ -431,7 +433,7 @@ def claims(args) -> None:
 
 
 def train_decoder(args) -> None:
-    from .train import make_decoder
+    from .make_decoders import make_decoder
 
     changed = {
         k: v
@@ -442,18 +444,18 @@ def train_decoder(args) -> None:
 
 
 def train_encoder(args) -> None:
-    from .data import load_world
+    from .data import load_dataset
     from .decoder import Decoder
     from .train import train_encoder as train
 
     decoder, out = Decoder.load(args.decoder, args.revision), Path(args.out)
-    world = load_world(
+    dataset = load_dataset(
         args.world, images=args.images, size=decoder.size, on_bad=args.on_bad, split="train"
     )
-    for line in world.skipped:
+    for line in dataset.skipped:
         say(f"left out: {line}")
     encoder = train(
-        world.part("train"),
+        dataset.subset("train"),
         decoder,
         out,
         seen=args.seen,
@@ -465,7 +467,7 @@ def train_encoder(args) -> None:
         t_from=args.t_from,
         least=args.least,
         seed=args.seed,
-        probe=world.part("val", 256) if "val" in set(world.frame["split"]) else None,
+        probe=dataset.subset("val", 256) if "val" in set(dataset.frame["split"]) else None,
     )
     encoder.save(out, half=True)
     print(out)

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
-from . import judge, llm, train
-from .data import load_world
+from . import llm, metrics, train
+from .data import load_dataset
 from .decoder import Decoder, fast_attention
 from .encoder import Encoder, backbone_features
-from .runtime import device, half, say, write_json
+from .runtime import compute_dtype, device, say, write_json
 from .train import descend, relaxed_loss
 
 
@@ -64,8 +64,8 @@ def run(
     images: int = 512,
 ) -> dict:
     """Everything is prepared first; what is timed is a step, a batch of drawings, a score. B images a batch, as in training."""
-    decoder, world = Decoder.load(decoder_name), load_world("emoji").part("val", images)
-    batch = world.part("all", B)
+    decoder, dataset = Decoder.load(decoder_name), load_dataset("emoji").subset("val", images)
+    batch = dataset.subset("all", B)
     pixels, ids, names = (
         batch.pixels().to(device()),
         list(batch.frame["id"]),
@@ -121,19 +121,19 @@ def run(
             width=decoder.size,
         )
 
-    everything = world.pixels().to(device())
+    everything = dataset.pixels().to(device())
     latents = decoder.encode(everything)
     large = lambda look, x: [
         look(x[i : i + B], B=B) for i in range(0, images, B)
     ]  # all cores together on one large batch after another
-    real, result = judge.eye_features(world.images), {}
+    real, result = metrics.image_features(dataset.images), {}
     for name, ours, stock, unit in (
         ("encoder step", step_ours, step_stock, B),
         ("drawing", draw_ours, draw_stock, B),
         (
             "eye",
-            lambda: judge.eye_features(world.images),
-            lambda: large(judge.eye_features, world.images),
+            lambda: metrics.image_features(dataset.images),
+            lambda: large(metrics.image_features, dataset.images),
             images,
         ),
         (
@@ -150,8 +150,8 @@ def run(
         ),
         (
             "scoring",
-            lambda: judge.frechet(real, judge.eye_features(world.images)),
-            lambda: stock_score(world),
+            lambda: metrics.frechet(real, metrics.image_features(dataset.images)),
+            lambda: stock_score(dataset),
             images,
         ),
     ):
@@ -163,7 +163,7 @@ def run(
         }
         say(f"{name}: {unit / a:.1f} images/s against {unit / b:.1f}, ratio {ratio:.2f}")
     try:
-        result["answering"] = answering(llm.LanguageModel.load("smollm2"), world, repeats)
+        result["answering"] = answering(llm.LanguageModel.load("smollm2"), dataset, repeats)
     except FileNotFoundError as error:
         say(f"answering: left out; {error}")
     result["denoiser share of peak"] = share_of_peak(decoder, z_0, t, eps, repeats)
@@ -174,14 +174,14 @@ def run(
     return result
 
 
-def answering(model: llm.LanguageModel, world, repeats: int, n: int = 96) -> dict:
+def answering(model: llm.LanguageModel, dataset, repeats: int, n: int = 96) -> dict:
     """Questions per second, four examples each, 12 tokens at most: heads read once and batches, against one `generate` a question."""
-    asked, texts = llm.questions(world, n, 0), list(world.frame["name"])
+    asked, texts = llm.questions(dataset, n, 0), list(dataset.frame["name"])
     shown = {
         kind: tuple(
             llm.vqa_example(texts[e.row], e.question, e.answer) for e in some.head(4).itertuples()
         )
-        for kind, some in llm.questions(world, 4 * len(llm.KINDS), 1).groupby("kind")
+        for kind, some in llm.questions(dataset, 4 * len(llm.KINDS), 1).groupby("kind")
     }
     prompts = [
         llm.Prompt(llm.VQA, shown[q.kind], llm.vqa_query(texts[q.row], q.question))
@@ -212,31 +212,31 @@ def answering(model: llm.LanguageModel, world, repeats: int, n: int = 96) -> dic
     }
 
 
-def stock_score(world) -> None:
+def stock_score(dataset) -> None:
     """What torchmetrics does with a custom feature network: features and a full eigenvalue problem anew at every call."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     with plain_float32():
         metric = FrechetInceptionDistance(feature=_Eye())
-        images = torch.from_numpy(world.images).permute(0, 3, 1, 2)
+        images = torch.from_numpy(dataset.images).permute(0, 3, 1, 2)
         metric.update(images, real=True)
         metric.update(images.flip(0), real=False)
         metric.compute()
 
 
 class _Eye(torch.nn.Module):
-    num_features = judge.WIDTH
+    num_features = metrics.WIDTH
 
     def forward(self, images):
-        return judge.eye_features(images.permute(0, 2, 3, 1).numpy(), B=len(images))
+        return metrics.image_features(images.permute(0, 2, 3, 1).numpy(), B=len(images))
 
 
 @contextmanager
 def plain_float32():
     """Inside, autocast() does nothing anywhere in dd: the stock way."""
-    from . import decoder, encoder
+    from . import baselines, decoder, encoder, make_decoders
 
-    places = (decoder, encoder, judge, train)
+    places = (decoder, encoder, metrics, train, make_decoders, baselines)
     before = [m.autocast for m in places]
     try:
         for module in places:
@@ -251,7 +251,7 @@ def share_of_peak(decoder, z_0, t, eps, repeats: int) -> dict:
     """Multiply-adds of the frozen denoiser's forward and backward (to the text states) per second, over the best matrix product's."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    dtype = half() or torch.float32
+    dtype = compute_dtype() or torch.float32
     a, b = (torch.randn(2048, 2048, dtype=dtype, device=device()) for _ in range(2))
     peak = 2 * 2048**3 / min(timed(lambda: a @ b) for _ in range(repeats + 1))
     fast_attention(decoder.denoiser)

@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import random
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +29,7 @@ class BadData(ValueError):
 
 
 @dataclass
-class World:
+class Dataset:
     """Images and people's words. `frame` has one row an image: id, split, name (main caption), captions (all of them), and for
     emoji also concept, style, group, keywords, near. `images` is uint8 (M, H, W, 3), row by row with `frame`."""
 
@@ -45,7 +43,7 @@ class World:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def part(self, split: str, n: int | None = None) -> World:
+    def subset(self, split: str, n: int | None = None) -> Dataset:
         """The images of one split (or "all"); with n, the first n in a fixed pseudo-random order."""
         if split != "all" and split not in set(self.frame["split"]):
             raise BadData(
@@ -58,7 +56,7 @@ class World:
         )
         if n is not None and n < len(rows):
             rows = np.sort(sorted(rows, key=lambda i: stable_hash(self.frame["id"].iloc[i]))[:n])
-        return World(
+        return Dataset(
             self.name, self.frame.iloc[rows].reset_index(drop=True), self.images[rows], self.skipped
         )
 
@@ -114,13 +112,13 @@ def to_uint8(pixels: torch.Tensor) -> np.ndarray:
     )
 
 
-def load_world(
+def load_dataset(
     source: str | Path = "emoji",
     images: str | Path | None = None,
     size: int = 64,
     on_bad: str = "stop",
     split: str = "test",
-) -> World:
+) -> Dataset:
     """Read a world.
 
     source   "emoji"; a COCO captions file (.json); a folder with captions.csv, captions.jsonl or metadata.jsonl (or that file)
@@ -158,7 +156,7 @@ def load_world(
     )
 
 
-def _load_emoji(size: int) -> World:
+def _load_emoji(size: int) -> Dataset:
     if not EMOJI.exists():
         raise BadData(
             f"{EMOJI}: the built-in world is missing; fetch the whole repository or run tools/build_emoji.py"
@@ -169,7 +167,7 @@ def _load_emoji(size: int) -> World:
     frame["captions"] = [
         [name, *keywords] for name, keywords in zip(frame["name"], frame["keywords"])
     ]
-    return World("emoji", frame, np.stack([np.asarray(square(p, size)) for p in pictures]))
+    return Dataset("emoji", frame, np.stack([np.asarray(square(p, size)) for p in pictures]))
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
@@ -248,7 +246,7 @@ def _records(path: Path, folder: Path):
 
 def _collect(
     path: Path, name: str, folder: Path, rows: list, size: int, on_bad: str, split: str
-) -> World:
+) -> Dataset:
     kept, images, seen, skipped = [], [], set(), []
     for where, id, file_name, captions, own_split in rows:
         captions = [c.strip() for c in captions if isinstance(c, str) and c.strip()]
@@ -285,7 +283,7 @@ def _collect(
         raise BadData(
             f"{path}: no usable image; first problem: {skipped[0] if skipped else 'the file lists none'}"
         )
-    return World(name, pd.DataFrame(kept), np.stack(images), skipped)
+    return Dataset(name, pd.DataFrame(kept), np.stack(images), skipped)
 
 
 def doodles() -> dict[str, np.ndarray]:
@@ -338,216 +336,3 @@ def doodles() -> dict[str, np.ndarray]:
 
 # ---------------------------------------------------------------------------------------------------------------------------
 # Alt text: the decoder's diet. Web alt text says more than a caption; a decoder fed only names could not draw the rest.
-
-STYLE_WORDS = {
-    "noto": "noto soft shaded",
-    "noto-v1": "blob vintage noto",
-    "twemoji": "twemoji flat bold",
-    "openmoji": "openmoji outlined line",
-    "fluent-3d": "fluent 3d glossy",
-    "fluent-flat": "fluent flat geometric",
-    "emojione": "emojione clean flat",
-    "emojione-v1": "emojione vintage shaded",
-    "fxemoji": "firefox flat rounded",
-}
-COLOURS = {
-    "red": (220, 40, 50),
-    "orange": (245, 140, 40),
-    "yellow": (255, 205, 60),
-    "green": (80, 165, 70),
-    "teal": (50, 180, 180),
-    "blue": (50, 110, 210),
-    "sky": (135, 205, 245),
-    "purple": (140, 75, 180),
-    "pink": (245, 130, 180),
-    "brown": (125, 75, 45),
-    "tan": (235, 195, 150),
-    "black": (30, 30, 35),
-    "gray": (130, 140, 145),
-    "silver": (200, 208, 212),
-    "white": (252, 252, 252),
-}
-REGIONS = ("top", "bottom", "left", "right", "middle")
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words and numbers: the unit in which texts are counted and compared."""
-    return re.findall(r"[a-z0-9]+", text.lower().replace("’", "").replace("'", ""))
-
-
-def pixel_words(image: np.ndarray) -> dict[str, list[str]]:
-    """Colour and shape words measured from one drawing, uint8 (H, W, 3) on white: {"colours", "regions", "shape"}.
-
-    A rule, not a model: nearest named colour per pixel, thresholds on area, extent, symmetry and edges. The same for every image,
-    so the words are as true of a drawing nobody has named as of one that people have."""
-    H, W, _ = image.shape
-    rgb = image.astype(np.float32)
-    ink = (image < 246).any(2)
-    if not ink.any():
-        return {"colours": ["white"], "regions": [], "shape": ["blank"]}
-    # the figure: ink, and paper that has ink on both sides in its row and in its column
-    spans = [
-        np.maximum.accumulate(ink, axis)
-        & np.flip(np.maximum.accumulate(np.flip(ink, axis), axis), axis)
-        for axis in (0, 1)
-    ]
-    figure = ink | (spans[0] & spans[1])
-    weight = np.array([0.8, 1.0, 0.7], np.float32)
-    prototypes = np.array(list(COLOURS.values()), np.float32) * weight  # (15, 3)
-    nearest = ((rgb * weight) @ prototypes.T - (prototypes**2).sum(1) / 2).argmax(
-        -1
-    )  # (H, W) colour number: |x - p|^2 is least where x.p - |p|^2 / 2 is most
-    names = list(COLOURS)
-
-    def main_colours(mask, least):
-        counts = np.bincount(nearest[mask], minlength=len(names)) / max(1, mask.sum())
-        return [names[i] for i in counts.argsort()[::-1] if counts[i] >= least]
-
-    ys, xs = np.nonzero(figure)
-    y0, y1, x0, x1 = ys.min(), ys.max() + 1, xs.min(), xs.max() + 1
-    height, width = y1 - y0, x1 - x0
-    yy, xx = np.mgrid[0:H, 0:W]
-    boxes = {
-        "top": yy < y0 + height / 3,
-        "bottom": yy >= y1 - height / 3,
-        "left": xx < x0 + width / 3,
-        "right": xx >= x1 - width / 3,
-        "middle": (abs(yy - (y0 + y1) / 2) < height / 6) & (abs(xx - (x0 + x1) / 2) < width / 6),
-    }
-    regions = [
-        f"{found[0]} {region}"
-        for region in REGIONS
-        if (found := main_colours(figure & boxes[region], 0.0))
-    ]
-
-    filled, area = figure[y0:y1, x0:x1].mean(), figure.mean()
-    shape = ["tall" if height > 1.3 * width else "wide" if width > 1.3 * height else "even"]
-    shape.append(
-        "tiny"
-        if area < 0.15
-        else "small"
-        if area < 0.3
-        else "medium"
-        if area < 0.5
-        else "large"
-        if area < 0.7
-        else "huge"
-    )
-    shape.append(
-        "boxy"
-        if filled > 0.9
-        else "round"
-        if filled > 0.72
-        else "angular"
-        if filled > 0.5
-        else "sparse"
-    )
-    mirror = abs(rgb[:, x0:x1] - rgb[:, x0:x1][:, ::-1]).mean()
-    shape.append("symmetric" if mirror < 12 else "lopsided" if mirror > 45 else "balanced")
-    light = rgb[figure].mean()
-    shape.append("dark" if light < 110 else "bright" if light > 185 else "midtone")
-    edges = (abs(np.diff(rgb.mean(2), axis=0)) > 30).mean() + (
-        abs(np.diff(rgb.mean(2), axis=1)) > 30
-    ).mean()
-    shape.append("plain" if edges < 0.12 else "detailed" if edges > 0.3 else "simple")
-    ring = figure & ~(
-        np.roll(figure, 2, 0)
-        & np.roll(figure, -2, 0)
-        & np.roll(figure, 2, 1)
-        & np.roll(figure, -2, 1)
-    )
-    if ring.any() and rgb[ring].mean() < 90:
-        shape.append("bordered")
-    return {"colours": main_colours(figure, 0.07)[:4], "regions": regions, "shape": shape}
-
-
-def alt_text_parts(world: World) -> list[dict[str, list[str]]]:
-    """What web alt text could say of each image: {"name", "keywords", "style", "colours", "regions", "shape"}, lists of phrases.
-    Measured from the pixels once per world and kept with it."""
-    if world._alt_parts is not None:
-        return world._alt_parts
-    parts = []
-    for row, image in zip(world.frame.to_dict("records"), world.images):
-        style = STYLE_WORDS.get(row.get("style"), "").split()
-        parts.append(
-            {
-                "name": [" ".join(words(row["name"]))],
-                "keywords": [" ".join(words(k)) for k in row["keywords"]],
-                "style": style,
-                **pixel_words(image),
-            }
-        )
-    world._alt_parts = parts
-    return parts
-
-
-def alt_text(part: dict[str, list[str]], limit: int = 30) -> str:
-    """The whole alt text in a fixed order, at most `limit` words: the oracle row of the tables."""
-    phrases = [
-        *part["name"],
-        *part["style"],
-        *part["colours"],
-        *part["regions"],
-        *part["shape"],
-        *part["keywords"],
-    ]
-    return " ".join(" ".join(phrases).split()[:limit])
-
-
-# Shares of a decoder's training texts: nothing (condition dropout, for guidance), the name, name + keywords, the whole alt text; the
-# rest are bags of alt-text phrases, of which a share has its phrases shuffled, and of those bags a share every word.
-DIETS = {
-    "sketch": {
-        "empty": 0.10,
-        "name": 0.12,
-        "named": 0.13,
-        "alt": 0.12,
-        "phrases": 0.6,
-        "words": 0.25,
-    },
-    "judge-a": {
-        "empty": 0.10,
-        "name": 0.20,
-        "named": 0.30,
-        "alt": 0.15,
-        "phrases": 0.3,
-        "words": 0.0,
-    },  # people's words first
-    "judge-b": {
-        "empty": 0.10,
-        "name": 0.15,
-        "named": 0.20,
-        "alt": 0.05,
-        "phrases": 1.0,
-        "words": 1.0,
-    },
-}  # tags: loose words in any order
-
-
-def diet(part: dict[str, list[str]], rng: random.Random, decoder: str = "sketch") -> str:
-    """One training text for a decoder: nothing, a name, name + keywords, or a bag of alt-text phrases, often shuffled.
-
-    Mixed on purpose: people's captions, the full alt text and short shuffled lists of words must all be in distribution, because
-    all of them will be drawn."""
-    draw, shares = rng.random(), DIETS[decoder]
-    if (draw := draw - shares["empty"]) < 0:
-        return ""
-    if (draw := draw - shares["name"]) < 0:
-        return " ".join(part["name"])
-    keywords = [k for k in part["keywords"] if k]
-    if (draw := draw - shares["named"]) < 0:
-        return " ".join(
-            [*part["name"], *rng.sample(keywords, rng.randint(0, min(8, len(keywords))))]
-        )
-    if draw < shares["alt"]:
-        return alt_text(part)
-    phrases = [*(part["name"] if rng.random() < 0.8 else [])]
-    for kind, keep in (("style", 0.6), ("colours", 0.6), ("regions", 0.5), ("shape", 0.5)):
-        phrases += [p for p in part[kind] if rng.random() < keep]
-    phrases += rng.sample(keywords, rng.randint(0, min(4, len(keywords))))
-    if rng.random() < shares["phrases"]:
-        rng.shuffle(phrases)
-    tokens = " ".join(phrases).split()
-    if rng.random() < shares["words"]:
-        rng.shuffle(tokens)
-    return " ".join(tokens[:30])

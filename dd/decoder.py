@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from torch import nn
 from torch.nn import functional as F
 
 from .data import stable_hash, to_uint8
@@ -333,100 +332,6 @@ def fast_attention(denoiser) -> None:
         denoiser.set_attn_processor(AttnProcessor())
 
 
-def new_scheduler():
-    """v-prediction and the cosine schedule, as in the paper's decoder family."""
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        steps_offset=1,
-        timestep_spacing="trailing",
-    )
-
-
-def stable_diffusion_shaped(vae, tokenizer, text_encoder, channels: tuple[int, ...], **unet):
-    """An untrained pipeline for 64-pixel drawings: U-Net on (C, 8, 8) latents, one level per entry of `channels`.
-
-    Cross-attention only below 8x8: there it cost a third of a step. `unet`: more of UNet2DConditionModel's options."""
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-
-    below = len(channels) - 1
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=vae.config.latent_channels,
-        out_channels=vae.config.latent_channels,
-        block_out_channels=channels,
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * below),
-        up_block_types=(*["CrossAttnUpBlock2D"] * below, "UpBlock2D"),
-        cross_attention_dim=text_encoder.config.hidden_size,
-        attention_head_dim=max(1, channels[1] // 64),  # diffusers reads this as the number of heads
-        norm_num_groups=32,
-        **unet,
-    )
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
-def new_sketch(
-    tokenizer, vae, *, channels: tuple[int, ...] = (128, 192), D: int = 256, layers: int = 2
-):
-    """An untrained sketch: Stable Diffusion's make, a CLIP text transformer over whole words and a U-Net of two levels."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=D,
-            intermediate_size=4 * D,
-            num_hidden_layers=layers,
-            num_attention_heads=D // 64,
-            max_position_embeddings=tokenizer.model_max_length,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    return stable_diffusion_shaped(vae, tokenizer, text_encoder, channels)
-
-
-def new_judge_b(
-    tokenizer, vae, *, channels: tuple[int, ...] = (96, 128, 160), D: int = 192, layers: int = 4
-):
-    """An untrained judge-b: a T5 text encoder (reads both ways, relative positions) over byte-level pieces of words, and a U-Net of three
-    levels whose time steps scale as well as shift."""
-    from transformers import T5Config, T5EncoderModel
-
-    text_encoder = T5EncoderModel(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=D,
-            d_kv=48,
-            d_ff=3 * D,
-            num_layers=layers,
-            num_heads=D // 48,
-            dropout_rate=0.0,
-            feed_forward_proj="gated-gelu",
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
-    return stable_diffusion_shaped(
-        vae, tokenizer, text_encoder, channels, resnet_time_scale_shift="scale_shift", act_fn="gelu"
-    )
-
-
 # -- judge-a: another text encoder, tokenizer and network -----------------------------------------------------------------------
 
 MINILM_CONTEXT = 40  # word pieces; thirty words rarely need more
@@ -499,23 +404,3 @@ class MiniLMPipeline(DiffusionPipeline):
             steps=steps,
             seed=seed,
         )
-
-
-def new_judge_a(vae, *, D: int = 320, layers: int = 7):
-    """An untrained judge-a: PixArt's diffusion transformer (2x2 patches of the latents, cross-attention in every block) on MiniLM's states."""
-    from diffusers import PixArtTransformer2DModel
-
-    C = vae.config.latent_channels
-    transformer = PixArtTransformer2DModel(
-        num_attention_heads=D // 64,
-        attention_head_dim=64,
-        in_channels=C,
-        out_channels=C,
-        num_layers=layers,
-        cross_attention_dim=D,
-        sample_size=8,
-        patch_size=2,
-        caption_channels=384,
-    )
-    nn.init.zeros_(transformer.proj_out.weight)  # as DiT: a fresh network predicts nothing
-    return MiniLMPipeline(transformer, vae, new_scheduler())

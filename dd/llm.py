@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .data import COLOURS, BadData, World, pixel_words, stable_hash, words
-from .runtime import Progress, device, half, pinned, quiet
+from .captions import COLOURS, pixel_words, words
+from .data import BadData, Dataset, stable_hash
+from .runtime import Progress, compute_dtype, device, pinned, quiet
 
 STOP = re.compile(r"[$\n]")  # the paper ends every answer with $; a line break ends it, too
 LONGEST = 80, 500  # words and characters of a text that a prompt takes
@@ -138,7 +139,7 @@ class LanguageModel:
         return cls(
             name,
             AutoModelForCausalLM.from_pretrained(
-                source, dtype=half() or torch.float32, **safe, **options
+                source, dtype=compute_dtype() or torch.float32, **safe, **options
             ),
             AutoTokenizer.from_pretrained(source, **options),
         )
@@ -369,10 +370,10 @@ LEAKS = {
 }
 
 
-def ask(world: World, row: int, kind: str, rng: random.Random) -> dict:
+def ask(dataset: Dataset, row: int, kind: str, rng: random.Random) -> dict:
     """One question about one drawing: question, answer, and ten answers as ten annotators of VQA would leave them (the answer itself,
     and up to three others that are right in part)."""
-    said, others = world.frame.iloc[row], []
+    said, others = dataset.frame.iloc[row], []
     if kind == "what":
         question, answer, others = (
             "What is it?",
@@ -390,7 +391,7 @@ def ask(world: World, row: int, kind: str, rng: random.Random) -> dict:
     elif kind == "style":
         question, answer = "In which style is it drawn?", STYLES[said["style"]]
     else:
-        colours = pixel_words(world.images[row])["colours"]
+        colours = pixel_words(dataset.images[row])["colours"]
         if kind == "colour":
             question, answer, others = (
                 "What is the main colour?",
@@ -414,21 +415,21 @@ def ask(world: World, row: int, kind: str, rng: random.Random) -> dict:
     }
 
 
-def questions(world: World, n: int, seed: int | str, kinds=tuple(KINDS)) -> pd.DataFrame:
+def questions(dataset: Dataset, n: int, seed: int | str, kinds=tuple(KINDS)) -> pd.DataFrame:
     """About n questions, equally many of each kind, each about a drawing of its own within the kind; a drawing's questions do not
     depend on n. Columns of `ask`. Needs the emoji world's concepts, groups and styles."""
-    if missing := {"group", "style", "keywords"} - set(world.frame.columns):
+    if missing := {"group", "style", "keywords"} - set(dataset.frame.columns):
         raise BadData(
-            f"world {world.name!r} has no {' and '.join(sorted(missing))}; questions are made of the emoji world, others are read by read_vqa"
+            f"world {dataset.name!r} has no {' and '.join(sorted(missing))}; questions are made of the emoji world, others are read by read_vqa"
         )
     rows = []
     for kind in kinds:
         order = sorted(
-            range(len(world)),
-            key=lambda i: stable_hash(f"{seed}/{kind}/{world.frame['id'].iloc[i]}"),
+            range(len(dataset)),
+            key=lambda i: stable_hash(f"{seed}/{kind}/{dataset.frame['id'].iloc[i]}"),
         )
         rows += [
-            ask(world, i, kind, random.Random(f"{seed}/{kind}/{world.frame['id'].iloc[i]}"))
+            ask(dataset, i, kind, random.Random(f"{seed}/{kind}/{dataset.frame['id'].iloc[i]}"))
             for i in order[: n // len(kinds)]
         ]
     return pd.DataFrame(rows)
@@ -437,13 +438,13 @@ def questions(world: World, n: int, seed: int | str, kinds=tuple(KINDS)) -> pd.D
 COIN = "yes or no"  # said by nobody who reads: half right
 
 
-def commonest(world: World, measured: int = 1000) -> dict[str, str]:
+def commonest(dataset: Dataset, measured: int = 1000) -> dict[str, str]:
     """What one can say without reading, kind by kind: the answer that is right for most drawings of a world (first in the alphabet, where two are; colours, whose
     measuring takes its time, of `measured` drawings). Questions of yes or no are made by a coin, so a coin answers them."""
     asked = pd.concat(
         [
-            questions(world, 3 * len(world), "all", ("what", "group", "style")),
-            questions(world, measured, "all", ("colour",)),
+            questions(dataset, 3 * len(dataset), "all", ("what", "group", "style")),
+            questions(dataset, measured, "all", ("colour",)),
         ]
     )
     return {
@@ -543,17 +544,19 @@ class Episode:
 MOST_SHOTS = 5
 
 
-def episodes(world: World, support: World, ways: int, n: int, seed: int | str) -> list[Episode]:
+def episodes(
+    dataset: Dataset, support: Dataset, ways: int, n: int, seed: int | str
+) -> list[Episode]:
     """n // ways episodes of `ways` concepts, MOST_SHOTS support drawings each from `support`, one query each from `world` (another
     drawing). Fewer shots take the first rounds, so episodes stay the same."""
-    if "concept" not in world.frame:
-        raise BadData(f"world {world.name!r} has no concepts to classify; the emoji world has")
+    if "concept" not in dataset.frame:
+        raise BadData(f"world {dataset.name!r} has no concepts to classify; the emoji world has")
     rng, where = random.Random(f"{seed}/episodes/{ways}"), {}
     for i, concept in enumerate(support.frame["concept"]):
         where.setdefault(concept, []).append(i)
-    ids, other_ids, out = world.frame["id"].tolist(), support.frame["id"].tolist(), []
+    ids, other_ids, out = dataset.frame["id"].tolist(), support.frame["id"].tolist(), []
     known = {}
-    for i, (concept, id) in enumerate(zip(world.frame["concept"], ids)):
+    for i, (concept, id) in enumerate(zip(dataset.frame["concept"], ids)):
         if sum(other_ids[j] != id for j in where.get(concept, [])) >= MOST_SHOTS:
             known.setdefault(concept, []).append(i)
     if len(known) < ways:
@@ -563,7 +566,7 @@ def episodes(world: World, support: World, ways: int, n: int, seed: int | str) -
     for _ in range(n // ways):
         chosen = rng.sample(sorted(known), ways)
         queries = [rng.choice(known[c]) for c in chosen]
-        names = [" ".join(words(world.frame["name"].iloc[q])) for q in queries]
+        names = [" ".join(words(dataset.frame["name"].iloc[q])) for q in queries]
         pools = [
             rng.sample([j for j in where[c] if other_ids[j] != ids[q]], MOST_SHOTS)
             for c, q in zip(chosen, queries)

@@ -73,7 +73,7 @@ def device() -> torch.device:
 
 
 @cache
-def half() -> torch.dtype | None:
+def compute_dtype() -> torch.dtype | None:
     """bfloat16 where the processor multiplies it in hardware, else None (stay in float32)."""
     if device().type == "cuda":
         choice, why = torch.bfloat16, "GPU"
@@ -90,14 +90,16 @@ def half() -> torch.dtype | None:
 
 
 def autocast():
-    return torch.autocast(device().type, half()) if half() else nullcontext()
+    return torch.autocast(device().type, compute_dtype()) if compute_dtype() else nullcontext()
 
 
 def placed(net: torch.nn.Module) -> torch.nn.Module:
     """On the device; where a CPU computes in float32, with channels last, in which drawing is a sixth faster and looking up to a third."""
     net.to(device())
     return (
-        net.to(memory_format=torch.channels_last) if device().type == "cpu" and not half() else net
+        net.to(memory_format=torch.channels_last)
+        if device().type == "cpu" and not compute_dtype()
+        else net
     )
 
 
@@ -122,7 +124,7 @@ def on_every_core(work: Callable, M: int, B: int, tick: Callable | None = None) 
     if cores == 1 or len(starts) < 2:
         yield from told(map(one, starts))
         return
-    half()  # said once, not by every thread
+    compute_dtype()  # said once, not by every thread
     try:
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield from told(pool.map(one, starts))

@@ -23,14 +23,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import decoder, encoder, judge, llm, rivals, vision, vocab
-from .data import World, load_world
+from . import baselines, decoder, encoder, llm, metrics, vision, vocab
+from .baselines import CAPTIONS, retrieved
+from .data import Dataset, load_dataset
 from .decoder import SAMPLERS, Decoder
 from .encoder import Encoder, backbone_features
 from .runtime import (
     ASSETS,
+    compute_dtype,
     device,
-    half,
     load_state,
     pinned,
     save_state,
@@ -39,7 +40,7 @@ from .runtime import (
     weights_hash,
     write_json,
 )
-from .texts import CAPTIONS, LENGTHS, SOURCES, random_words, retrieved, shuffled, write_texts
+from .texts import LENGTHS, SOURCES, random_words, shuffled, write_texts
 
 PACKAGE = Path(__file__).parent
 LEARNT = (*CAPTIONS, "interrogator", "pez")  # rivals that train something first
@@ -49,9 +50,9 @@ OF_LENGTH = {
 WRITTEN = {
     "dediffusion": (),
     **dict.fromkeys((*OF_LENGTH, *CAPTIONS), ()),
-    "interrogator": (rivals.Similarity, rivals.phrase_bank, rivals.interrogate),
-    "pez": (rivals.Similarity, rivals.hard_prompts),
-    "ph2p": (rivals.hard_prompts_by_loss,),
+    "interrogator": (baselines.Similarity, baselines.phrase_bank, baselines.interrogate),
+    "pez": (baselines.Similarity, baselines.hard_prompts),
+    "ph2p": (baselines.hard_prompts_by_loss,),
 }  # sources that take a network's time to write, kept while the code of these (and of the encoder) is as it was
 RIVALS = ("names_all", "retrieval", *LEARNT, "ph2p")
 ROOT = PACKAGE.parent
@@ -228,12 +229,12 @@ SCHEMA = {
 }
 # where 0 leaves something out, the smallest number that is enough of it: FID needs more images than feature dimensions, a run one batch
 LEAST = {
-    "n_test": judge.WIDTH + 1,
-    "n_val": judge.WIDTH + 1,
-    "n_novel": judge.WIDTH + 1,
-    "curve": judge.WIDTH + 1,
-    "sampler_check": judge.WIDTH + 1,
-    "hard_prompts": judge.WIDTH + 1,
+    "n_test": metrics.WIDTH + 1,
+    "n_val": metrics.WIDTH + 1,
+    "n_novel": metrics.WIDTH + 1,
+    "curve": metrics.WIDTH + 1,
+    "sampler_check": metrics.WIDTH + 1,
+    "hard_prompts": metrics.WIDTH + 1,
     "decoder_seen": 32,
     "autoencoder_seen": 32,
     "probe_seen": 128,
@@ -300,7 +301,7 @@ def fingerprint(*facts) -> str:
 @cache
 def code(*modules) -> str:
     """Fingerprint of source text and number format: what was kept is used again only while the code that made it is as it was."""
-    return fingerprint(*(inspect.getsource(m) for m in modules), str(half()))
+    return fingerprint(*(inspect.getsource(m) for m in modules), str(compute_dtype()))
 
 
 class BadParameter(ValueError):
@@ -410,14 +411,14 @@ class Study:
         return self
 
     @cached_property
-    def world(self) -> World:
-        return load_world("emoji")
+    def dataset(self) -> Dataset:
+        return load_dataset("emoji")
 
-    def part(self, split: str) -> World:
+    def subset(self, split: str) -> Dataset:
         """The drawings of a split that this study uses, the same object each time; "curve" is a part of the test drawings."""
         n = {"test": "n_test", "val": "n_val", "novel": "n_novel"}.get(split, split)
         if split not in self._parts:
-            self._parts[split] = self.world.part(
+            self._parts[split] = self.dataset.subset(
                 "test" if split == "curve" else split, self.parameters.get(n) or None
             )
         return self._parts[split]
@@ -449,7 +450,7 @@ class Study:
 
     def patches(self, split: str) -> torch.Tensor:
         """Frozen backbone features (M, P, F) of a split, computed once."""
-        part = self.part(split)
+        part = self.subset(split)
         return self._cached(
             f"features-{split}-{fingerprint(part.fingerprint(), code(encoder, vision))}",
             lambda: {"patches": backbone_features(part.pixels())},
@@ -459,7 +460,7 @@ class Study:
         """Decoder latents z_0 (M, C, h, h) of a split, computed once."""
         from .train import encode_all
 
-        part = self.part(split)
+        part = self.subset(split)
         return self._cached(
             f"latents-{split}-{fingerprint(part.fingerprint(), self.decoder_hash, code(decoder))}",
             lambda: {"z": encode_all(self.dec, part)},
@@ -476,9 +477,9 @@ class Study:
     def texts(self, source: str, split: str = "test") -> list[str]:
         """The strings of one source for one split, also written to texts/<split>/<source>.parquet. What a network writes is kept from an earlier
         run; the others take no time."""
-        part = self.part(split)
+        part = self.subset(split)
         if split == "curve":  # some of the test drawings: what was written of them
-            return pd.Series(self.texts(source, "test"), index=self.part("test").frame["id"])[
+            return pd.Series(self.texts(source, "test"), index=self.subset("test").frame["id"])[
                 part.frame["id"]
             ].tolist()
         path = self.path(f"texts/{split}/{source}.parquet")
@@ -502,7 +503,7 @@ class Study:
             made = (
                 shuffled(self.texts("dediffusion", split), self.seed)
                 if source == "shuffled"
-                else retrieved(self.patches(split), self.part("train"), self.patches("train"))
+                else retrieved(self.patches(split), self.subset("train"), self.patches("train"))
                 if source == "retrieval"
                 else random_words(part, self.seed, length=self.enc.pooler.config.N)
                 if source == "random"
@@ -524,7 +525,7 @@ class Study:
                 self.decoder_hash,
                 self.seed,
                 code(decoder),
-            ), lambda split: rivals.hard_prompts_by_loss(
+            ), lambda split: baselines.hard_prompts_by_loss(
                 self.dec, self.latents(split), N=N, seed=self.seed
             )
         if source in OF_LENGTH:
@@ -536,14 +537,14 @@ class Study:
                 self.enc if source == "dediffusion" else Encoder.load(folder), split
             )
         if source == "pez":
-            return (folder_hash(folder),), lambda split: rivals.hard_prompts(
+            return (folder_hash(folder),), lambda split: baselines.hard_prompts(
                 self.similarity(), self.dec.tokenizer, self.patches(split), N=N, seed=self.seed
             )
-        return (folder_hash(folder),), lambda split: rivals.interrogate(
+        return (folder_hash(folder),), lambda split: baselines.interrogate(
             self.similarity(),
             self.dec.tokenizer,
             self.patches(split),
-            rivals.phrase_bank(self.part("train")),
+            baselines.phrase_bank(self.subset("train")),
             most=N,
         )
 
@@ -560,7 +561,7 @@ class Study:
 
         folder = self.path(f"{kind}/{run_key(train_encoder, N, seen, self.seed, by.decoder_hash)}")
         return train_encoder(
-            self.part("train"),
+            self.subset("train"),
             by.dec,
             folder,
             seen=seen,
@@ -573,11 +574,11 @@ class Study:
     def rival(self, source: str) -> Path:
         """Where a rival keeps what it has learnt, on this study's train split, when it is first asked for: a captioner, or the similarity that
         the interrogator and the hard prompts share. Its log lies one folder up."""
-        from .train import train_captioner, train_similarity
+        from .baselines import train_captioner, train_similarity
 
         train, probe, patches = (
-            self.part("train"),
-            self.world.part("val", 256),
+            self.subset("train"),
+            self.dataset.subset("val", 256),
             lambda: self.patches("train"),
         )
         what, loop = (
@@ -600,10 +601,10 @@ class Study:
             os.replace(saving, saved)  # whole, or not there
         return saved
 
-    def similarity(self) -> rivals.Similarity:
+    def similarity(self) -> baselines.Similarity:
         """The image-text similarity that the interrogator and the hard prompts share."""
         return (
-            rivals.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True)
+            baselines.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True)
             .eval()
             .requires_grad_(False)
             .to(device())
@@ -613,10 +614,10 @@ class Study:
 
     def real(self, split: str) -> torch.Tensor:
         """What the judge's eye sees of the originals, (M, D)."""
-        part = self.part(split)
+        part = self.subset(split)
         return self._cached(
-            f"real-{split}-{fingerprint(part.fingerprint(), code(judge.eye_features, vision))}",
-            lambda: {"eye": judge.eye_features(part.images, progress=f"look at {split}")},
+            f"real-{split}-{fingerprint(part.fingerprint(), code(metrics.image_features, vision))}",
+            lambda: {"eye": metrics.image_features(part.images, progress=f"look at {split}")},
         )["eye"]
 
     def drawn(
@@ -626,7 +627,7 @@ class Study:
         eye looks at). Chunk by chunk, each kept as it is done. `noise`: which draw of the starting noise.
 
         Chunks are fixed, so a resumed run draws what an undisturbed one would have drawn."""
-        part, ids = self.part(split), list(self.part(split).frame["id"])
+        part, ids = self.subset(split), list(self.subset(split).frame["id"])
         if source == "autoencoder":
             texts, facts = [""] * len(ids), ["autoencoder"]
         elif source == "soft":
@@ -643,7 +644,7 @@ class Study:
             self.seed + noise,
             self.decoder_hash,
             chunk,
-            code(decoder, judge.eye_features, vision),
+            code(decoder, metrics.image_features, vision),
             *([noise] if noise else []),
         )  # further noises keep fewer pictures than another seed's first
         seen, kept = [], []
@@ -663,7 +664,7 @@ class Study:
                 guidance,
                 self.seed + noise,
             )
-            tensors = {"eye": judge.eye_features(pictures)}
+            tensors = {"eye": metrics.image_features(pictures)}
             if i == 0 or split == "test" and noise == 0:
                 tensors["pictures"] = torch.from_numpy(pictures)
             save_state(self._chunk_path(source, split, key, i), tensors, {})
@@ -709,7 +710,7 @@ class Study:
 
     def row(self, source: str, split: str, guidance: float, noise: int = 0) -> dict:
         """One row of reconstruction.csv. `noise`: which draw of the starting noise."""
-        real, styles = self.real(split), self.part(split).frame["style"].to_numpy()
+        real, styles = self.real(split), self.subset(split).frame["style"].to_numpy()
         if source == "real":
             half, order = (
                 len(real) // 2,
@@ -718,10 +719,10 @@ class Study:
             if half < real.shape[1] + 1:
                 return {}
             fake, guidance = real[order[half:]], float("nan")
-            facts = ("real", split, self.seed, self.part(split).fingerprint())
+            facts = ("real", split, self.seed, self.subset(split).fingerprint())
             scores = self._scored(
                 facts,
-                lambda: judge.score(
+                lambda: metrics.score(
                     real[order[:half]],
                     fake,
                     paired=False,
@@ -732,9 +733,11 @@ class Study:
             guidance = float("nan") if source == "autoencoder" else guidance
             fake, _ = self.drawn(source, split, guidance, noise=noise)
             facts = (source, split, fingerprint(fake.numpy().tobytes().hex()))
-            scores = self._scored(facts, lambda: judge.score(real, fake, classes=(styles, styles)))
+            scores = self._scored(
+                facts, lambda: metrics.score(real, fake, classes=(styles, styles))
+            )
         return {
-            "world": self.world.name,
+            "world": self.dataset.name,
             "split": split,
             "source": source,
             "decoder": self.parameters["decoder"],
@@ -770,7 +773,7 @@ class Study:
         for source in sources:
             fake = self.drawn(source, split, guidance[source])[0]
             fids = [
-                float(np.mean([judge.frechet(real[i], fake[i]) for i in picks[n]])) for n in sizes
+                float(np.mean([metrics.frechet(real[i], fake[i]) for i in picks[n]])) for n in sizes
             ]
             rows += [{"source": source, "n": n, "fid": f} for n, f in zip(sizes, fids)]
             rows.append(
@@ -785,11 +788,11 @@ class Study:
     def recognised(self, sources, guidance: dict[str, float], examples: int = 2048) -> pd.DataFrame:
         """In how many pictures does the style of the original show? A linear reader of styles learns from train-side originals and is asked about the
         test originals, and about what was drawn of them; 95 % intervals. `taken_for`: what it says most, and of which share. Written to style_recognised.csv."""
-        shown, part = self.world.part("train", examples), self.part("test")
-        key = f"real-train{examples}-{fingerprint(shown.fingerprint(), code(judge.eye_features, vision))}"
-        read = judge.class_reader(
+        shown, part = self.dataset.subset("train", examples), self.subset("test")
+        key = f"real-train{examples}-{fingerprint(shown.fingerprint(), code(metrics.image_features, vision))}"
+        read = metrics.class_reader(
             self._cached(
-                key, lambda: {"eye": judge.eye_features(shown.images, progress="look at train")}
+                key, lambda: {"eye": metrics.image_features(shown.images, progress="look at train")}
             )["eye"],
             shown.frame["style"].to_numpy(),
         )
@@ -823,7 +826,7 @@ class Study:
         return table
 
     def _scored(self, facts, make) -> dict:
-        path = self.path(f"cache/scores/{fingerprint(facts, code(judge))}.json")
+        path = self.path(f"cache/scores/{fingerprint(facts, code(metrics))}.json")
         if not path.exists():
             write_json(path, make())
         return json.loads(path.read_text())
@@ -851,16 +854,16 @@ class Study:
     def samplers(self) -> pd.DataFrame:
         """Is the study's short sampler as good as a long run? Same texts (alt text), same noise: DDIM 50 against few-step DPM-Solver++,
         FID with interval and pictures per second, on validation drawings. Written to samplers.csv."""
-        part = self.world.part("val", self.sampler_check)
+        part = self.dataset.subset("val", self.sampler_check)
         texts, ids, real, rows = (
             SOURCES["alt_text"](part),
             list(part.frame["id"]),
-            judge.eye_features(part.images),
+            metrics.image_features(part.images),
             [],
         )
         for sampler, steps in (("ddim", 50), ("dpm", 20), ("dpm", 12), ("dpm", 8), ("dpm", 5)):
             path = self.path(
-                f"cache/samplers/{fingerprint(part.fingerprint(), sampler, steps, self.guidance, self.seed, self.decoder_hash, code(decoder, judge, vision))}.json"
+                f"cache/samplers/{fingerprint(part.fingerprint(), sampler, steps, self.guidance, self.seed, self.decoder_hash, code(decoder, metrics, vision))}.json"
             )
             if not path.exists():
                 tick = time.time()
@@ -880,7 +883,7 @@ class Study:
                         "sampler": sampler,
                         "steps": steps,
                         "pictures_per_second": round(len(ids) / seconds, 2),
-                        **judge.score(real, judge.eye_features(pictures)),
+                        **metrics.score(real, metrics.image_features(pictures)),
                     },
                 )
             rows.append(json.loads(path.read_text()))
@@ -892,7 +895,7 @@ class Study:
         """The paper's Table 4: encoders that write few or many words, each after `lengths_seen` images, drawn on the validation drawings at De-Diffusion's
         guidance; the first row is people's name. Written to lengths.csv."""
         part, rows = (
-            self.part("val"),
+            self.subset("val"),
             [
                 {
                     "source": "names",
@@ -925,7 +928,7 @@ class Study:
                 progress=True,
             )
             scores = self._scored(
-                facts, lambda: judge.score(self.real("val"), judge.eye_features(draw()))
+                facts, lambda: metrics.score(self.real("val"), metrics.image_features(draw()))
             )
             rows.append(
                 {
@@ -1007,7 +1010,7 @@ class Study:
         other = Study({**self.parameters, "decoder": decoder})
         other._parts, other.__dict__["world"], other.texts = (
             self._parts,
-            self.world,
+            self.dataset,
             self.texts,
         )  # the strings are this study's, whoever draws them
         return other
@@ -1022,7 +1025,7 @@ class Study:
         if (
             own.empty
             or set(own.loc[(own["split"] == "test") & (own["source"] != "real"), "n"])
-            != {len(self.part("test"))}
+            != {len(self.subset("test"))}
             or own["seed"].min() != self.seed
         ):
             raise BadParameter(
@@ -1038,8 +1041,8 @@ class Study:
     def second_eye(self, sources) -> pd.DataFrame:
         """The test drawings' scores once more, by another network: EfficientNet-Lite1 looks at the kept pictures of every decoder. Does the ranking depend
         on who looks? Written to second_eye.csv (columns of reconstruction.csv)."""
-        part, rows = self.part("test"), []
-        look = lambda pictures: judge.eye_features(pictures, net=1)
+        part, rows = self.subset("test"), []
+        look = lambda pictures: metrics.image_features(pictures, net=1)
         real, table = None, self.first_noise(pd.read_csv(self.path("reconstruction.csv")))
         for name in (self.parameters["decoder"], *self.judges):
             study = self.through(name)
@@ -1059,11 +1062,11 @@ class Study:
                     nonlocal real
                     real = look(part.images) if real is None else real
                     say(f"second eye: {source}, drawn by {name}")
-                    return judge.score(real, look(first[1]))
+                    return metrics.score(real, look(first[1]))
 
                 rows.append(
                     {
-                        "world": self.world.name,
+                        "world": self.dataset.name,
                         "split": "test",
                         "source": source,
                         "decoder": name,
@@ -1081,19 +1084,19 @@ class Study:
         search, and what the decoder draws from them; the first row is De-Diffusion, which writes at a glance. Written to hard_prompts.csv."""
         from .train import encode_all
 
-        part, rows = self.world.part("val", self.hard_prompts), []
+        part, rows = self.dataset.subset("val", self.hard_prompts), []
         real, patches, z_0 = (
-            judge.eye_features(part.images),
+            metrics.image_features(part.images),
             backbone_features(part.pixels()),
             encode_all(self.dec, part),
         )
         similarity = self.similarity()
         write = {
             "dediffusion": lambda N: vocab.to_strings(self.enc.tokenizer, self.enc.ids(patches)),
-            "pez": lambda N: rivals.hard_prompts(
+            "pez": lambda N: baselines.hard_prompts(
                 similarity, self.dec.tokenizer, patches, N=N, seed=self.seed
             ),
-            "ph2p": lambda N: rivals.hard_prompts_by_loss(self.dec, z_0, N=N, seed=self.seed),
+            "ph2p": lambda N: baselines.hard_prompts_by_loss(self.dec, z_0, N=N, seed=self.seed),
         }
         made_by = {
             "dediffusion": lambda: folder_hash(self.encoder_folder),
@@ -1131,7 +1134,7 @@ class Study:
                 return {
                     "seconds_per_image": seconds,
                     "example": texts[0],
-                    **judge.score(real, judge.eye_features(pictures)),
+                    **metrics.score(real, metrics.image_features(pictures)),
                 }
 
             rows.append(
@@ -1146,12 +1149,12 @@ class Study:
         decoder at that decoder's guidance for De-Diffusion. Written to crossed.csv."""
         names, part, rows = (
             (self.parameters["decoder"], *self.judges),
-            self.world.part("test", CROSSED),
+            self.dataset.subset("test", CROSSED),
             [],
         )
         patches, real, ids = (
             backbone_features(part.pixels()),
-            judge.eye_features(part.images),
+            metrics.image_features(part.images),
             list(part.frame["id"]),
         )
         through = {name: self.through(name) for name in names}
@@ -1179,7 +1182,9 @@ class Study:
                     seed=self.seed,
                     progress=True,
                 )
-                scores = self._scored(facts, lambda: judge.score(real, judge.eye_features(draw())))
+                scores = self._scored(
+                    facts, lambda: metrics.score(real, metrics.image_features(draw()))
+                )
                 rows.append(
                     {
                         "trained_through": trained,
@@ -1220,7 +1225,7 @@ class Study:
             llm.BUCKET,
             [str(p) for p in prompts],
             inspect.getsource(llm.LanguageModel),
-            str(half()),
+            str(compute_dtype()),
         )
         path = self.path(f"cache/answers/{key}.json")
         if not path.exists():
@@ -1253,7 +1258,7 @@ class Study:
     @cached_property
     def commonest(self) -> dict[str, str]:
         """What training drawings are most often, kind of question by kind."""
-        return llm.commonest(self.part("train"))
+        return llm.commonest(self.subset("train"))
 
     def contexts_of(self, name: str) -> list[str]:
         """The sources of text that a model is shown."""
@@ -1280,7 +1285,7 @@ class Study:
                     folder_hash(Path(name)) if Path(name).is_dir() else "",
                     texts,
                     inspect.getsource(llm.LanguageModel),
-                    str(half()),
+                    str(compute_dtype()),
                 ),
                 lambda: {"bits": float(self.language_model(name).bits(texts).mean())},
             )["bits"]
@@ -1294,13 +1299,13 @@ class Study:
         known = self.__dict__.setdefault("_asked", {})
         if k not in known:
             shown = llm.questions(
-                self.part("train"),
+                self.subset("train"),
                 max(llm.PSEUDO, *self.shots) * len(llm.KINDS),
                 f"{self.seed}/examples/{k}",
             )
             known[k] = (
                 llm.questions(
-                    self.part("test"),
+                    self.subset("test"),
                     self.questions // self.example_seeds,
                     f"{self.seed}/questions/{k}",
                 ),
@@ -1382,7 +1387,7 @@ class Study:
         )
         for split, support in splits.items() if self.episodes else ():
             part, here, there = (
-                self.part(split),
+                self.subset(split),
                 self.texts(context, split),
                 self.texts(context, support),
             )
@@ -1390,7 +1395,7 @@ class Study:
                 for k in range(self.example_seeds):
                     played = llm.episodes(
                         part,
-                        self.part(support),
+                        self.subset(support),
                         ways,
                         self.parameters["episodes"] // self.example_seeds,
                         f"{self.seed}/{split}/{k}",
@@ -1430,7 +1435,7 @@ class Study:
                             )
 
     def _captions(self, name: str, context: str):
-        test, train = self.part("test"), self.part("train")
+        test, train = self.subset("test"), self.subset("train")
         for k in range(self.example_seeds) if self.captions else ():
             rows, shown = (
                 [

@@ -15,49 +15,49 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from .data import BadData, World, alt_text, alt_text_parts, words
+from .captions import alt_text, alt_text_parts, words
+from .data import BadData, Dataset
 
 LONGEST = 30  # words; what a 32-token context holds with its start and end
 LENGTHS = (4, 8, 16, 24)  # words per De-Diffusion text compared, as the paper's Table 4 does
 
 
-def names(world: World, seed: int = 0) -> list[str]:
+def names(dataset: Dataset, seed: int = 0) -> list[str]:
     """What people call it."""
-    return [" ".join(words(n)) for n in world.frame["name"]]
+    return [" ".join(words(n)) for n in dataset.frame["name"]]
 
 
-def names_keywords(world: World, seed: int = 0) -> list[str]:
+def names_keywords(dataset: Dataset, seed: int = 0) -> list[str]:
     """The name and everything else people said, longest human text."""
     return [
         " ".join(w for t in (n, *k) for w in words(t))
-        for n, k in zip(world.frame["name"], world.frame["keywords"])
+        for n, k in zip(dataset.frame["name"], dataset.frame["keywords"])
     ]
 
 
-def names_all(world: World, seed: int = 0) -> list[str]:
+def names_all(dataset: Dataset, seed: int = 0) -> list[str]:
     """All that people wrote: name, keywords, and the group they filed it under."""
     return [
         " ".join([said, *words(group)])
-        for said, group in zip(names_keywords(world), world.frame["group"])
+        for said, group in zip(names_keywords(dataset), dataset.frame["group"])
     ]
 
 
-def oracle(world: World, seed: int = 0) -> list[str]:
+def oracle(dataset: Dataset, seed: int = 0) -> list[str]:
     """The decoder's own alt text: name, style, colours and shape measured from the pixels, keywords."""
-    return [alt_text(p, LONGEST) for p in alt_text_parts(world)]
+    return [alt_text(p, LONGEST) for p in alt_text_parts(dataset)]
 
 
-def empty(world: World, seed: int = 0) -> list[str]:
-    return [""] * len(world)
+def empty(dataset: Dataset, seed: int = 0) -> list[str]:
+    return [""] * len(dataset)
 
 
-def random_words(world: World, seed: int = 0, length: int = 16) -> list[str]:
+def random_words(dataset: Dataset, seed: int = 0, length: int = 16) -> list[str]:
     """Words drawn from the words of all alt texts of this world, with their frequencies: `length` of them, De-Diffusion's, about nothing."""
-    bag = [w for t in oracle(world) for w in t.split()]
+    bag = [w for t in oracle(dataset) for w in t.split()]
     rng = random.Random(f"{seed}/random_words")
-    return [" ".join(rng.choices(bag, k=length)) for _ in range(len(world))]
+    return [" ".join(rng.choices(bag, k=length)) for _ in range(len(dataset))]
 
 
 def shuffled(texts: list[str], seed: int = 0) -> list[str]:
@@ -76,33 +76,6 @@ SOURCES = {
     "empty": empty,
     "random": random_words,
 }
-
-
-# What each position of a captioner is for: the words of one kind, then nothing. Fixed places, because all are written at once.
-CAPTIONS = {
-    "captioner": {"name": 6},
-    "captioner_detailed": {"name": 5, "style": 3, "colours": 4, "regions": 10, "shape": 7},
-}
-
-
-def caption_slots(part: dict[str, list[str]], kind: str) -> list[str]:
-    """What a captioner learns to write of one drawing (of `alt_text_parts`): a word or "" for each position."""
-    slots = []
-    for key, places in CAPTIONS[kind].items():
-        said = " ".join(part[key]).split()[:places]
-        slots += said + [""] * (places - len(said))
-    return slots
-
-
-def retrieved(patches: torch.Tensor, memory: World, memory_patches: torch.Tensor) -> list[str]:
-    """The name of the training drawing that looks most alike: features (M, P, F) of both, the encoder's backbone's, mean over the patches
-    and centred, cosine."""
-    centre = memory_patches.float().mean((0, 1))
-    here, there = (
-        torch.nn.functional.normalize(p.float().mean(1) - centre) for p in (patches, memory_patches)
-    )  # (M, F)
-    known = names(memory)
-    return [known[i] for i in (here @ there.T).argmax(1).tolist()]
 
 
 def blended(a: str, b: str) -> str:
@@ -126,16 +99,18 @@ def unigram_bits(texts: list[str], known: list[str]) -> float:
     )
 
 
-def write_texts(path: Path, world: World, texts: list[str]) -> None:
+def write_texts(path: Path, dataset: Dataset, texts: list[str]) -> None:
     """One Parquet per source: id, text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"id": world.frame["id"], "text": texts}).to_parquet(
+    pd.DataFrame({"id": dataset.frame["id"], "text": texts}).to_parquet(
         path.with_suffix(".tmp"), index=False
     )
     os.replace(path.with_suffix(".tmp"), path)  # a kill leaves the old file or the new one
 
 
-def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[World, list[str]]:
+def read_texts(
+    path: str | Path, dataset: Dataset, on_bad: str = "stop"
+) -> tuple[Dataset, list[str]]:
     """Anybody's captions: .parquet, .csv or .jsonl with columns id and text -> the images they cover, and their texts in that order.
 
     An id the world does not have, a duplicate or an empty text: one line saying which; stop, or leave it out."""
@@ -155,17 +130,17 @@ def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[Wo
     if missing := {"id", "text"} - set(table.columns):
         raise BadData(f"{path}: no column {sorted(missing)}; it has {list(table.columns)}")
     at, seen, rows, texts, skipped = (
-        {id: i for i, id in enumerate(world.frame["id"])},
+        {id: i for i, id in enumerate(dataset.frame["id"])},
         set(),
         [],
         [],
-        list(world.skipped),
+        list(dataset.skipped),
     )
     for k, (id, text) in enumerate(
         zip(table["id"].astype(str), table["text"]), 2 if path.suffix == ".csv" else 1
     ):
         problem = (
-            f"unknown id {id!r} (this split's look like {world.frame['id'].iloc[0]!r})"
+            f"unknown id {id!r} (this split's look like {dataset.frame['id'].iloc[0]!r})"
             if id not in at
             else f"duplicate id {id!r}"
             if id in seen
@@ -183,26 +158,26 @@ def read_texts(path: str | Path, world: World, on_bad: str = "stop") -> tuple[Wo
         texts.append(text)
     if not rows:
         raise BadData(f"{path}: no usable caption for this split")
-    return World(
-        world.name, world.frame.iloc[rows].reset_index(drop=True), world.images[rows], skipped
+    return Dataset(
+        dataset.name, dataset.frame.iloc[rows].reset_index(drop=True), dataset.images[rows], skipped
     ), texts
 
 
-def own_words(world: World) -> list[set[str]]:
+def own_words(dataset: Dataset) -> list[set[str]]:
     """Every word that people or the alt text use for each drawing."""
-    return [set(" ".join(sum(p.values(), [])).split()) for p in alt_text_parts(world)]
+    return [set(" ".join(sum(p.values(), [])).split()) for p in alt_text_parts(dataset)]
 
 
-def readability(world: World, texts: list[str]) -> dict[str, float]:
+def readability(dataset: Dataset, texts: list[str]) -> dict[str, float]:
     """How much of a text is words people (and the alt text) use for that drawing, and how much of theirs it covers.
 
     precision   share of a text's distinct words that are in its drawing's name, keywords or alt text
     coverage    share of its name's words that it says; coverage_people: of its name's and keywords'
     distinct    mean distinct words per text; vocabulary: distinct words over the set; words: mean length
     """
-    parts, known = alt_text_parts(world), own_words(world)
+    parts, known = alt_text_parts(dataset), own_words(dataset)
     people = [set(" ".join([*p["name"], *p["keywords"]]).split()) for p in parts]
-    named = [set(words(n)) for n in world.frame["name"]]
+    named = [set(words(n)) for n in dataset.frame["name"]]
     said = [words(t) for t in texts]
     share = (
         lambda a, b: float(np.mean([len(set(x) & y) / len(set(x)) for x, y in zip(a, b) if x]))

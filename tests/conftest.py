@@ -8,9 +8,11 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import pytest
 import torch
 
-from dd import train
-from dd.data import alt_text, alt_text_parts, load_world
-from dd.decoder import Decoder, new_sketch
+from dd import make_decoders, train
+from dd.captions import alt_text, alt_text_parts
+from dd.data import load_dataset
+from dd.decoder import Decoder
+from dd.make_decoders import new_sketch
 from dd.vocab import build_word_tokenizer
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -32,18 +34,18 @@ def float32(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def whole_world():
-    return load_world("emoji")
+def whole_dataset():
+    return load_dataset("emoji")
 
 
 @pytest.fixture(scope="session")
-def small_world(whole_world):
-    return whole_world.part("train", 64)
+def small_dataset(whole_dataset):
+    return whole_dataset.subset("train", 64)
 
 
 @pytest.fixture(scope="session")
-def diet_texts(small_world):
-    return [alt_text(p, limit=10_000) for p in alt_text_parts(small_world)]
+def mixture_texts(small_dataset):
+    return [alt_text(p, limit=10_000) for p in alt_text_parts(small_dataset)]
 
 
 class Killed(Exception):
@@ -62,7 +64,8 @@ def killed_after(monkeypatch, steps: int):
                 raise Killed
             super().__call__(done, note)
 
-    monkeypatch.setattr(train, "Progress", Dying)
+    for module in (train, make_decoders):
+        monkeypatch.setattr(module, "Progress", Dying)
 
 
 def assert_same(a: dict, b: dict):
@@ -87,18 +90,18 @@ def tiny_vae():
     )
 
 
-def quick_eye(images, *a, **k):
+def quick_features(images, *a, **k):
     """Every 35th number of a picture: enough for the plumbing of scores, and no network to wait for."""
     return torch.from_numpy(images.reshape(len(images), -1)[:, ::35][:, :352]).float()
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory, diet_texts):
+def tiny_folder(tmp_path_factory, mixture_texts):
     """A pipeline folder of the shipped decoder's shape, untrained."""
     folder = tmp_path_factory.mktemp("decoders") / "tiny"
     vae = tiny_vae()
     new_sketch(
-        build_word_tokenizer(diet_texts, max_length=32), vae, channels=(32, 64), D=64, layers=1
+        build_word_tokenizer(mixture_texts, max_length=32), vae, channels=(32, 64), D=64, layers=1
     ).save_pretrained(folder, safe_serialization=True)
     return folder
 
@@ -109,7 +112,7 @@ def tiny_decoder(tiny_folder):
 
 
 @pytest.fixture(scope="session")
-def bpe_tokenizer(diet_texts):
+def bpe_tokenizer(mixture_texts):
     """The real CLIPTokenizer class over a small byte-pair vocabulary learnt here: sub-words, end-of-word marks, punctuation."""
     import json
 
@@ -122,7 +125,7 @@ def bpe_tokenizer(diet_texts):
         Regex(r"'s|[a-z]+|[0-9]|[^\sa-z0-9]+"), "removed", invert=True
     )  # as CLIP cuts words
     core.train_from_iterator(
-        [*diet_texts, "red, blue! (round) 3 2 1. sky-high: it's"] * 3,
+        [*mixture_texts, "red, blue! (round) 3 2 1. sky-high: it's"] * 3,
         trainers.BpeTrainer(vocab_size=600, end_of_word_suffix="</w>", show_progress=False),
     )
     learnt = json.loads(core.to_str())["model"]
@@ -211,7 +214,7 @@ def sd_decoder(sd_folder):
 @pytest.fixture(scope="session")
 def judge_folder(tmp_path_factory):
     """judge-a's shape: the real MiniLM from its package, a small diffusion transformer with an output that is not zero."""
-    from dd.decoder import new_judge_a
+    from dd.make_decoders import new_judge_a
 
     vae = tiny_vae()
     torch.manual_seed(1)
@@ -228,16 +231,16 @@ def judge_decoder(judge_folder):
 
 
 @pytest.fixture(scope="session")
-def spelling_decoder(tmp_path_factory, diet_texts):
+def spelling_decoder(tmp_path_factory, mixture_texts):
     """judge-b's shape: byte-level pieces of words, a T5 encoder, three levels."""
-    from dd.decoder import new_judge_b
+    from dd.make_decoders import new_judge_b
     from dd.vocab import build_byte_tokenizer
 
     vae = tiny_vae()
     torch.manual_seed(2)
     folder = tmp_path_factory.mktemp("decoders") / "spelling"
     new_judge_b(
-        build_byte_tokenizer(diet_texts, max_length=32, V=400),
+        build_byte_tokenizer(mixture_texts, max_length=32, V=400),
         vae,
         channels=(32, 64, 64),
         D=48,
@@ -259,14 +262,14 @@ def decoder(request):
 
 
 @pytest.fixture(scope="session")
-def small_patches(small_world):
+def small_patches(small_dataset):
     from dd.encoder import backbone_features
 
-    return backbone_features(small_world.pixels())
+    return backbone_features(small_dataset.pixels())
 
 
 @pytest.fixture(scope="session")
-def small_latents(small_world, tiny_decoder):
+def small_latents(small_dataset, tiny_decoder):
     from dd.train import encode_all
 
-    return encode_all(tiny_decoder, small_world)
+    return encode_all(tiny_decoder, small_dataset)

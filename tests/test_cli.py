@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import quick_eye
+from conftest import quick_features
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
@@ -70,11 +70,13 @@ def test_every_option_has_help(command):
         (("run", "quick", "-p", "guidances=[1,"), "no YAML value"),
     ],
 )
-def test_wrong_input_is_one_line(words, message, capsys, monkeypatch, whole_world):
+def test_wrong_input_is_one_line(words, message, capsys, monkeypatch, whole_dataset):
     from dd import data
     from dd.__main__ import main
 
-    monkeypatch.setattr(data, "load_world", lambda *a, **k: whole_world)  # read once for all tests
+    monkeypatch.setattr(
+        data, "load_dataset", lambda *a, **k: whole_dataset
+    )  # read once for all tests
     assert main(list(words)) == 2
     lines = [
         l
@@ -97,11 +99,11 @@ def told(capsys):
     return told
 
 
-def test_write_then_draw(told, whole_world, tmp_path):
+def test_write_then_draw(told, whole_dataset, tmp_path):
     from PIL import Image
 
     picture = tmp_path / "a.png"
-    Image.fromarray(whole_world.images[0]).resize((90, 70)).save(picture)
+    Image.fromarray(whole_dataset.images[0]).resize((90, 70)).save(picture)
     text = told("write", picture).out.strip()
     assert 1 <= len(text.split()) <= 16 and text == told("write", picture).out.strip()
     shown = told(
@@ -110,15 +112,15 @@ def test_write_then_draw(told, whole_world, tmp_path):
     assert Image.open(tmp_path / "b.png").size == (128, 64) and "unknown to sketch" in shown.err
 
 
-def test_score_of_ones_own_captions(told, whole_world, tmp_path, monkeypatch):
+def test_score_of_ones_own_captions(told, whole_dataset, tmp_path, monkeypatch):
     import pandas as pd
 
-    from dd import data, judge
+    from dd import data, metrics
 
-    monkeypatch.setattr(data, "load_world", lambda *a, **k: whole_world)
-    monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
-    monkeypatch.setattr(judge, "eye_features", quick_eye)
-    frame = whole_world.part("novel", 360).frame
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: whole_dataset)
+    monkeypatch.setitem(metrics.score.__kwdefaults__, "bootstraps", 2)
+    monkeypatch.setattr(metrics, "image_features", quick_features)
+    frame = whole_dataset.subset("novel", 360).frame
     mine = pd.DataFrame({"id": [*frame["id"], "stranger"], "text": [*frame["name"], "x"]})
     mine.to_csv(tmp_path / "mine.csv", index=False)
     shown = told(
@@ -146,25 +148,25 @@ def test_score_of_ones_own_captions(told, whole_world, tmp_path, monkeypatch):
     )
 
 
-def test_check_draws_published_texts_again(told, whole_world, tmp_path, monkeypatch, capsys):
+def test_check_draws_published_texts_again(told, whole_dataset, tmp_path, monkeypatch, capsys):
     """What `score` gave is published; the same machine finds the same, and a table that says otherwise is found out."""
     import json
 
     import pandas as pd
 
-    from dd import data, encoder, judge, study
+    from dd import data, encoder, metrics, study
     from dd.__main__ import main
     from dd.texts import write_texts
 
-    monkeypatch.setattr(data, "load_world", lambda *a, **k: whole_world)
-    monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
-    monkeypatch.setattr(judge, "eye_features", quick_eye)
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: whole_dataset)
+    monkeypatch.setitem(metrics.score.__kwdefaults__, "bootstraps", 2)
+    monkeypatch.setattr(metrics, "image_features", quick_features)
     monkeypatch.setattr(
         encoder.Encoder,
         "write",
         lambda self, pixels: ["red star"] + ["blue star"] * (len(pixels) - 1),
     )
-    folder, part = study.results_root() / "mine", whole_world.part("novel", 360)
+    folder, part = study.results_root() / "mine", whole_dataset.subset("novel", 360)
     (folder / "parameters").mkdir(parents=True)
     (folder / "parameters" / "05_reconstruction.json").write_text(
         json.dumps({"steps": 1, "sampler": "dpm", "seed": 0, "encoder": "shipped"})
@@ -209,12 +211,12 @@ def test_check_draws_published_texts_again(told, whole_world, tmp_path, monkeypa
         assert main(list(words)) == 2 and message in capsys.readouterr().err
 
 
-def test_train_encoder_on_a_folder_of_ones_own(told, whole_world, tiny_folder, tmp_path):
+def test_train_encoder_on_a_folder_of_ones_own(told, whole_dataset, tiny_folder, tmp_path):
     import pandas as pd
     from PIL import Image
 
     for i in range(128):
-        Image.fromarray(whole_world.images[i]).save(tmp_path / f"{i}.png")
+        Image.fromarray(whole_dataset.images[i]).save(tmp_path / f"{i}.png")
     pd.DataFrame(
         {"file_name": [f"{i}.png" for i in range(128)], "text": ["red thing"] * 128}
     ).to_csv(tmp_path / "captions.csv", index=False)

@@ -7,18 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dd.data import (
-    DIETS,
-    EMOJI,
-    BadData,
-    alt_text,
-    alt_text_parts,
-    diet,
-    load_world,
-    pixel_words,
-    to_pixels,
-    to_uint8,
-)
+from dd.captions import CAPTION_MIXTURES, alt_text, alt_text_parts, caption_mixture, pixel_words
+from dd.data import EMOJI, BadData, load_dataset, to_pixels, to_uint8
 from dd.texts import SOURCES, read_texts, readability, write_texts
 
 SAME = 0.05  # a bit below NEAR of tools/build_emoji.py: drawings this close are one picture
@@ -27,8 +17,8 @@ SAME = 0.05  # a bit below NEAR of tools/build_emoji.py: drawings this close are
 # -- leakage ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_counts_and_size(whole_world):
-    counts = whole_world.frame["split"].value_counts()
+def test_counts_and_size(whole_dataset):
+    counts = whole_dataset.frame["split"].value_counts()
     assert (
         counts["test"] >= 2000
         and counts["novel"] >= 500
@@ -36,25 +26,25 @@ def test_counts_and_size(whole_world):
         and counts["train"] > 9000
     )
     assert EMOJI.stat().st_size <= 25e6
-    assert whole_world.frame["id"].is_unique and whole_world.frame["style"].nunique() == 9
-    assert whole_world.images.shape[1:] == (64, 64, 3) and whole_world.images.dtype == np.uint8
+    assert whole_dataset.frame["id"].is_unique and whole_dataset.frame["style"].nunique() == 9
+    assert whole_dataset.images.shape[1:] == (64, 64, 3) and whole_dataset.images.dtype == np.uint8
 
 
-def test_near_duplicates_never_straddle_splits(whole_world):
-    assert (whole_world.frame.groupby("near")["split"].nunique() == 1).all()
+def test_near_duplicates_never_straddle_splits(whole_dataset):
+    assert (whole_dataset.frame.groupby("near")["split"].nunique() == 1).all()
 
 
-def test_novel_concepts_are_in_no_other_split(whole_world):
-    by = whole_world.frame.groupby("split")["concept"].agg(set)
+def test_novel_concepts_are_in_no_other_split(whole_dataset):
+    by = whole_dataset.frame.groupby("split")["concept"].agg(set)
     assert not by["novel"] & (by["train"] | by["val"] | by["test"])
     assert by["test"] <= by["train"] and by["val"] <= by["train"]
 
 
-def test_no_test_drawing_is_a_train_drawing(whole_world):
+def test_no_test_drawing_is_a_train_drawing(whole_dataset):
     """Measured again from the pixels, without the `near` column."""
 
     def thumbs(split, n=None):
-        images = whole_world.part(split, n).images
+        images = whole_dataset.subset(split, n).images
         return (
             images.reshape(len(images), 16, 4, 16, 4, 3)
             .astype(np.float32)
@@ -76,18 +66,18 @@ def test_no_test_drawing_is_a_train_drawing(whole_world):
     assert nearest(train[:5]).max() < 1e-2  # the measure does find a copy
 
 
-def test_parts_are_fixed_subsets(whole_world):
-    a, b = whole_world.part("test", 100), whole_world.part("test", 200)
+def test_parts_are_fixed_subsets(whole_dataset):
+    a, b = whole_dataset.subset("test", 100), whole_dataset.subset("test", 200)
     assert set(a.frame["id"]) < set(b.frame["id"]) and len(a) == 100
-    assert a.fingerprint() == whole_world.part("test", 100).fingerprint() != b.fingerprint()
-    row = int(np.flatnonzero(whole_world.frame["id"] == a.frame["id"].iloc[7])[0])
-    assert np.array_equal(a.images[7], whole_world.images[row])
+    assert a.fingerprint() == whole_dataset.subset("test", 100).fingerprint() != b.fingerprint()
+    row = int(np.flatnonzero(whole_dataset.frame["id"] == a.frame["id"].iloc[7])[0])
+    assert np.array_equal(a.images[7], whole_dataset.images[row])
     with pytest.raises(BadData, match="no split 'tset'"):
-        whole_world.part("tset")
+        whole_dataset.subset("tset")
 
 
-def test_pixels_round_trip(small_world):
-    assert np.array_equal(to_uint8(to_pixels(small_world.images)), small_world.images)
+def test_pixels_round_trip(small_dataset):
+    assert np.array_equal(to_uint8(to_pixels(small_dataset.images)), small_dataset.images)
 
 
 # -- words ------------------------------------------------------------------------------------------------------------------------
@@ -104,25 +94,25 @@ def test_pixel_words_of_a_red_disc():
     assert pixel_words(np.full((64, 64, 3), 255, np.uint8))["shape"] == ["blank"]
 
 
-@pytest.mark.parametrize("decoder", list(DIETS))
-def test_diet_is_mixed_and_short(small_world, decoder):
+@pytest.mark.parametrize("decoder", list(CAPTION_MIXTURES))
+def test_diet_is_mixed_and_short(small_dataset, decoder):
     import random
 
-    parts, rng = alt_text_parts(small_world), random.Random(0)
-    texts = [diet(parts[i % len(parts)], rng, decoder) for i in range(600)]
+    parts, rng = alt_text_parts(small_dataset), random.Random(0)
+    texts = [caption_mixture(parts[i % len(parts)], rng, decoder) for i in range(600)]
     names = [" ".join(p["name"]) for p in parts]
     every = [alt_text(p) for p in parts]
     assert (
         abs(
             sum(t == every[i % len(parts)] for i, t in enumerate(texts)) / 600
-            - DIETS[decoder]["alt"]
+            - CAPTION_MIXTURES[decoder]["alt"]
         )
         < 0.06
     )
     assert (
         abs(
             sum(t == names[i % len(parts)] for i, t in enumerate(texts)) / 600
-            - DIETS[decoder]["name"]
+            - CAPTION_MIXTURES[decoder]["name"]
         )
         < 0.06
     )
@@ -131,13 +121,13 @@ def test_diet_is_mixed_and_short(small_world, decoder):
     assert len(alt_text(parts[0], 5).split()) == 5
 
 
-def test_every_source_gives_one_string_per_image(small_world):
+def test_every_source_gives_one_string_per_image(small_dataset):
     for name, source in SOURCES.items():
-        texts = source(small_world, 0)
-        assert len(texts) == len(small_world) and texts == source(small_world, 0), name
+        texts = source(small_dataset, 0)
+        assert len(texts) == len(small_dataset) and texts == source(small_dataset, 0), name
         assert all(isinstance(t, str) for t in texts)
-    assert all(t == "" for t in SOURCES["empty"](small_world)) and all(
-        SOURCES["names"](small_world)
+    assert all(t == "" for t in SOURCES["empty"](small_dataset)) and all(
+        SOURCES["names"](small_dataset)
     )
 
 
@@ -156,10 +146,10 @@ def test_bits_are_those_of_the_unigram_code():
     assert unigram_bits(["b"], known) > unigram_bits(["a"], known)
 
 
-def test_readability_tells_names_from_noise(small_world):
+def test_readability_tells_names_from_noise(small_dataset):
     own, noise = (
-        readability(small_world, t)
-        for t in (SOURCES["names"](small_world), ["zzz qqq"] * len(small_world))
+        readability(small_dataset, t)
+        for t in (SOURCES["names"](small_dataset), ["zzz qqq"] * len(small_dataset))
     )
     assert (
         own["precision"] == own["coverage"] == 1.0
@@ -189,16 +179,16 @@ def test_csv_folder(folder):
     (folder / "captions.csv").write_text(
         'file_name,text,id,split\na.png,a red thing,one,\nb.png,"red, again",two,val\n'
     )
-    world = load_world(folder, size=32)
+    dataset = load_dataset(folder, size=32)
     assert (
-        list(world.frame["id"]) == ["one", "two"]
-        and world.images.shape == (2, 32, 32, 3)
-        and not world.skipped
+        list(dataset.frame["id"]) == ["one", "two"]
+        and dataset.images.shape == (2, 32, 32, 3)
+        and not dataset.skipped
     )
-    assert world.frame["name"].tolist() == ["a red thing", "red, again"] and world.frame[
+    assert dataset.frame["name"].tolist() == ["a red thing", "red, again"] and dataset.frame[
         "split"
     ].tolist() == ["test", "val"]
-    assert SOURCES["names"](world) == ["a red thing", "red again"]
+    assert SOURCES["names"](dataset) == ["a red thing", "red again"]
 
 
 def test_coco_file(folder):
@@ -212,13 +202,13 @@ def test_coco_file(folder):
     }
     (folder / "ann").mkdir()
     (folder / "ann" / "captions.json").write_text(json.dumps(data))
-    world = load_world(folder / "ann" / "captions.json", images=folder)
-    assert world.frame["captions"].tolist() == [["One.", "Uno"], ["Two"]] and list(
-        world.frame["id"]
+    dataset = load_dataset(folder / "ann" / "captions.json", images=folder)
+    assert dataset.frame["captions"].tolist() == [["One.", "Uno"], ["Two"]] and list(
+        dataset.frame["id"]
     ) == ["7", "9"]
     (folder / "list.json").write_text("[1, 2]")
     with pytest.raises(BadData, match="list.json: not a COCO captions file"):
-        load_world(folder / "list.json")
+        load_dataset(folder / "list.json")
 
 
 def test_transparency_is_white_and_crop_is_central(tmp_path):
@@ -226,11 +216,11 @@ def test_transparency_is_white_and_crop_is_central(tmp_path):
     image.paste((255, 0, 0, 255), (30, 0, 60, 30))
     image.save(tmp_path / "x.png")
     (tmp_path / "captions.jsonl").write_text('{"file_name": "x.png", "text": "x"}\n')
-    pixel = load_world(tmp_path, size=30).images[0]
+    pixel = load_dataset(tmp_path, size=30).images[0]
     assert (pixel[15, 15] == (255, 0, 0)).all() and (pixel[:, 2:-2] == (255, 0, 0)).all()
     image = Image.new("RGBA", (30, 30), (0, 0, 0, 0))
     image.save(tmp_path / "x.png")
-    assert (load_world(tmp_path, size=30).images == 255).all()
+    assert (load_dataset(tmp_path, size=30).images == 255).all()
 
 
 BAD = [
@@ -258,13 +248,13 @@ def test_bad_records_are_named(folder, name, bad, message):
         (folder / name).write_text("".join(json.dumps(r) + "\n" for r in rows))
     where = f"{name}, row {3 if name.endswith('csv') else 2}: "  # as an editor counts lines
     with pytest.raises(BadData) as caught:
-        load_world(folder)
+        load_dataset(folder)
     assert str(caught.value).startswith(where + message) and "\n" not in str(caught.value)
-    world = load_world(folder, on_bad="skip")
+    dataset = load_dataset(folder, on_bad="skip")
     assert (
-        list(world.frame["id"]) == ["a.png", "b.png"]
-        and len(world.skipped) == 1
-        and world.skipped[0].startswith(where + message)
+        list(dataset.frame["id"]) == ["a.png", "b.png"]
+        and len(dataset.skipped) == 1
+        and dataset.skipped[0].startswith(where + message)
     )
 
 
@@ -275,36 +265,36 @@ def test_unusable_worlds_say_why(folder):
         (folder / "a.png", "cannot read .png"),
     ):
         with pytest.raises(BadData, match=message):
-            load_world(source)
+            load_dataset(source)
     (folder / "captions.csv").write_text("picture,words\na.png,x\n")
     with pytest.raises(BadData, match="row 2: no file_name column"):
-        load_world(folder)
+        load_dataset(folder)
     (folder / "captions.csv").unlink()
     (folder / "captions.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n{oops\n')
     with pytest.raises(BadData, match="captions.jsonl, line 2: not JSON"):
-        load_world(folder)
+        load_dataset(folder)
     (folder / "captions.jsonl").write_text('{"file_name": "gone.png", "text": "x"}\n')
     with pytest.raises(BadData, match="no usable image; first problem: captions.jsonl, row 1"):
-        load_world(folder, on_bad="skip")
+        load_dataset(folder, on_bad="skip")
     with pytest.raises(BadData, match="on_bad"):
-        load_world(folder, on_bad="ignore")
+        load_dataset(folder, on_bad="ignore")
 
 
 # -- anybody's captions -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_read_texts(small_world, tmp_path, suffix):
-    ids, path = list(small_world.frame["id"]), tmp_path / f"mine.{suffix}"
+def test_read_texts(small_dataset, tmp_path, suffix):
+    ids, path = list(small_dataset.frame["id"]), tmp_path / f"mine.{suffix}"
     table = pd.DataFrame({"id": [ids[5], ids[2]], "text": ["five", "two"]})
     {
         "csv": lambda: table.to_csv(path, index=False),
         "jsonl": lambda: table.to_json(path, orient="records", lines=True),
         "parquet": lambda: table.to_parquet(path),
     }[suffix]()
-    covered, texts = read_texts(path, small_world)
+    covered, texts = read_texts(path, small_dataset)
     assert list(covered.frame["id"]) == [ids[5], ids[2]] and texts == ["five", "two"]
-    assert np.array_equal(covered.images[1], small_world.images[2])
+    assert np.array_equal(covered.images[1], small_dataset.images[2])
 
 
 @pytest.mark.parametrize(
@@ -315,35 +305,36 @@ def test_read_texts(small_world, tmp_path, suffix):
         ((1, "  "), "empty text"),
     ],
 )
-def test_read_texts_names_bad_rows(small_world, tmp_path, row, message):
-    ids, path = list(small_world.frame["id"]), tmp_path / "mine.csv"
+def test_read_texts_names_bad_rows(small_dataset, tmp_path, row, message):
+    ids, path = list(small_dataset.frame["id"]), tmp_path / "mine.csv"
     bad = (ids[row[0]] if isinstance(row[0], int) else row[0], row[1])
     pd.DataFrame([(ids[0], "good"), bad], columns=["id", "text"]).to_csv(path, index=False)
     with pytest.raises(BadData, match=f"mine.csv, row 3: {message}"):
-        read_texts(path, small_world)
-    assert read_texts(path, small_world, on_bad="skip")[1] == ["good"]
+        read_texts(path, small_dataset)
+    assert read_texts(path, small_dataset, on_bad="skip")[1] == ["good"]
 
 
-def test_read_texts_refuses_other_files(small_world, tmp_path):
+def test_read_texts_refuses_other_files(small_dataset, tmp_path):
     with pytest.raises(BadData, match="no such file"):
-        read_texts(tmp_path / "none.csv", small_world)
+        read_texts(tmp_path / "none.csv", small_dataset)
     (tmp_path / "t.txt").write_text("x")
     with pytest.raises(BadData, match="cannot read '.txt'"):
-        read_texts(tmp_path / "t.txt", small_world)
+        read_texts(tmp_path / "t.txt", small_dataset)
     (tmp_path / "t.csv").write_text("id,caption\n1,x\n")
     with pytest.raises(BadData, match="no column"):
-        read_texts(tmp_path / "t.csv", small_world)
+        read_texts(tmp_path / "t.csv", small_dataset)
 
 
-def test_written_texts_are_read_back(small_world, tmp_path):
-    texts = SOURCES["names"](small_world)
-    write_texts(tmp_path / "t" / "names.parquet", small_world, texts)
-    assert read_texts(tmp_path / "t" / "names.parquet", small_world)[1] == texts
+def test_written_texts_are_read_back(small_dataset, tmp_path):
+    texts = SOURCES["names"](small_dataset)
+    write_texts(tmp_path / "t" / "names.parquet", small_dataset, texts)
+    assert read_texts(tmp_path / "t" / "names.parquet", small_dataset)[1] == texts
 
 
 def test_doodles_are_what_they_are_called():
     """Pictures from outside the world, in its format: white paper, the colours that were meant."""
-    from dd.data import doodles, pixel_words
+    from dd.captions import pixel_words
+    from dd.data import doodles
 
     pictures = doodles()
     assert len(pictures) == 6 and all(

@@ -254,8 +254,10 @@ def test_unknown_decoder_and_sampler(tiny_decoder):
         tiny_decoder.draw(["a"], ["a", "b"])
 
 
-def test_texts_in_probe_loss_matter_and_pairs_share_noise(tiny_decoder, small_world, small_latents):
-    ids = list(small_world.frame["id"])[:6]
+def test_texts_in_probe_loss_matter_and_pairs_share_noise(
+    tiny_decoder, small_dataset, small_latents
+):
+    ids = list(small_dataset.frame["id"])[:6]
     a = tiny_decoder.probe_loss(small_latents[:6], ["red apple"] * 6, ids)
     assert np.array_equal(a, tiny_decoder.probe_loss(small_latents[:6], ["red apple"] * 6, ids))
     assert not np.array_equal(

@@ -100,19 +100,19 @@ def test_pooler_can_tell_pictures_apart(tiny_decoder, small_patches):
     assert (encoder.ids(small_patches[:16])[:, 0] == words).float().mean() > 0.9
 
 
-def test_shipped_encoder_reads_the_image(whole_world):
-    world = whole_world.part("test", 64)
-    texts = Encoder.load("encoder").write(world.pixels())
+def test_shipped_encoder_reads_the_image(whole_dataset):
+    dataset = whole_dataset.subset("test", 64)
+    texts = Encoder.load("encoder").write(dataset.pixels())
     assert len(set(texts)) > 56
     blank, other = Encoder.load("encoder").write(torch.ones(1, 3, 64, 64)), texts[0]
     assert blank[0] != other
 
 
-def test_save_and_load_write_the_same(tiny_decoder, small_world, tmp_path):
+def test_save_and_load_write_the_same(tiny_decoder, small_dataset, tmp_path):
     encoder = Encoder.new(tiny_decoder, 6, D=64, blocks=1)
     encoder.save(tmp_path / "e")
     again = Encoder.load(tmp_path / "e")
-    pixels = small_world.pixels(slice(0, 8))
+    pixels = small_dataset.pixels(slice(0, 8))
     assert encoder.write(pixels) == again.write(pixels)
     assert not list((tmp_path / "e").glob("*.bin"))
     with pytest.raises(FileNotFoundError):
@@ -130,10 +130,10 @@ def test_the_string_is_what_is_read_again(tiny_decoder, small_patches):
     ] == ids.tolist()
 
 
-def test_backbone_features_are_per_image(small_world, small_patches):
+def test_backbone_features_are_per_image(small_dataset, small_patches):
     assert small_patches.shape[1:] == (64, 179) and small_patches.isfinite().all()
     torch.testing.assert_close(
-        backbone_features(small_world.pixels(slice(3, 4)))[0].float(),
+        backbone_features(small_dataset.pixels(slice(3, 4)))[0].float(),
         small_patches[3].float(),
         atol=0.1,
         rtol=0.05,

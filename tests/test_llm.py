@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dd import llm
-from dd.data import BadData, pixel_words
+from dd.captions import pixel_words
+from dd.data import BadData
 from dd.llm import LanguageModel, Prompt
 
 
@@ -260,9 +261,9 @@ def test_smollm2_answers():
     assert model.reply([{"role": "user", "content": "Say hello."}], tokens=8)
 
 
-def test_questions_are_true_of_their_drawings(whole_world):
-    world = whole_world.part("test", 400)
-    asked = llm.questions(world, 600, seed=1)
+def test_questions_are_true_of_their_drawings(whole_dataset):
+    dataset = whole_dataset.subset("test", 400)
+    asked = llm.questions(dataset, 600, seed=1)
     assert (
         set(asked.kind) == set(llm.KINDS)
         and (asked.groupby("kind").size() == 100).all()
@@ -272,8 +273,8 @@ def test_questions_are_true_of_their_drawings(whole_world):
         asked.answers.map(len) == 10
     ).all()
     for q in asked.itertuples():
-        said = world.frame.iloc[q.row]
-        colours = pixel_words(world.images[q.row])["colours"]
+        said = dataset.frame.iloc[q.row]
+        colours = pixel_words(dataset.images[q.row])["colours"]
         truth = {
             "what": lambda: " ".join(llm.words(said["name"])),
             "group": lambda: llm.GROUPS[said["group"]],
@@ -289,22 +290,24 @@ def test_questions_are_true_of_their_drawings(whole_world):
         )
     for kind in ("is it", "is there"):
         assert 0.3 < (asked[asked.kind == kind].answer == "yes").mean() < 0.7
-    again = llm.questions(world, 300, seed=1)
+    again = llm.questions(dataset, 300, seed=1)
     assert (
         again.merge(asked, on=["id", "kind", "question", "answer"]).shape[0] == 300
     )  # fewer are the first of more
-    assert set(llm.questions(world, 600, seed=2).id) != set(asked.id)
+    assert set(llm.questions(dataset, 600, seed=2).id) != set(asked.id)
     with pytest.raises(BadData, match="read_vqa"):
         llm.questions(
-            type(world)("coco", pd.DataFrame({"id": ["1"], "name": ["a"]}), world.images[:1]), 6, 0
+            type(dataset)("coco", pd.DataFrame({"id": ["1"], "name": ["a"]}), dataset.images[:1]),
+            6,
+            0,
         )
 
 
-def test_episodes_never_show_the_query(whole_world):
-    test, train, novel = (whole_world.part(s) for s in ("test", "train", "novel"))
-    for world, support in ((test, train), (novel, novel)):
-        for e in llm.episodes(world, support, 5, 100, seed=0):
-            concept = {n: world.frame["concept"].iloc[i] for i, n in e.queries}
+def test_episodes_never_show_the_query(whole_dataset):
+    test, train, novel = (whole_dataset.subset(s) for s in ("test", "train", "novel"))
+    for dataset, support in ((test, train), (novel, novel)):
+        for e in llm.episodes(dataset, support, 5, 100, seed=0):
+            concept = {n: dataset.frame["concept"].iloc[i] for i, n in e.queries}
             assert (
                 len(e.queries) == len(e.classes) == len(set(concept.values())) == 5
                 and len(e.support) == 5 * llm.MOST_SHOTS
@@ -313,7 +316,7 @@ def test_episodes_never_show_the_query(whole_world):
                 assert {n for _, n in e.support[5 * k : 5 * k + 5]} == set(e.classes)
             assert all(support.frame["concept"].iloc[i] == concept[n] for i, n in e.support)
             assert not {support.frame["id"].iloc[i] for i, _ in e.support} & {
-                world.frame["id"].iloc[i] for i, _ in e.queries
+                dataset.frame["id"].iloc[i] for i, _ in e.queries
             }
             assert len(set(i for i, _ in e.support)) == len(e.support)
     assert len(llm.episodes(test, train, 2, 100, seed=0)) == 50
@@ -327,7 +330,7 @@ def test_episodes_never_show_the_query(whole_world):
     )
     assert llm.class_prompts(episode, 1, False, here, there)[0].instruction == ""
     with pytest.raises(BadData, match="are needed"):
-        llm.episodes(whole_world.part("test", 3), train.part("train", 3), 2, 10, seed=0)
+        llm.episodes(whole_dataset.subset("test", 3), train.subset("train", 3), 2, 10, seed=0)
 
 
 def test_scores_on_known_answers():
@@ -547,14 +550,14 @@ def test_summary_pools_seeds_and_kinds():
     ]
 
 
-def test_the_commonest_answer_needs_no_reader(whole_world):
-    world = whole_world.part("train", 600)
-    said = llm.commonest(world)
+def test_the_commonest_answer_needs_no_reader(whole_dataset):
+    dataset = whole_dataset.subset("train", 600)
+    said = llm.commonest(dataset)
     assert set(said) == set(llm.KINDS) and said["is it"] == said["is there"] == llm.COIN
     truth = {
-        "group": world.frame["group"].map(llm.GROUPS),
-        "style": world.frame["style"].map(llm.STYLES),
-        "colour": pd.Series([(pixel_words(i)["colours"] or ["white"])[0] for i in world.images]),
+        "group": dataset.frame["group"].map(llm.GROUPS),
+        "style": dataset.frame["style"].map(llm.STYLES),
+        "colour": pd.Series([(pixel_words(i)["colours"] or ["white"])[0] for i in dataset.images]),
     }
     for kind, all_of_them in truth.items():  # of every drawing, not of a sample
         counts = all_of_them.map(lambda a: " ".join(llm.words(a))).value_counts()
@@ -606,7 +609,7 @@ def test_differences_are_of_the_same_questions():
     assert llm.differences(pd.DataFrame(moved))["lo"][0] == 0
 
 
-def test_the_study_asks_once_and_goes_on_after_a_kill(pieces, tmp_path, monkeypatch, whole_world):
+def test_the_study_asks_once_and_goes_on_after_a_kill(pieces, tmp_path, monkeypatch, whole_dataset):
     from dd.study import Study
 
     tiny("llama", pieces, L=2048).save_pretrained(tmp_path / "lm")
@@ -633,7 +636,7 @@ def test_the_study_asks_once_and_goes_on_after_a_kill(pieces, tmp_path, monkeypa
                 n_novel=0,
             )
         )
-        made.__dict__["world"], made._parts = whole_world, parts  # read once for all
+        made.__dict__["world"], made._parts = whole_dataset, parts  # read once for all
         parts["commonest"] = made.__dict__["commonest"] = parts.get("commonest") or made.commonest
         return made
 
@@ -681,7 +684,7 @@ def test_the_study_asks_once_and_goes_on_after_a_kill(pieces, tmp_path, monkeypa
         0.5 if s == llm.COIN else llm.vqa_accuracy(s, a.split("|"))
         for s, a in zip(told.said, told.answers)
     ] == told.value.tolist() and (told.origin == told.kind.map(llm.KINDS)).all()
-    train = set(whole_world.part("train").frame["id"])
+    train = set(whole_dataset.subset("train").frame["id"])
     assert all(
         i in train for some in study("killed").questions_of(0)[1].values() for i in some["id"]
     )  # examples never come from the test split

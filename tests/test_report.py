@@ -29,7 +29,7 @@ SWEEP = {"names": {1.5: 80, 3.0: 82, 6.0: 120}, "dediffusion": {1.5: 85, 3.0: 60
 def line(split, source, guidance, fid, kid, paired, within=None, half=0.02):
     spread = lambda name, v: {name: v, f"{name}_lo": v * (1 - half), f"{name}_hi": v * (1 + half)}
     return dict(
-        world="emoji",
+        dataset="emoji",
         split=split,
         source=source,
         decoder="sketch",

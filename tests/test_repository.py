@@ -111,20 +111,20 @@ def test_notebook_was_run_top_to_bottom(path):
 
 @pytest.mark.parametrize("name", ["sketch", "judge-a", "judge-b"])
 def test_decoders_never_trained_on_test(name):
-    from dd.data import load_world
+    from dd.data import load_dataset
 
     recipe = json.loads((ASSETS / name / "recipe.json").read_text())
-    train = load_world("emoji").part("train")
+    train = load_dataset("emoji").subset("train")
     assert recipe["images"] == train.fingerprint() and recipe["train_images"] == len(train)
 
 
 @pytest.mark.parametrize("name", ["judge-a", "judge-b"])
 def test_the_judge_took_no_part(name):
     """Another seed, tokenizer, text encoder, network and diet than the decoder that the encoder was trained through; the same latents."""
-    from dd.data import DIETS
+    from dd.captions import CAPTION_MIXTURES
     from dd.decoder import Decoder
+    from dd.make_decoders import RECIPES
     from dd.runtime import weights_hash
-    from dd.train import RECIPES
 
     sketch, judge = Decoder.load("sketch"), Decoder.load(name)
     assert type(sketch.text_encoder) is not type(judge.text_encoder)
@@ -133,7 +133,7 @@ def test_the_judge_took_no_part(name):
     )  # another network
     assert (
         sketch.tokenizer.get_vocab() != judge.tokenizer.get_vocab()
-        and len({str(d) for d in DIETS.values()}) == len(DIETS) == 3
+        and len({str(d) for d in CAPTION_MIXTURES.values()}) == len(CAPTION_MIXTURES) == 3
     )
     made = {
         n: json.loads((ASSETS / n / "recipe.json").read_text())
@@ -141,7 +141,8 @@ def test_the_judge_took_no_part(name):
         if (ASSETS / n).is_dir()
     }
     assert (
-        len({m["seed"] for m in made.values()}) == len(made) and made[name]["diet"] == DIETS[name]
+        len({m["seed"] for m in made.values()}) == len(made)
+        and made[name]["diet"] == CAPTION_MIXTURES[name]
     )
     assert all(
         made[n][k] == v for n in made for k, v in RECIPES[n].items()
@@ -157,7 +158,7 @@ def test_the_judge_took_no_part(name):
 
 
 def test_shipped_encoder_was_trained_on_train_through_the_shipped_decoder():
-    from dd.data import load_world
+    from dd.data import load_dataset
     from dd.decoder import Decoder
     from dd.runtime import weights_hash
     from dd.train import latents_hash
@@ -166,7 +167,7 @@ def test_shipped_encoder_was_trained_on_train_through_the_shipped_decoder():
         json.loads((ASSETS / "encoder" / "recipe.json").read_text()),
         Decoder.load("sketch"),
     )
-    assert recipe["images"] == load_world("emoji").part("train").fingerprint()
+    assert recipe["images"] == load_dataset("emoji").subset("train").fingerprint()
     assert recipe["decoder"] == weights_hash(decoder.denoiser, decoder.text_encoder) and recipe[
         "latents"
     ] == latents_hash(decoder.vae)

@@ -66,13 +66,13 @@ def test_a_batch_inside_a_batch_stays_on_its_core(two_threads):
     )
 
 
-def test_pictures_are_seen_alike_in_any_batches(two_threads, small_world, tiny_decoder):
+def test_pictures_are_seen_alike_in_any_batches(two_threads, small_dataset, tiny_decoder):
     from dd.encoder import backbone_features
-    from dd.judge import eye_features
+    from dd.metrics import image_features
 
-    images, pixels = small_world.images[:20], small_world.pixels(slice(0, 20))
+    images, pixels = small_dataset.images[:20], small_dataset.pixels(slice(0, 20))
     for look in (
-        lambda B: eye_features(images, B=B),
+        lambda B: image_features(images, B=B),
         lambda B: backbone_features(pixels, B=B).float(),
         lambda B: tiny_decoder.encode(pixels, B=B),
     ):

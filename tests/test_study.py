@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import quick_eye
+from conftest import quick_features
 
 from dd import texts as sources
 from dd.decoder import Decoder
@@ -65,7 +65,7 @@ def test_shipped_parameter_files_are_whole():
 
 
 @pytest.fixture
-def study(tiny_folder, tiny_decoder, whole_world, tmp_path):
+def study(tiny_folder, tiny_decoder, whole_dataset, tmp_path):
     Encoder.new(tiny_decoder, 5, D=32, blocks=1).save(tmp_path / "encoder")
     study = Study(
         dict(
@@ -83,7 +83,7 @@ def study(tiny_folder, tiny_decoder, whole_world, tmp_path):
             sampler="dpm",
         )
     )
-    study.__dict__["world"] = whole_world  # read once for all tests
+    study.__dict__["world"] = whole_dataset  # read once for all tests
     return study
 
 
@@ -140,7 +140,7 @@ def test_every_source_is_drawn_from_its_own_strings_and_the_same_noise(study, mo
         if source != "soft":
             assert texts == study.texts(source) and options.pop("states") is None
     for texts, ids, options in asked.values():
-        assert (ids, options) == (list(study.part("test").frame["id"]), asked["names"][2])
+        assert (ids, options) == (list(study.subset("test").frame["id"]), asked["names"][2])
     names = list(seen)
     assert not [
         (a, b) for i, a in enumerate(names) for b in names[i + 1 :] if torch.equal(seen[a], seen[b])
@@ -152,17 +152,17 @@ def test_random_words_are_as_long_as_the_written_text(study):
 
 
 def narrow_eye(images, *a, **k):
-    return quick_eye(images)[:, :64]  # no real-against-real row: half the drawings are fewer
+    return quick_features(images)[:, :64]  # no real-against-real row: half the drawings are fewer
 
 
 @pytest.fixture
-def cheap_study(tiny_folder, whole_world, tmp_path, monkeypatch):
+def cheap_study(tiny_folder, whole_dataset, tmp_path, monkeypatch):
     """Studies of the whole path, 120 drawings a source: an untrained decoder and encoder, one step, a cheap eye of fewer numbers than drawings."""
-    from dd import judge
+    from dd import metrics
 
     Encoder.new(Decoder.load(tiny_folder), 5, D=32, blocks=1).save(tmp_path / "encoder")
-    monkeypatch.setattr(judge, "eye_features", narrow_eye)
-    monkeypatch.setitem(judge.score.__kwdefaults__, "bootstraps", 2)
+    monkeypatch.setattr(metrics, "image_features", narrow_eye)
+    monkeypatch.setitem(metrics.score.__kwdefaults__, "bootstraps", 2)
 
     def make(name, **more):
         study = Study(
@@ -184,7 +184,7 @@ def cheap_study(tiny_folder, whole_world, tmp_path, monkeypatch):
                 **more,
             }
         )
-        study.__dict__["world"] = whole_world
+        study.__dict__["world"] = whole_dataset
         return study
 
     return make
@@ -250,12 +250,14 @@ def test_lengths_are_trained_and_drawn_once(cheap_study, monkeypatch):
     monkeypatch.setattr(
         Study,
         "patches",
-        lambda self, split: torch.zeros(len(self.part(split)), P, FEATURES, dtype=torch.float16),
+        lambda self, split: torch.zeros(len(self.subset(split)), P, FEATURES, dtype=torch.float16),
     )
     monkeypatch.setattr(
         Study,
         "latents",
-        lambda self, split: torch.zeros(len(self.part(split)), self.dec.C, self.dec.h, self.dec.h),
+        lambda self, split: torch.zeros(
+            len(self.subset(split)), self.dec.C, self.dec.h, self.dec.h
+        ),
     )
     study = cheap_study("lengths", n_val=120, lengths_seen=128)
     best = {"names": 1.0, "dediffusion": 2.0}
@@ -406,11 +408,13 @@ def test_texts_are_written_once_and_follow_the_encoder(study, tiny_decoder, tmp_
     assert study.texts("dediffusion") != texts  # new weights, new words
 
 
-def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_folder, monkeypatch):
+def test_rivals_write_and_are_drawn_and_judged(
+    cheap_study, whole_dataset, judge_folder, monkeypatch
+):
     """One captioner, trained once through the study's own decoder; the judge gets the same strings; both tables hold the rivals."""
     from functools import partial
 
-    from dd import rivals as module
+    from dd import baselines as module
     from dd import train
 
     monkeypatch.setattr(
@@ -418,14 +422,14 @@ def test_rivals_write_and_are_drawn_and_judged(cheap_study, whole_world, judge_f
     )
     rivals = ["names_all", "retrieval", "captioner", "interrogator", "pez", "ph2p"]
     study = cheap_study("rivals", rivals=rivals, rivals_seen=256, judges=[str(judge_folder)])
-    study._parts["train"] = whole_world.part("train", 256)
+    study._parts["train"] = whole_dataset.subset("train", 256)
     folder = study.rival("captioner")
     assert study.rival("interrogator") == study.rival("pez") != folder  # they share one similarity
     monkeypatch.setattr(train.nn.functional, "cross_entropy", None)  # a second training would fail
     texts = {s: study.texts(s) for s in rivals}
     assert study.rival("captioner") == folder
     assert (
-        set(texts["retrieval"]) <= set(sources.names(study.part("train")))
+        set(texts["retrieval"]) <= set(sources.names(study.subset("train")))
         and len(set(texts["retrieval"])) > 1
     )
     assert all(
@@ -552,8 +556,6 @@ def test_further_noises_are_rows_of_the_file_and_not_of_the_table(cheap_study, m
 
 
 def test_the_curve_is_of_test_drawings_and_chooses_nothing(cheap_study, monkeypatch):
-    import pandas as pd
-
     from dd import report
     from dd import study as module
 
@@ -567,8 +569,8 @@ def test_the_curve_is_of_test_drawings_and_chooses_nothing(cheap_study, monkeypa
     assert list(zip(curve["source"], curve["guidance"])) == [
         (s, g) for s in ("names", "dediffusion") for g in (2.0, 3.0)
     ] and set(curve["n"]) == {120}
-    at_test = dict(zip(study.part("test").frame["id"], study.texts("dediffusion", "test")))
-    assert [at_test[i] for i in study.part("curve").frame["id"]] == study.texts(
+    at_test = dict(zip(study.subset("test").frame["id"], study.texts("dediffusion", "test")))
+    assert [at_test[i] for i in study.subset("curve").frame["id"]] == study.texts(
         "dediffusion", "curve"
     )
     assert set(table.loc[table["split"] == "test", "guidance"].dropna()) == {
@@ -584,7 +586,7 @@ def test_the_curve_is_of_test_drawings_and_chooses_nothing(cheap_study, monkeypa
 def test_second_eye_looks_at_the_kept_pictures_of_every_decoder(
     cheap_study, judge_folder, tiny_folder, monkeypatch
 ):
-    from dd import judge
+    from dd import metrics
     from dd import study as module
 
     looked = []
@@ -596,7 +598,7 @@ def test_second_eye_looks_at_the_kept_pictures_of_every_decoder(
     monkeypatch.setattr(module, "TEST_SOURCES", ("names", "dediffusion", "soft"))
     monkeypatch.setattr(module, "JUDGED_SOURCES", ("names", "dediffusion"))
     study = cheap_study("eyes", judges=[str(judge_folder)])
-    monkeypatch.setattr(judge, "eye_features", eye)
+    monkeypatch.setattr(metrics, "image_features", eye)
     study.reconstruction(), study.judged()
     monkeypatch.setattr(Decoder, "draw", None)
     looked.clear()
@@ -625,18 +627,20 @@ def test_encoders_trained_through_each_decoder_are_drawn_by_all(
     monkeypatch.setattr(
         Study,
         "patches",
-        lambda self, split: torch.zeros(len(self.part(split)), P, FEATURES, dtype=torch.float16),
+        lambda self, split: torch.zeros(len(self.subset(split)), P, FEATURES, dtype=torch.float16),
     )
     monkeypatch.setattr(
         Study,
         "latents",
-        lambda self, split: torch.zeros(len(self.part(split)), self.dec.C, self.dec.h, self.dec.h),
+        lambda self, split: torch.zeros(
+            len(self.subset(split)), self.dec.C, self.dec.h, self.dec.h
+        ),
     )
     study, names = (
         cheap_study("crossed", judges=[str(judge_folder)], cross_seen=128),
         [str(tiny_folder), str(judge_folder)],
     )
-    study._parts["train"] = study.world.part("train", 256)
+    study._parts["train"] = study.dataset.subset("train", 256)
     table = study.crossed(dict.fromkeys(names, 2.0))
     assert [(r.trained_through, r.decoder) for r in table.itertuples()] == [
         (a, b) for a in names for b in names
@@ -651,14 +655,14 @@ def test_encoders_trained_through_each_decoder_are_drawn_by_all(
 def test_hard_prompts_are_searched_once_with_their_seconds(cheap_study, monkeypatch):
     from functools import partial
 
-    from dd import rivals
+    from dd import baselines
     from dd import study as module
 
     monkeypatch.setattr(module, "HARD", ((2, "pez"), (3, "ph2p")))
     for search in ("hard_prompts", "hard_prompts_by_loss"):
-        monkeypatch.setattr(rivals, search, partial(getattr(rivals, search), steps=2))
+        monkeypatch.setattr(baselines, search, partial(getattr(baselines, search), steps=2))
     study = cheap_study("hard", hard_prompts=120, rivals_seen=256)
-    study._parts["train"] = study.world.part("train", 256)
+    study._parts["train"] = study.dataset.subset("train", 256)
     table = study.hard_prompt_lengths(2.0)
     assert (
         list(table["method"]) == ["dediffusion", "pez", "ph2p"]

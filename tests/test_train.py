@@ -5,19 +5,10 @@ import pytest
 import torch
 from conftest import Killed, assert_same, killed_after, tiny_vae
 
+from dd.baselines import train_captioner
+from dd.make_decoders import LAST_BLOCKS, RECIPES, deepen, train_autoencoder, train_denoiser
 from dd.runtime import generator, weights_hash
-from dd.train import (
-    LAST_BLOCKS,
-    RECIPES,
-    batch_rows,
-    cosine_rate,
-    deepen,
-    latents_hash,
-    train_autoencoder,
-    train_captioner,
-    train_denoiser,
-    train_encoder,
-)
+from dd.train import batch_rows, cosine_rate, latents_hash, train_encoder
 
 
 def snapshot(module):
@@ -29,10 +20,10 @@ def parts_of(decoder):
 
 
 @pytest.fixture
-def go(small_world, tiny_decoder, small_patches, small_latents):
+def go(small_dataset, tiny_decoder, small_patches, small_latents):
     def go(out, **options):
         return train_encoder(
-            small_world,
+            small_dataset,
             tiny_decoder,
             out,
             **{
@@ -126,10 +117,10 @@ def test_encoder_killed_and_resumed_is_the_same(go, tmp_path, monkeypatch, optio
     assert_same(go(tmp_path / "cut", **options).pooler.state_dict(), whole)
 
 
-def test_denoiser_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypatch):
-    world = small_world.part("all", 16)
+def test_denoiser_killed_and_resumed_is_the_same(small_dataset, tmp_path, monkeypatch):
+    dataset = small_dataset.subset("all", 16)
     go = lambda out: train_denoiser(
-        world, tiny_vae().eval(), out, seen=6 * 4, B=4, channels=(32, 64), checkpoint_every=2
+        dataset, tiny_vae().eval(), out, seen=6 * 4, B=4, channels=(32, 64), checkpoint_every=2
     )
     whole = go(tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -144,16 +135,16 @@ def test_denoiser_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypa
     assert resumed.tokenizer.get_vocab() == whole.tokenizer.get_vocab()
 
 
-def test_denoiser_goes_on_from_what_it_was(small_world, tmp_path):
+def test_denoiser_goes_on_from_what_it_was(small_dataset, tmp_path):
     """The second go: its own log and checkpoint, the same vocabulary and scale, and its first step starts from the weights that were there."""
-    world = small_world.part("all", 16)
-    first = train_denoiser(world, tiny_vae().eval(), tmp_path, seen=8, B=4, channels=TWO_A_GROUP)
+    dataset = small_dataset.subset("all", 16)
+    first = train_denoiser(dataset, tiny_vae().eval(), tmp_path, seen=8, B=4, channels=TWO_A_GROUP)
     before, scale, words = (
         {k: v.clone() for k, v in first.unet.state_dict().items()},
         first.vae.config.scaling_factor,
         first.tokenizer.get_vocab(),
     )
-    go = lambda out, **o: train_denoiser(world, first.vae, out, seen=8, B=2, start=first, **o)
+    go = lambda out, **o: train_denoiser(dataset, first.vae, out, seen=8, B=2, start=first, **o)
     kept = go(tmp_path / "still", peak=0.0)
     assert_same(kept.unet.state_dict(), before)
     after = go(tmp_path)
@@ -167,11 +158,11 @@ def test_denoiser_goes_on_from_what_it_was(small_world, tmp_path):
         go(tmp_path)
 
 
-def test_judge_learns_without_its_text_encoder(small_world, tmp_path):
+def test_judge_learns_without_its_text_encoder(small_dataset, tmp_path):
     from dd.decoder import minilm
 
-    world, before = small_world.part("all", 16), minilm()[1].state_dict()
-    pipeline = train_denoiser(world, tiny_vae().eval(), tmp_path, seen=3 * 4, B=4, kind="judge-a")
+    dataset, before = small_dataset.subset("all", 16), minilm()[1].state_dict()
+    pipeline = train_denoiser(dataset, tiny_vae().eval(), tmp_path, seen=3 * 4, B=4, kind="judge-a")
     assert_same(pipeline.text_encoder.state_dict(), before)
     assert pipeline.transformer.proj_out.weight.abs().sum() > 0  # it starts from zeros
     assert [p.name for p in tmp_path.glob("*.jsonl")] == ["denoiser.jsonl"]
@@ -200,12 +191,12 @@ def not_learnt(before: dict, after: dict) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["sketch", "judge-b"])
-def test_text_encoder_and_denoiser_learn_in_every_matrix(small_world, tmp_path, kind):
+def test_text_encoder_and_denoiser_learn_in_every_matrix(small_dataset, tmp_path, kind):
     """A step that leaves the cross-attention out (as a compiled one once did) still lowers the loss, and the decoder stays deaf."""
-    from dd.decoder import new_judge_b, new_sketch
+    from dd.make_decoders import new_judge_b, new_sketch
 
     pipeline = train_denoiser(
-        small_world.part("all", 16),
+        small_dataset.subset("all", 16),
         tiny_vae().eval(),
         tmp_path,
         seen=6 * 4,
@@ -236,7 +227,8 @@ def test_text_encoder_and_denoiser_learn_in_every_matrix(small_world, tmp_path, 
 @pytest.mark.parametrize("name", RECIPES)
 def test_shipped_decoders_have_learnt_to_listen(name):
     """What the text passes through on its way into the picture is no longer what it began as: sketch once shipped with all of that untrained."""
-    from dd.decoder import Decoder, new_judge_a, new_judge_b, new_sketch
+    from dd.decoder import Decoder
+    from dd.make_decoders import new_judge_a, new_judge_b, new_sketch
 
     shipped = Decoder.load(name)
     torch.manual_seed(RECIPES[name]["seed"])
@@ -257,15 +249,15 @@ def test_shipped_decoders_have_learnt_to_listen(name):
 
 @pytest.mark.parametrize("kind", ["captioner", "captioner_detailed"])
 def test_captioner_learns_what_it_is_shown(
-    small_world, small_patches, tiny_decoder, tmp_path, kind
+    small_dataset, small_patches, tiny_decoder, tmp_path, kind
 ):
     """Taught long enough on a few drawings it writes their words, and no others; before that it does not."""
-    from dd.data import alt_text_parts
-    from dd.texts import caption_slots
+    from dd.baselines import caption_slots
+    from dd.captions import alt_text_parts
     from dd.vocab import to_strings
 
-    few = small_world.part("all", 16)
-    rows = [list(small_world.frame["id"]).index(i) for i in few.frame["id"]]
+    few = small_dataset.subset("all", 16)
+    rows = [list(small_dataset.frame["id"]).index(i) for i in few.frame["id"]]
     go = lambda seen, out: train_captioner(
         few,
         tiny_decoder,
@@ -287,10 +279,12 @@ def test_captioner_learns_what_it_is_shown(
     assert right(go(150 * 16, tmp_path / "long")) >= 12
 
 
-def test_captioner_refuses_a_vocabulary_of_pieces(small_world, small_patches, sd_decoder, tmp_path):
+def test_captioner_refuses_a_vocabulary_of_pieces(
+    small_dataset, small_patches, sd_decoder, tmp_path
+):
     with pytest.raises(ValueError, match="need a decoder with a vocabulary of words"):
         train_captioner(
-            small_world,
+            small_dataset,
             sd_decoder,
             tmp_path / "none",
             kind="captioner",
@@ -302,10 +296,10 @@ def test_captioner_refuses_a_vocabulary_of_pieces(small_world, small_patches, sd
 
 
 def test_captioner_killed_and_resumed_is_the_same(
-    small_world, small_patches, tiny_decoder, tmp_path, monkeypatch
+    small_dataset, small_patches, tiny_decoder, tmp_path, monkeypatch
 ):
     go = lambda out: train_captioner(
-        small_world,
+        small_dataset,
         tiny_decoder,
         out,
         kind="captioner",
@@ -326,9 +320,9 @@ def test_captioner_killed_and_resumed_is_the_same(
     assert (tmp_path / "cut" / "captioner.jsonl").exists()
 
 
-def test_autoencoder_killed_and_resumed_is_the_same(small_world, tmp_path, monkeypatch):
+def test_autoencoder_killed_and_resumed_is_the_same(small_dataset, tmp_path, monkeypatch):
     go = lambda out: train_autoencoder(
-        small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2
+        small_dataset, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2
     )
     whole = go(tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -340,13 +334,13 @@ def test_autoencoder_killed_and_resumed_is_the_same(small_world, tmp_path, monke
 
 
 def test_finish_changes_how_latents_are_drawn_and_never_the_latents(
-    small_world, tmp_path, monkeypatch
+    small_dataset, tmp_path, monkeypatch
 ):
     """Denoisers and encoders made for these latents stay valid; killed and resumed, the finish is the same."""
-    vae = train_autoencoder(small_world, tmp_path, seen=2 * 4, B=4, channels=8)
+    vae = train_autoencoder(small_dataset, tmp_path, seen=2 * 4, B=4, channels=8)
     before = {k: v.clone() for k, v in vae.state_dict().items()}
     finish = lambda out: train_autoencoder(
-        small_world, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2, vae=deepen(vae)
+        small_dataset, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2, vae=deepen(vae)
     )
     whole = finish(tmp_path / "whole")
     assert latents_hash(whole) == latents_hash(vae) and weights_hash(whole) != weights_hash(
@@ -365,7 +359,7 @@ def test_finish_changes_how_latents_are_drawn_and_never_the_latents(
     assert_same(finish(tmp_path / "cut").state_dict(), whole)
 
 
-def test_deepening_keeps_what_was_learnt(small_world, tmp_path):
+def test_deepening_keeps_what_was_learnt(small_dataset, tmp_path):
     """The same blocks: the same pictures. More of them: every trained layer is still there, and each new block passes on what is above zero."""
     vae = tiny_vae().eval()
     z = torch.randn(2, vae.config.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -394,13 +388,13 @@ def test_another_recipe_does_not_go_on_from_this_checkpoint(go, tmp_path):
     assert (tmp_path / "encoder.state.safetensors").read_bytes() == before
 
 
-def test_words_hardly_met_are_not_written(go, small_world, small_patches, tiny_decoder, tmp_path):
-    from dd.data import alt_text_parts
+def test_words_hardly_met_are_not_written(go, small_dataset, small_patches, tiny_decoder, tmp_path):
+    from dd.captions import alt_text_parts
 
     least = 20
     texts = [
         set(" ".join(w for phrases in p.values() for w in phrases).split())
-        for p in alt_text_parts(small_world)
+        for p in alt_text_parts(small_dataset)
     ]
     often = {w for t in texts for w in t if sum(w in u for u in texts) >= least}
     encoder = go(tmp_path, least=least)

@@ -71,10 +71,10 @@ def test_reading(tiny_decoder):
     assert rates["unknown"] == 1.0 and rates["truncated"] == 1.0
 
 
-def test_byte_level_pieces_spell_any_word(diet_texts):
+def test_byte_level_pieces_spell_any_word(mixture_texts):
     from dd.vocab import build_byte_tokenizer
 
-    tokenizer = build_byte_tokenizer(diet_texts, max_length=32, V=400)
+    tokenizer = build_byte_tokenizer(mixture_texts, max_length=32, V=400)
     assert len(tokenizer) <= 400
     strange = ["red zyxwv", "größe 3", "a\tb"]
     assert to_strings(tokenizer, tokenise(tokenizer, strange)) == [
@@ -85,7 +85,7 @@ def test_byte_level_pieces_spell_any_word(diet_texts):
     rates = reading_rates(tokenizer, strange)
     assert rates["unknown"] == 0 and rates["tokens"] > 3  # rare words cost more pieces
     pieces = lambda word: len(tokenizer(word, add_special_tokens=False).input_ids)
-    common = diet_texts[0].split()[0]
+    common = mixture_texts[0].split()[0]
     assert pieces(common) < pieces("zyxwv")
     ids = tokenise(tokenizer, ["Red", "red"])
     assert (

@@ -5,17 +5,17 @@ import torch
 from conftest import Killed, assert_same, killed_after
 from torch.nn.functional import normalize
 
-from dd.data import alt_text_parts
-from dd.rivals import (
+from dd.baselines import (
     Similarity,
     hard_prompts,
     hard_prompts_by_loss,
     interrogate,
     phrase_bank,
+    train_similarity,
     without,
 )
+from dd.captions import alt_text_parts
 from dd.texts import read_texts, write_texts
-from dd.train import train_similarity
 from dd.vocab import allowed_tokens
 
 
@@ -39,8 +39,8 @@ def likeness(similarity, tokenizer, patches, text):
     )
 
 
-def test_interrogator_is_the_greedy_chain(similarity, tiny_decoder, small_world, small_patches):
-    bank, tokenizer = phrase_bank(small_world, least=3)[:40], tiny_decoder.tokenizer
+def test_interrogator_is_the_greedy_chain(similarity, tiny_decoder, small_dataset, small_patches):
+    bank, tokenizer = phrase_bank(small_dataset, least=3)[:40], tiny_decoder.tokenizer
     for k, text in enumerate(
         interrogate(similarity, tokenizer, small_patches[:5], bank, most=5, B=3)
     ):
@@ -59,19 +59,19 @@ def test_interrogator_is_the_greedy_chain(similarity, tiny_decoder, small_world,
         assert text == " ".join(said) and 1 <= len(text.split()) <= 5
 
 
-def test_phrases_are_those_said_often(small_world):
-    bank = phrase_bank(small_world, least=10)
+def test_phrases_are_those_said_often(small_dataset):
+    bank = phrase_bank(small_dataset, least=10)
     said = [
         {p for kind in ("name", "keywords", "colours", "regions", "shape") for p in part[kind]}
         | {" ".join(part["style"])}
-        for part in alt_text_parts(small_world)
+        for part in alt_text_parts(small_dataset)
     ]
     assert (
         5 < len(bank) < 60
         and all(sum(p in s for s in said) >= 10 for p in bank)
         and len(bank) == len(set(bank))
     )
-    assert set(bank) < set(phrase_bank(small_world, least=2))
+    assert set(bank) < set(phrase_bank(small_dataset, least=2))
 
 
 def test_hard_prompts_climb_with_words_that_may_be_written(similarity, tiny_decoder, small_patches):
@@ -93,13 +93,13 @@ def test_hard_prompts_climb_with_words_that_may_be_written(similarity, tiny_deco
     assert go(60) == last
 
 
-def test_hard_prompts_by_loss_say_something_to_the_decoder(small_world):
+def test_hard_prompts_by_loss_say_something_to_the_decoder(small_dataset):
     """Through the shipped decoder, a short search already denoises better than the words it began with."""
     from dd.decoder import Decoder
     from dd.train import encode_all
 
     decoder = Decoder.load("sketch")
-    z_0, ids = encode_all(decoder, small_world)[:12], list(small_world.frame["id"])[:12]
+    z_0, ids = encode_all(decoder, small_dataset)[:12], list(small_dataset.frame["id"])[:12]
     go = lambda steps: hard_prompts_by_loss(decoder, z_0, N=6, steps=steps, B=12)
     first, last = go(0), go(25)
     allowed = allowed_tokens(decoder.tokenizer)
@@ -115,31 +115,31 @@ def test_hard_prompts_by_loss_say_something_to_the_decoder(small_world):
     assert go(2) == go(2)  # its own stream of noise
 
 
-def test_similarity_learns_whose_text_it_is(small_world, small_patches, tiny_decoder, tmp_path):
+def test_similarity_learns_whose_text_it_is(small_dataset, small_patches, tiny_decoder, tmp_path):
     found = lambda seen, out: _own(
         train_similarity(
-            small_world, tiny_decoder.tokenizer, out, seen=seen, B=32, patches=small_patches
+            small_dataset, tiny_decoder.tokenizer, out, seen=seen, B=32, patches=small_patches
         ),
         tiny_decoder,
-        small_world,
+        small_dataset,
         small_patches,
     )
     assert found(60 * 32, tmp_path / "long") > found(32, tmp_path / "short") + 0.2
 
 
-def _own(net, decoder, world, patches):
+def _own(net, decoder, dataset, patches):
     ids = [
         decoder.tokenizer(" ".join(sum(p.values(), [])), add_special_tokens=False).input_ids
-        for p in alt_text_parts(world)
+        for p in alt_text_parts(dataset)
     ]
     return float((net(patches.float(), ids).argmax(1) == torch.arange(len(ids))).float().mean())
 
 
 def test_similarity_killed_and_resumed_is_the_same(
-    small_world, small_patches, tiny_decoder, tmp_path, monkeypatch
+    small_dataset, small_patches, tiny_decoder, tmp_path, monkeypatch
 ):
     go = lambda out: train_similarity(
-        small_world,
+        small_dataset,
         tiny_decoder.tokenizer,
         out,
         seen=6 * 16,
@@ -364,11 +364,11 @@ def llava():
 
 
 @pytest.mark.parametrize("make", [blip, blip2, florence2, llava])
-def test_models_of_transformers_caption_a_world(make, small_world, tmp_path):
+def test_models_of_transformers_caption_a_world(make, small_dataset, tmp_path):
     """Miniatures of the real classes, with weights as they fall, saved and loaded as a Hub folder is."""
-    from dd.rivals import caption
+    from dd.baselines import caption
 
-    world, folder = small_world.part("all", 5), str(tmp_path / make.__name__)
+    dataset, folder = small_dataset.subset("all", 5), str(tmp_path / make.__name__)
     torch.manual_seed(1)
     net, processor = make()
     torch.nn.init.normal_(
@@ -376,27 +376,27 @@ def test_models_of_transformers_caption_a_world(make, small_world, tmp_path):
     )  # so that pictures and prompts matter
     net.save_pretrained(folder, safe_serialization=True)
     processor.save_pretrained(folder)
-    texts = caption(world, folder, tokens=4, B=2)
+    texts = caption(dataset, folder, tokens=4, B=2)
     assert len(texts) == 5 and all(isinstance(t, str) and not {"[", "<"} & set(t) for t in texts)
-    assert caption(world, folder, tokens=4, B=5) == texts  # whatever the batch
-    asked = caption(world, folder, prompt="a picture of", tokens=4, B=2)
+    assert caption(dataset, folder, tokens=4, B=5) == texts  # whatever the batch
+    asked = caption(dataset, folder, prompt="a picture of", tokens=4, B=2)
     assert not any(
         t.startswith("a picture of") or "assistant" in t.split()[:1] for t in asked
     ) and any(texts + asked)
 
 
-def test_captions_are_written_for_score(small_world, tmp_path):
+def test_captions_are_written_for_score(small_dataset, tmp_path):
     from dd.__main__ import main
-    from dd.rivals import caption
+    from dd.baselines import caption
 
     assert (
         main(["caption", "someone/blip@" + 40 * "a", "--out", str(tmp_path / "captions.csv")]) == 2
     )
     texts = [f"picture {i}" for i in range(5)]
-    write_texts(tmp_path / "captions.parquet", small_world.part("all", 5), texts)
-    assert read_texts(tmp_path / "captions.parquet", small_world)[1] == texts
+    write_texts(tmp_path / "captions.parquet", small_dataset.subset("all", 5), texts)
+    assert read_texts(tmp_path / "captions.parquet", small_dataset)[1] == texts
     with pytest.raises(FileNotFoundError, match="needs its revision"):
-        caption(small_world, "someone/blip")
+        caption(small_dataset, "someone/blip")
     assert (
         main(["caption", "someone/blip", "--out", str(tmp_path / "none.parquet")]) == 2
         and not (tmp_path / "none.parquet").exists()
@@ -440,18 +440,18 @@ def clip_folder(tmp_path_factory, bpe_tokenizer):
     return folder
 
 
-def test_a_clip_of_transformers_interrogates(clip_folder, small_world, tmp_path, monkeypatch):
+def test_a_clip_of_transformers_interrogates(clip_folder, small_dataset, tmp_path, monkeypatch):
     """The greedy chain by hand, every text read alone, against the batched one; a shortlist is a part of the bank."""
     from PIL import Image
     from transformers import CLIPModel, CLIPProcessor
 
     from dd import data
     from dd.__main__ import main
-    from dd.rivals import interrogate_by_clip
+    from dd.baselines import interrogate_by_clip
 
-    bank, world = (
-        [p for p in phrase_bank(small_world, least=3) if len(p.split()) < 4][:12],
-        small_world.part("all", 4),
+    bank, dataset = (
+        [p for p in phrase_bank(small_dataset, least=3) if len(p.split()) < 4][:12],
+        small_dataset.subset("all", 4),
     )
     net, processor = (
         CLIPModel.from_pretrained(clip_folder).eval(),
@@ -471,8 +471,8 @@ def test_a_clip_of_transformers_interrogates(clip_folder, small_world, tmp_path,
         )
         return float((out.text_embeds * out.image_embeds).sum())
 
-    texts = interrogate_by_clip(world, str(clip_folder), bank, most=5, B=3)
-    for image, text in zip(world.images, texts):
+    texts = interrogate_by_clip(dataset, str(clip_folder), bank, most=5, B=3)
+    for image, text in zip(dataset.images, texts):
         chain, left, found = "", list(bank), -2.0
         while tried := [
             (likeness(image, f"{chain}, {p}" if chain else p), p)
@@ -485,10 +485,10 @@ def test_a_clip_of_transformers_interrogates(clip_folder, small_world, tmp_path,
             chain, found = f"{chain}, {pick}" if chain else pick, score
             left.remove(pick)
         assert text == chain and 0 < len(text.split()) <= 5
-    short = interrogate_by_clip(world, str(clip_folder), bank, shortlist=1, most=5)
-    assert short == [max(bank, key=lambda p: likeness(image, p)) for image in world.images]
+    short = interrogate_by_clip(dataset, str(clip_folder), bank, shortlist=1, most=5)
+    assert short == [max(bank, key=lambda p: likeness(image, p)) for image in dataset.images]
     (tmp_path / "bank.txt").write_text("\n".join([*bank, "", bank[0]]))
-    monkeypatch.setattr(data, "load_world", lambda *a, **k: world)
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: dataset)
     for words, code in (
         (["--bank", str(tmp_path / "bank.txt")], 0),
         (["--world", "photos"], 2),
@@ -510,20 +510,20 @@ def test_a_clip_of_transformers_interrogates(clip_folder, small_world, tmp_path,
             )
             == code
         )
-    kept, said = read_texts(tmp_path / "said.parquet", world)
-    assert said == interrogate_by_clip(world.part("train"), str(clip_folder), bank, most=5) and len(
-        said
-    ) == len(world.part("train"))
+    kept, said = read_texts(tmp_path / "said.parquet", dataset)
+    assert said == interrogate_by_clip(
+        dataset.subset("train"), str(clip_folder), bank, most=5
+    ) and len(said) == len(dataset.subset("train"))
 
 
-def test_only_a_clip_interrogates(small_world, tmp_path):
-    from dd.rivals import interrogate_by_clip
+def test_only_a_clip_interrogates(small_dataset, tmp_path):
+    from dd.baselines import interrogate_by_clip
 
     net, processor = blip2()
     net.save_pretrained(tmp_path / "blip2", safe_serialization=True)
     processor.save_pretrained(tmp_path / "blip2")
     with pytest.raises(ValueError, match="use a CLIP or SigLIP"):
-        interrogate_by_clip(small_world.part("all", 2), str(tmp_path / "blip2"), ["a cat"])
+        interrogate_by_clip(small_dataset.subset("all", 2), str(tmp_path / "blip2"), ["a cat"])
 
 
 @pytest.mark.parametrize(

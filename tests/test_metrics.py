@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dd import judge
+from dd import metrics
 from dd.texts import shuffled
 
 D = 16
@@ -30,21 +30,21 @@ class Identity(torch.nn.Module):
 
 def test_fid_of_a_set_with_itself_is_zero():
     x = some()
-    assert abs(judge.frechet(x, x)) < 1e-6
-    assert abs(judge.frechet(x, x[torch.randperm(len(x))])) < 1e-6  # order does not matter
+    assert abs(metrics.frechet(x, x)) < 1e-6
+    assert abs(metrics.frechet(x, x[torch.randperm(len(x))])) < 1e-6  # order does not matter
 
 
 def test_fid_grows_under_noise():
     x, noise = some(), some(seed=5)
-    values = [judge.frechet(x, x + k * noise) for k in (0.0, 0.2, 0.5, 1.0)]
+    values = [metrics.frechet(x, x + k * noise) for k in (0.0, 0.2, 0.5, 1.0)]
     assert values == sorted(values) and values[1] > 1e-3
     y = some(seed=7)
-    assert judge.frechet(x, y) == pytest.approx(judge.frechet(y, x), rel=1e-6)
+    assert metrics.frechet(x, y) == pytest.approx(metrics.frechet(y, x), rel=1e-6)
 
 
 def test_fid_of_two_shifted_clouds_is_the_shift_squared():
     x = some()
-    assert judge.frechet(x, x + 3.0) == pytest.approx(9.0 * D, rel=1e-6)
+    assert metrics.frechet(x, x + 3.0) == pytest.approx(9.0 * D, rel=1e-6)
 
 
 def test_fid_equals_torchmetrics():
@@ -55,7 +55,7 @@ def test_fid_equals_torchmetrics():
     metric.set_dtype(torch.float64)
     metric.update(x, real=True)
     metric.update(y, real=False)
-    assert judge.frechet(x, y) == pytest.approx(float(metric.compute()), rel=1e-4)
+    assert metrics.frechet(x, y) == pytest.approx(float(metric.compute()), rel=1e-4)
 
 
 def test_kid_equals_torchmetrics_on_the_full_set():
@@ -65,12 +65,12 @@ def test_kid_equals_torchmetrics_on_the_full_set():
     metric = KernelInceptionDistance(feature=Identity(), subsets=1, subset_size=len(x))
     metric.update(x, real=True)
     metric.update(y, real=False)
-    assert judge.Kernel(x, y).value() == pytest.approx(float(metric.compute()[0]), rel=1e-3)
+    assert metrics.Kernel(x, y).value() == pytest.approx(float(metric.compute()[0]), rel=1e-3)
 
 
 def test_kid_is_unbiased_at_zero():
     """Two samples of one distribution: positive and negative values, mean near nought."""
-    values = [judge.Kernel(some(60, 2 * s), some(60, 2 * s + 1)).value() for s in range(40)]
+    values = [metrics.Kernel(some(60, 2 * s), some(60, 2 * s + 1)).value() for s in range(40)]
     assert min(values) < 0 < max(values)
     assert abs(np.mean(values)) < 3 * np.std(values) / 40**0.5
 
@@ -78,27 +78,30 @@ def test_kid_is_unbiased_at_zero():
 def test_kid_weights_are_a_bootstrap_without_self_pairs():
     x, y = some(40), some(40, 1) + 0.3
     counts = torch.ones(40)
-    assert judge.Kernel(x, y).value(counts, counts) == pytest.approx(judge.Kernel(x, y).value())
+    assert metrics.Kernel(x, y).value(counts, counts) == pytest.approx(metrics.Kernel(x, y).value())
     drop = torch.cat([torch.ones(30), torch.zeros(10)])
-    assert judge.Kernel(x, y).value(drop, drop) == pytest.approx(
-        judge.Kernel(x[:30], y[:30]).value()
+    assert metrics.Kernel(x, y).value(drop, drop) == pytest.approx(
+        metrics.Kernel(x[:30], y[:30]).value()
     )
 
 
 def test_too_few_images_are_refused():
     with pytest.raises(ValueError, match="more images"):
-        judge.frechet(some(D), some(D))
+        metrics.frechet(some(D), some(D))
     with pytest.raises(ValueError, match="more images"):
-        judge.frechet(some(100), some(D))
+        metrics.frechet(some(100), some(D))
     with pytest.raises(ValueError, match="352"):
-        judge.require_enough(352, 352)
+        metrics.require_enough(352, 352)
 
 
 def test_paired_scores_see_a_shuffle_that_fid_cannot():
     real = some(300)
     fake = real + 0.3 * some(300, 3)
     turn = torch.tensor(shuffled(list(range(300))))
-    own, other = judge.score(real, fake, bootstraps=5), judge.score(real, fake[turn], bootstraps=5)
+    own, other = (
+        metrics.score(real, fake, bootstraps=5),
+        metrics.score(real, fake[turn], bootstraps=5),
+    )
     assert other["fid"] == pytest.approx(own["fid"], rel=1e-6) and other["kid"] == pytest.approx(
         own["kid"], rel=1e-6
     )
@@ -114,18 +117,18 @@ def test_kid_within_sees_classes_dealt_to_others():
     )
     turn, half = np.roll(np.arange(300), 100), 10
     right, wrong = (
-        judge.score(real, f, bootstraps=half, classes=(of, of)) for f in (fake, fake[turn])
+        metrics.score(real, f, bootstraps=half, classes=(of, of)) for f in (fake, fake[turn])
     )
     assert wrong["kid"] == pytest.approx(right["kid"], rel=1e-6)
     assert right["kid_within_hi"] < wrong["kid_within_lo"]
-    each = [judge.Kernel(real[of == c], fake[of == c], own=False).value() for c in "abc"]
+    each = [metrics.Kernel(real[of == c], fake[of == c], own=False).value() for c in "abc"]
     assert right["kid_within"] == pytest.approx(np.mean(each))
 
 
 def test_class_reader_reads_what_it_was_taught():
     of = np.array(["b", "a", "c"] * 100)
     far = torch.tensor([{"a": 0.0, "b": 1.0, "c": 2.0}[c] for c in of])[:, None]
-    read = judge.class_reader(some(300) + far, of)
+    read = metrics.class_reader(some(300) + far, of)
     assert (read(some(300, 5) + far) == of).mean() > 0.9
     assert 0.2 < (read(some(300, 5)) == of).mean() < 0.5 and set(read(some(3))) <= set(
         "abc"
@@ -135,43 +138,43 @@ def test_class_reader_reads_what_it_was_taught():
 def test_likeness_of_pairs_is_no_likeness_of_sets():
     """Copies of their originals lie at nothing from them as a set; compared with themselves, too, they would lie far below it."""
     values = {
-        own: [judge.Kernel(x, x, own=own).value() for x in (some(60, s) for s in range(20))]
+        own: [metrics.Kernel(x, x, own=own).value() for x in (some(60, s) for s in range(20))]
         for own in (True, False)
     }
     assert max(np.abs(values[False])) < 1e-9 and max(values[True]) < -0.1
     x, y, keep = some(40), some(40, 1), torch.cat([torch.ones(30), torch.zeros(10)])
-    assert judge.Kernel(x, y, own=False).value(keep, keep) == pytest.approx(
-        judge.Kernel(x[:30], y[:30], own=False).value()
+    assert metrics.Kernel(x, y, own=False).value(keep, keep) == pytest.approx(
+        metrics.Kernel(x[:30], y[:30], own=False).value()
     )
 
 
 def test_a_class_of_few_images_has_no_distance_of_its_own():
     of = np.array(["a"] * 290 + ["b"] * 10)
     real, fake = some(300), some(300, 1)
-    assert judge.Within(real, fake, of, of).value() == pytest.approx(
-        judge.Kernel(real[:290], fake[:290], own=False).value()
+    assert metrics.Within(real, fake, of, of).value() == pytest.approx(
+        metrics.Kernel(real[:290], fake[:290], own=False).value()
     )
     assert np.isnan(
-        judge.score(real, fake, bootstraps=2, classes=(of[::-1], np.arange(300).astype(str)))[
+        metrics.score(real, fake, bootstraps=2, classes=(of[::-1], np.arange(300).astype(str)))[
             "kid_within"
         ]
     )
-    assert "kid_within" not in judge.score(real, fake, bootstraps=2)
+    assert "kid_within" not in metrics.score(real, fake, bootstraps=2)
 
 
 def test_score_reports_n_and_intervals_around_the_estimate():
     real = some()
-    out = judge.score(real, real + 0.5 * some(seed=2), bootstraps=10)
+    out = metrics.score(real, real + 0.5 * some(seed=2), bootstraps=10)
     assert out["n"] == len(real)
     for name in ("fid", "kid", "paired"):
         assert out[f"{name}_lo"] < out[name] < out[f"{name}_hi"]
-    assert out == judge.score(real, real + 0.5 * some(seed=2), bootstraps=10)
+    assert out == metrics.score(real, real + 0.5 * some(seed=2), bootstraps=10)
 
 
 def test_paired_difference_is_sharper_than_two_intervals():
     real = some()
     a, b = real + 0.5 * some(seed=2), real + 0.6 * some(seed=2)
-    out = judge.difference(real, a, b, bootstraps=20)
+    out = metrics.difference(real, a, b, bootstraps=20)
     assert out["lo"] < out["difference"] < out["hi"] < 0
 
 
@@ -182,10 +185,10 @@ def test_shuffle_has_no_fixed_point_and_keeps_the_texts():
         assert sorted(turned) == sorted(texts) and all(a != b for a, b in zip(turned, texts))
 
 
-def test_eye_sees_single_pictures(small_world):
-    features = judge.eye_features(small_world.images[:6])
+def test_eye_sees_single_pictures(small_dataset):
+    features = metrics.image_features(small_dataset.images[:6])
     assert features.shape == (6, 352) and features.dtype == torch.float32
     torch.testing.assert_close(
-        features[2:3], judge.eye_features(small_world.images[2:3]), atol=0.05, rtol=0.05
+        features[2:3], metrics.image_features(small_dataset.images[2:3]), atol=0.05, rtol=0.05
     )
     assert torch.cdist(features, features).add(torch.eye(6) * 1e9).min() > 0.1

@@ -21,7 +21,7 @@ BOOTSTRAPS = 50
 LEAST_WITHIN = 20  # images of a class below which it has no distance of its own
 
 
-def eye_features(
+def image_features(
     images: np.ndarray, B: int | None = None, progress: str = "", size: int = 128, net: int = 2
 ) -> torch.Tensor:
     """uint8 (M, H, W, 3) -> float32 (M, 352): the mean over space of the last block of EfficientNet-Lite2 (Lite`net`; Lite1: 320 numbers), seen at `size` pixels.

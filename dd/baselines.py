@@ -12,7 +12,9 @@ Letters: B batch, P image patches, F feature channels, D width of the common spa
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from pathlib import Path
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -20,9 +22,12 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn.functional import normalize
 
-from .data import World, alt_text_parts
+from .captions import alt_text_parts
+from .data import Dataset
 from .encoder import FEATURES, P
 from .runtime import Progress, autocast, device, generator, pinned, quiet
+from .texts import names
+from .train import fit
 from .vocab import allowed_tokens, to_strings
 
 ASKED = (
@@ -46,7 +51,7 @@ def of_transformers(auto: str, model: str, revision: str | None, what: str):
 
 @torch.no_grad()
 def caption(
-    world: World,
+    dataset: Dataset,
     model: str,
     revision: str | None = None,
     *,
@@ -64,9 +69,9 @@ def caption(
     processor.tokenizer.padding_side = (
         "right" if net.config.is_encoder_decoder else "left"
     )  # a decoder goes on where its prompt ends
-    texts, progress = [], Progress("caption", len(world))
-    for i in range(0, len(world), B):
-        pictures = [Image.fromarray(image) for image in world.images[i : i + B]]
+    texts, progress = [], Progress("caption", len(dataset))
+    for i in range(0, len(dataset), B):
+        pictures = [Image.fromarray(image) for image in dataset.images[i : i + B]]
         if processor.chat_template:
             talk = [
                 [
@@ -147,11 +152,11 @@ class Similarity(ModelMixin, ConfigMixin):
         )
 
 
-def phrase_bank(world: World, least: int = 5) -> list[str]:
+def phrase_bank(dataset: Dataset, least: int = 5) -> list[str]:
     """Every phrase that people or the alt text use for at least `least` drawings of `world` (the training drawings), commonest first."""
     counts = Counter(
         p
-        for part in alt_text_parts(world)
+        for part in alt_text_parts(dataset)
         for p in {
             " ".join(part["style"]),
             *(
@@ -216,7 +221,7 @@ def interrogate(
 
 @torch.no_grad()
 def interrogate_by_clip(
-    world: World,
+    dataset: Dataset,
     model: str,
     bank: list[str],
     revision: str | None = None,
@@ -260,11 +265,11 @@ def interrogate_by_clip(
 
     phrases, progress, told = (
         read(bank),
-        Progress("interrogate", len(world), unit="images"),
+        Progress("interrogate", len(dataset), unit="images"),
         [],
     )  # (K, D)
-    for i in range(0, len(world), B):
-        pictures = [Image.fromarray(image) for image in world.images[i : i + B]]
+    for i in range(0, len(dataset), B):
+        pictures = [Image.fromarray(image) for image in dataset.images[i : i + B]]
         seen = normalize(
             net.get_image_features(
                 **processor.image_processor(pictures, return_tensors="pt").to(device())
@@ -384,3 +389,180 @@ def hard_prompts_by_loss(
         out += to_strings(decoder.tokenizer, nearest(free.detach()))
         progress(len(out))
     return out
+
+
+# What each position of a captioner is for: the words of one kind, then nothing. Fixed places, because all are written at once.
+CAPTIONS = {
+    "captioner": {"name": 6},
+    "captioner_detailed": {"name": 5, "style": 3, "colours": 4, "regions": 10, "shape": 7},
+}
+
+
+def caption_slots(part: dict[str, list[str]], kind: str) -> list[str]:
+    """What a captioner learns to write of one drawing (of `alt_text_parts`): a word or "" for each position."""
+    slots = []
+    for key, places in CAPTIONS[kind].items():
+        said = " ".join(part[key]).split()[:places]
+        slots += said + [""] * (places - len(said))
+    return slots
+
+
+def retrieved(patches: torch.Tensor, memory: Dataset, memory_patches: torch.Tensor) -> list[str]:
+    """The name of the training drawing that looks most alike: features (M, P, F) of both, the encoder's backbone's, mean over the patches
+    and centred, cosine."""
+    centre = memory_patches.float().mean((0, 1))
+    here, there = (
+        torch.nn.functional.normalize(p.float().mean(1) - centre) for p in (patches, memory_patches)
+    )  # (M, F)
+    known = names(memory)
+    return [known[i] for i in (here @ there.T).argmax(1).tolist()]
+
+
+def train_captioner(
+    dataset: Dataset,
+    decoder,
+    out: Path,
+    *,
+    kind: str,
+    seen: int,
+    width: int = 256,
+    blocks: int = 5,
+    B: int = 128,
+    peak: float = 5.0e-4,
+    seed: int = 0,
+    probe: Dataset | None = None,
+    checkpoint_every: int = 100,
+    patches: torch.Tensor | None = None,
+):
+    """The rival that people teach: the same frozen backbone and pooler, and cross-entropy with given words instead of a decoder's loss.
+
+    kind      `captioner` learns the drawing's name, `captioner_detailed` its alt text (the stand-in for a modern vision-language model)
+    probe     a held-out, train-side world whose cross-entropy is logged now and then
+    All words are written at once, one a position (texts.CAPTIONS); the end token says nothing there. Words are whole tokens, so the decoder's
+    vocabulary must be of words. Resumes from `out/captioner.state.safetensors`."""
+    from .baselines import CAPTIONS, caption_slots
+    from .captions import alt_text_parts
+    from .encoder import Encoder, backbone_features
+
+    recipe = dict(
+        kind=kind,
+        seen=seen,
+        width=width,
+        blocks=blocks,
+        B=B,
+        peak=peak,
+        seed=seed,
+        images=dataset.fingerprint(),
+    )
+    nothing, known = decoder.tokenizer.eos_token_id, decoder.tokenizer.get_vocab()
+    said = {w for p in alt_text_parts(dataset) for w in caption_slots(p, kind) if w}
+    whole = lambda w: decoder.tokenizer(w, add_special_tokens=False).input_ids in (
+        [known.get(w)],
+        [decoder.tokenizer.unk_token_id],
+    )
+    if (pieces := sum(not whole(w) for w in said)) > 0.1 * len(said):
+        raise ValueError(
+            f"{kind}: {decoder.name} has no token of their own for {pieces} of {len(said)} words; captioners trained here need a decoder with a vocabulary of words"
+        )
+    targets = lambda part: torch.tensor(
+        [
+            [known.get(w, nothing) if w else nothing for w in caption_slots(p, kind)]
+            for p in alt_text_parts(part)
+        ]
+    )  # (M, N)
+    encoder = Encoder.new(decoder, sum(CAPTIONS[kind].values()), D=width, blocks=blocks, seed=seed)
+    encoder.pooler.allowed[nothing] = True
+    patches, words_of = (
+        backbone_features(dataset.pixels()) if patches is None else patches,
+        targets(dataset),
+    )  # (M, P, F), (M, N)
+
+    def cross_entropy(seen_patches, said):
+        with autocast():
+            logits = encoder.pooler(seen_patches.to(device()).float())  # (B, N, V)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), said.flatten().to(device()))
+
+    held_out = None if probe is None else (backbone_features(probe.pixels()), targets(probe))
+    fit(
+        encoder.pooler,
+        lambda rows, step: cross_entropy(
+            patches[torch.from_numpy(rows)], words_of[torch.from_numpy(rows)]
+        ),
+        out,
+        "captioner",
+        recipe,
+        len(dataset),
+        weight_decay=0.05,
+        checkpoint_every=checkpoint_every,
+        title=kind,
+        probe=held_out and (lambda: cross_entropy(*held_out).item()),
+    )
+    encoder.recipe = recipe
+    return encoder
+
+
+def train_similarity(
+    dataset: Dataset,
+    tokenizer,
+    out: Path,
+    *,
+    seen: int,
+    B: int = 256,
+    peak: float = 2.0e-3,
+    seed: int = 0,
+    probe: Dataset | None = None,
+    checkpoint_every: int = 100,
+    patches: torch.Tensor | None = None,
+):
+    """CLIP's contrastive loss at the smallest size: in each batch every picture must find its own text, and every text its picture. Texts are
+    drawn from the decoder's diet, anew each time. Drawings of one concept may share a text, and then neither can win.
+    Resumes from `out/similarity.state.safetensors`."""
+    from .baselines import Similarity
+    from .captions import alt_text, alt_text_parts, caption_mixture
+    from .encoder import backbone_features
+
+    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, images=dataset.fingerprint())
+    torch.manual_seed(seed)
+    net = Similarity(V=len(tokenizer)).to(device())
+    parts, read = (
+        alt_text_parts(dataset),
+        lambda texts: [tokenizer(t, add_special_tokens=False).input_ids for t in texts],
+    )
+    patches = backbone_features(dataset.pixels()) if patches is None else patches  # (M, P, F)
+
+    def contrastive_loss(rows, step):
+        rng = random.Random(f"{seed}/similarity/{step}")
+        ids = read(caption_mixture(parts[r], rng) or " ".join(parts[r]["name"]) for r in rows)
+        logits, own = (
+            net(patches[torch.from_numpy(rows)].to(device()).float(), ids),
+            torch.arange(B, device=device()),
+        )  # (B, B)
+        return (
+            nn.functional.cross_entropy(logits, own) + nn.functional.cross_entropy(logits.T, own)
+        ) / 2
+
+    held_out = (
+        None
+        if probe is None
+        else (
+            backbone_features(probe.pixels()).to(device()).float(),
+            read(alt_text(p) for p in alt_text_parts(probe)),
+        )
+    )
+
+    def found():
+        """The share of held-out pictures whose own alt text is nearest."""
+        nearest = net(*held_out).argmax(1).cpu()
+        return float((nearest == torch.arange(len(nearest))).float().mean())
+
+    return fit(
+        net,
+        contrastive_loss,
+        out,
+        "similarity",
+        recipe,
+        len(dataset),
+        weight_decay=0.1,
+        checkpoint_every=checkpoint_every,
+        probe=held_out and found,
+    )
