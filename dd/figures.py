@@ -155,9 +155,10 @@ def _curves_on(
     logy: bool = False,
     ylim=None,
     legend: bool | str = True,
+    colours: dict | None = None,
 ) -> None:
     for k, (name, values) in enumerate(series.items()):
-        colour = COLOURS[k % len(COLOURS)]
+        colour = (colours or {}).get(name, COLOURS[k % len(COLOURS)])
         axis.plot(
             values[0],
             values[1],
@@ -248,12 +249,15 @@ def _bars_on(
     lines: dict | None = None,
     digits: int | None = None,
     marks=(),
+    colours: dict | None = None,
 ) -> None:
     names, values = [str(n) for n in names], np.asarray(values, float)
     low, high = (None if v is None else np.asarray(v, float) for v in (low, high))
     error = None if low is None else np.abs(np.stack([values - low, high - values]))
     look = {
-        "color": [COLOURS[1] if n in highlight else COLOURS[0] for n in names],
+        "color": [
+            (colours or {}).get(n, COLOURS[1] if n in highlight else COLOURS[0]) for n in names
+        ],
         "error_kw": {"elinewidth": 0.8, "ecolor": "#333333", "capsize": 2},
     }
     where = np.arange(len(names))
