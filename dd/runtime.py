@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .data import stable_hash
+from .files import write_json as write_json
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -235,10 +236,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict) -> None:
         for name, value in moments.items():
             if value.shape == p.shape:
                 moments[name] = torch.empty_like(p).copy_(value)
-
-
-def write_json(path: Path, value) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
