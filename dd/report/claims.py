@@ -10,7 +10,7 @@ import yaml
 
 from ..files import write_json
 from ..sources import LENGTHS
-from .tables import interval, most_shots, own, pooled, read_table, rows_of, short, spread, swept
+from .tables import interval, most_shots, number, own, pooled, read_table, rows_of, short, swept
 
 CLAIMS = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text())
 FIRST = "reconstruction.csv yet; run notebook 05_reconstruction"
@@ -201,7 +201,7 @@ def diagonal(table):
         lower = drawn.loc[~same, "paired_hi"] < drawn.loc[same, "paired_lo"].max()
         good &= same.sum() == 1 and lower.all()
         cells = (
-            f"{short(r.trained_through)}'s {spread(r.paired, r.paired_lo, r.paired_hi, '.3f')}"
+            f"{short(r.trained_through)}'s {number('.3f', r.paired, r.paired_lo, r.paired_hi)}"
             for r in drawn.itertuples()
         )
         told.append(f"{short(decoder)} draws from {', '.join(cells)}")
@@ -252,8 +252,8 @@ def _compared(pairs: pd.DataFrame) -> tuple[bool, str]:
         induction = "" if p.induction == p.induction_w else " without induction"
         shots = "" if p.shots == p.shots_w else f" {p.shots_w} shots"
         told.append(
-            f"{p.model}, {p.shots} shots{ways}: {p.context} {spread(p.score, p.lo, p.hi, '.3g')}, "
-            f"{p.context_w}{induction}{shots} {spread(p.score_w, p.lo_w, p.hi_w, '.3g')}"
+            f"{p.model}, {p.shots} shots{ways}: {p.context} {number('.3g', p.score, p.lo, p.hi)}, "
+            f"{p.context_w}{induction}{shots} {number('.3g', p.score_w, p.lo_w, p.hi_w)}"
         )
     return (pairs["lo"] > pairs["hi_w"]).all(), "; ".join(told)
 

@@ -63,8 +63,7 @@ def page(notebook: Path, out: Path) -> str:
     nb = nbformat.read(notebook, as_version=4)
     files = {p.read_bytes(): p.name for p in (out.parent.parent / "figures").glob("*.png")}
     for cell in (c for c in nb.cells if c.cell_type == "code"):
-        # progress lines were for whoever waited
-        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]  # progress
         for data in (o.data for o in cell.outputs if "image/png" in o.get("data", {})):
             if name := files.get(base64.b64decode(data["image/png"])):
                 del data["image/png"]
@@ -129,7 +128,7 @@ def _link(folder: Path, name: str) -> str:
     title = None
     if executed.exists():
         title = page(executed, shown)
-    elif shown.exists():  # a page stays when the notebook behind it has been tidied away
+    elif shown.exists():  # a page stays when the notebook behind it has been deleted
         heading = re.search(r"<h1[^>]*>(.*?)<", shown.read_text(), re.S)
         title = heading and html.unescape(heading[1])
     link = f"<a href='{name}.html'>{escape(title)}</a>" if title else ""

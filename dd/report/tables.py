@@ -68,19 +68,17 @@ def short(decoder: str) -> str:
     return path.parent.name if path.name == "pipeline" else path.name
 
 
-def number(value: float, form: str) -> str:
-    return "-" if pd.isna(value) else f"{value:{form}}"
-
-
-def spread(value: float, low: float, high: float, form: str) -> str:
-    return "-" if pd.isna(value) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+def number(form: str, value: float, *ends: float) -> str:
+    """A number as text, with its interval if there is one; - for none."""
+    interval = f" [{', '.join(f'{end:{form}}' for end in ends)}]" if ends else ""
+    return "-" if pd.isna(value) else f"{value:{form}}{interval}"
 
 
 def interval(row: pd.Series, score: str) -> str:
     """A score of a row with its interval."""
     size = abs(row[score])
     form = ".3f" if score == "paired" else ".2f" if size < 100 else ".1f" if size < 1000 else ".0f"
-    return spread(row[score], row[f"{score}_lo"], row[f"{score}_hi"], form)
+    return number(form, row[score], row[f"{score}_lo"], row[f"{score}_hi"])
 
 
 def source_table(table: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -88,12 +86,12 @@ def source_table(table: pd.DataFrame, split: str) -> pd.DataFrame:
     scores = {"FID": "fid", "KID": "kid", "KID in a style": "kid_within", "paired": "paired"}
     text = {
         "text source": [LABELS[s] for s in rows.index],
-        "guidance": [number(g, "g") for g in rows["guidance"]],
+        "guidance": [number("g", g) for g in rows["guidance"]],
     }
     for head, score in scores.items():
         if score in rows:
             text[head] = [interval(r, score) for _, r in rows.iterrows()]
-    text["R@1 %"] = [number(100 * r, ".1f") for r in rows["r_at_1"]]
+    text["R@1 %"] = [number(".1f", 100 * r) for r in rows["r_at_1"]]
     text["n"] = [str(int(n)) for n in rows["n"]]
     return pd.DataFrame(text)
 
@@ -119,8 +117,8 @@ def noises(folder: Path) -> pd.DataFrame | None:
     for (decoder, split, source), draws in table.groupby(by, sort=False):
         over = draws[["fid", "kid", "paired"]].agg(["mean", "min", "max"])
         row = {"drawn by": short(decoder), "drawings": split, "text source": LABELS[source]}
-        row |= {"draws": str(len(draws)), "FID": spread(*over["fid"], ".1f")}
-        row |= {"KID": spread(*over["kid"], ".2f"), "paired": spread(*over["paired"], ".3f")}
+        row |= {"draws": str(len(draws)), "FID": number(".1f", *over["fid"])}
+        row |= {"KID": number(".2f", *over["kid"]), "paired": number(".3f", *over["paired"])}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -132,7 +130,7 @@ def crossing(folder: Path) -> pd.DataFrame | None:
         return None
     rows = {}
     for r in table.itertuples():
-        cell = spread(r.paired, r.paired_lo, r.paired_hi, ".3f")
+        cell = number(".3f", r.paired, r.paired_lo, r.paired_hi)
         mark = " *" if r.trained_through == r.decoder else ""
         row = rows.setdefault(r.trained_through, {"trained through": short(r.trained_through)})
         row[f"drawn by {short(r.decoder)}"] = cell + mark
@@ -189,7 +187,7 @@ def _as_text(table: pd.DataFrame, context: str, score: str, sign: str = "") -> p
     values = zip(table[score] * scale, table["lo"] * scale, table["hi"] * scale, table["leak"])
     order = {source: k for k, source in enumerate(LABELS)}
     text = table.assign(
-        cell=[spread(*v, f"{sign}.1f") + "*" * bool(leak) for *v, leak in values],
+        cell=[number(f"{sign}.1f", *v) + "*" * bool(leak) for *v, leak in values],
         rank=table[context].map(order),
         context=table[context].map(LABELS),
         given=["pseudo-examples" if s == 0 else f"{s} examples" for s in table["shots"]],
