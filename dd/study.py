@@ -40,7 +40,8 @@ from .runtime import (
     weights_hash,
     write_json,
 )
-from .texts import LENGTHS, SOURCES, random_words, shuffled, write_texts
+from .sources import LENGTHS
+from .texts import WRITERS, random_words, shuffled, write_texts
 
 PACKAGE = Path(__file__).parent
 LEARNT = (*CAPTIONS, "interrogator", "pez")  # rivals that train something first
@@ -507,7 +508,7 @@ class Study:
                 if source == "retrieval"
                 else random_words(part, self.seed, length=self.enc.pooler.config.N)
                 if source == "random"
-                else SOURCES[source](part, self.seed)
+                else WRITERS[source](part, self.seed)
             )
             write_texts(path, part, made)
         return made
@@ -856,7 +857,7 @@ class Study:
         FID with interval and pictures per second, on validation drawings. Written to samplers.csv."""
         part = self.dataset.subset("val", self.sampler_check)
         texts, ids, real, rows = (
-            SOURCES["alt_text"](part),
+            WRITERS["alt_text"](part),
             list(part.frame["id"]),
             metrics.image_features(part.images),
             [],

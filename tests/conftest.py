@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dd import make_decoders, train
-from dd.captions import alt_text, alt_text_parts
+from dd.captions import alt_text, alt_text_phrases
 from dd.data import load_dataset
 from dd.decoder import Decoder
 from dd.make_decoders import new_sketch
@@ -45,7 +45,7 @@ def small_dataset(whole_dataset):
 
 @pytest.fixture(scope="session")
 def mixture_texts(small_dataset):
-    return [alt_text(p, limit=10_000) for p in alt_text_parts(small_dataset)]
+    return [alt_text(p, limit=10_000) for p in alt_text_phrases(small_dataset)]
 
 
 class Killed(Exception):

@@ -131,7 +131,7 @@ def test_every_source_is_drawn_from_its_own_strings_and_the_same_noise(study, mo
         lambda texts, ids, **o: asked.update({source: (texts, ids, o)}) or draw(texts, ids, **o),
     )
     seen = {}
-    for source in ("autoencoder", "soft", *sources.SOURCES, "dediffusion", "shuffled"):
+    for source in ("autoencoder", "soft", *sources.WRITERS, "dediffusion", "shuffled"):
         eye, first = study.drawn(source, "test", 2.0)
         assert eye.shape == (10, 352) and eye.isfinite().all() and len(first) == 10
         seen[source] = eye
