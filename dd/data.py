@@ -14,11 +14,14 @@ import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image, ImageDraw, UnidentifiedImageError
+
+if TYPE_CHECKING:  # reading pandas takes a quarter of a second, and texts need no table
+    import pandas as pd
 
 EMOJI = Path(__file__).parent / "assets" / "emoji" / "emoji.parquet"
 SPLITS = ("train", "val", "test", "novel")
@@ -145,6 +148,8 @@ def load_dataset(
     if path.suffix not in (".json", ".csv", ".jsonl"):
         suffix = path.suffix or "a file without suffix"
         raise BadData(f"{path}: cannot read {suffix}; use .json (COCO), .csv or .jsonl")
+    import pandas as pd
+
     coco = path.suffix == ".json"
     records = _coco_records(path) if coco else _table_records(path)
     name, folder = path.stem if coco else path.parent.name, Path(images or path.parent)
@@ -176,6 +181,8 @@ def _load_emoji(size: int) -> Dataset:
     if not EMOJI.exists():
         fix = "fetch the whole repository or run tools/build_emoji.py"
         raise BadData(f"{EMOJI}: the built-in dataset is missing; {fix}")
+    import pandas as pd
+
     frame = pd.read_parquet(EMOJI)
     pictures = [Image.open(io.BytesIO(b)).convert("RGB") for b in frame.pop("image")]
     frame["keywords"] = [list(k) for k in frame["keywords"]]
@@ -219,6 +226,8 @@ def _coco_records(path: Path) -> list[tuple]:
 
 def _table_records(path: Path) -> list[tuple]:
     """The rows of a .csv or .jsonl file, as `_coco_records` gives them, with their own splits."""
+    import pandas as pd
+
     csv = path.suffix == ".csv"
     rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if csv else []
     for i, line in enumerate([] if csv else path.read_text(encoding="utf-8").splitlines(), 1):

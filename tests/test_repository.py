@@ -68,7 +68,7 @@ def test_shipped_weights(name, limit):
 
 
 def test_no_pickles_are_shipped():
-    allowed = {".safetensors", ".json", ".jsonl", ".parquet", ".md", ".txt"}
+    allowed = {".safetensors", ".json", ".jsonl", ".parquet", ".md", ".txt", ".mplstyle"}
     assert {p.suffix for p in ASSETS.rglob("*") if p.is_file()} <= allowed
 
 
