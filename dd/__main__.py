@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from .llm import ROWS
+ROWS = 16
 from .runtime import say
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image, UnidentifiedImageError
 
@@ -161,6 +160,8 @@ def _load_emoji(size: int) -> Dataset:
         raise BadData(
             f"{EMOJI}: the built-in world is missing; fetch the whole repository or run tools/build_emoji.py"
         )
+    import pandas as pd
+
     frame = pd.read_parquet(EMOJI)
     pictures = [Image.open(io.BytesIO(b)).convert("RGB") for b in frame.pop("image")]
     frame["keywords"] = [list(k) for k in frame["keywords"]]
@@ -213,6 +214,8 @@ def _records(path: Path, folder: Path):
             ) from None
         return path.stem, folder, rows
     if path.suffix == ".csv":
+        import pandas as pd
+
         table = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
     else:
         table = []
@@ -247,6 +250,8 @@ def _records(path: Path, folder: Path):
 def _collect(
     path: Path, name: str, folder: Path, rows: list, size: int, on_bad: str, split: str
 ) -> Dataset:
+    import pandas as pd
+
     kept, images, seen, skipped = [], [], set(), []
     for where, id, file_name, captions, own_split in rows:
         captions = [c.strip() for c in captions if isinstance(c, str) and c.strip()]
