@@ -321,10 +321,10 @@ def ask(args) -> None:
 
 
 def run(args) -> None:
-    from .study import run as run_study
-
     if wrong := [p for p in args.parameter if "=" not in p]:
         raise ValueError(f"-p {wrong[0]!r}: NAME=VALUE needed")
+    from .study import run as run_study
+
     run_study(args.study, {k: number(v) for k, v in (p.split("=", 1) for p in args.parameter)})
 
 
