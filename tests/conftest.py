@@ -27,7 +27,7 @@ def _own_results(tmp_path, monkeypatch):
 @pytest.fixture
 def float32(monkeypatch):
     """Parity is checked in float32: bfloat16 rounds what a test wants to see."""
-    from dd.bench import plain_float32
+    from dd.runtime import plain_float32
 
     with plain_float32():
         yield
