@@ -44,3 +44,10 @@ def test_doodles_are_what_they_are_called():
     main = {name: pixel_words(p)["colours"][0] for name, p in pictures.items()}
     wanted = {"apple": "red", "blue heart": "blue", "face": "yellow", "fir": "green"}
     assert wanted.items() <= main.items()
+
+
+def test_the_kept_words_are_what_the_pixels_say(whole_dataset):
+    from dd.captions import measured, pixel_words
+
+    some = whole_dataset.rows(range(0, len(whole_dataset), 97))
+    assert measured(some) == [pixel_words(image) for image in some.images]

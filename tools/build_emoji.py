@@ -297,6 +297,18 @@ def main() -> None:
         f"{len(frame)} drawings, {frame['concept'].nunique()} concepts, {path.stat().st_size / 1e6:.1f} MB, "
         f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     )
+    measure(args.out)
+
+
+def measure(folder: pathlib.Path) -> None:
+    """measured.parquet: colour and shape words of every drawing, by dd.captions.pixel_words."""
+    from dd.captions import pixel_words
+
+    frame = pd.read_parquet(folder / "emoji.parquet", columns=["id", "image"])
+    images = [np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in frame.pop("image")]
+    words = [{kind: "|".join(of) for kind, of in pixel_words(i).items()} for i in images]
+    table = pd.concat([frame, pd.DataFrame(words)], axis=1)
+    table.to_parquet(folder / "measured.parquet", index=False, compression="zstd")
 
 
 if __name__ == "__main__":
