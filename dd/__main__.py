@@ -677,7 +677,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="override one parameter (YAML value); see dd/study.py SCHEMA",
+        help="override one parameter (YAML value)",
     )
     c = command("claims", claims, "verdict on every claim, with its criterion and numbers")
     c.add_argument("study", nargs="?", default="full", help="which results folder")

@@ -273,3 +273,56 @@ def small_latents(small_dataset, tiny_decoder):
     from dd.train import encode_all
 
     return encode_all(tiny_decoder, small_dataset)
+
+
+def narrow_features(images, *a, **k):
+    """Fewer numbers than drawings, and no row of originals: half the drawings are fewer still."""
+    return quick_features(images)[:, :64]
+
+
+@pytest.fixture
+def study(tiny_folder, tiny_decoder, whole_dataset, tmp_path):
+    from dd.encoder import Encoder
+    from dd.study import Study
+
+    Encoder.new(tiny_decoder, 5, D=32, blocks=1).save(tmp_path / "encoder")
+    sizes = dict(tokens=5, n_test=10, n_val=10, guidance=2.0, guidances=[1.0, 2.0], steps=2)
+    folders = dict(decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"))
+    study = Study({"study": "tiny", **folders, **sizes})
+    study.dataset = whole_dataset  # read once for all tests
+    return study
+
+
+@pytest.fixture
+def cheap_study(tiny_folder, whole_dataset, tmp_path, monkeypatch):
+    """Studies of the whole path, 120 drawings a source: an untrained decoder and encoder, one step,
+    cheap image features of fewer numbers than drawings."""
+    from dd import metrics
+    from dd.encoder import Encoder
+    from dd.study import Study
+
+    Encoder.new(Decoder.load(tiny_folder), 5, D=32, blocks=1).save(tmp_path / "encoder")
+    monkeypatch.setattr(metrics, "image_features", narrow_features)
+    monkeypatch.setitem(metrics.score.__kwdefaults__, "bootstraps", 2)
+    folders = dict(decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"))
+    sizes = dict(tokens=5, n_test=120, guidance=1.0, guidances=[1.0], steps=1)
+
+    def make(name, **more):
+        study = Study({"study": name, **folders, **sizes, **more})
+        study.dataset = whole_dataset
+        return study
+
+    return make
+
+
+@pytest.fixture
+def no_features(monkeypatch):
+    """Features and latents of no images: what an encoder is trained on where it is not looked at."""
+    from dd.encoder import FEATURES, P
+    from dd.study import Study
+
+    zeros = lambda self, split: torch.zeros(len(self.subset(split)), P, FEATURES).half()
+    monkeypatch.setattr(Study, "patches", zeros)
+    shape = lambda self: (self.dec.C, self.dec.h, self.dec.h)
+    zeros = lambda self, split: torch.zeros(len(self.subset(split)), *shape(self))
+    monkeypatch.setattr(Study, "latents", zeros)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dd.study import NOTEBOOKS, SCHEMA
+from dd.study import NOTEBOOKS, PARAMETERS
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "dd" / "assets"
@@ -94,7 +94,7 @@ def parameters(path) -> dict:
 def test_parameters_cell(path):
     quick = yaml.safe_load((ROOT / "notebooks" / "params" / "quick.yaml").read_text())
     found = parameters(path)
-    assert found and set(found) <= set(SCHEMA)
+    assert found and set(found) <= set(PARAMETERS)
     assert found == {
         name: quick[name] for name in found
     }  # a notebook opened by hand is the quick study

@@ -1,138 +1,123 @@
-"""Class Study: one results folder and the parameters that fill it."""
+"""Class Study: one results folder and the parameters that fill it; what notebooks talk to.
+
+    study = Study({"study": "mine", "n_test": 400})    # all other parameters have their defaults
+    study.texts("dediffusion")                         # strings of the test split
+    study.reconstruction()                             # the table, one row a source
+
+Letters: M images, P patches, F features, D width, C and h latents.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import numpy as np
 import pandas as pd
 import torch
 
-from .. import baselines, decoder, encoder, metrics, vision, vocab
-from ..baselines import CAPTIONS, retrieved
+from .. import baselines, metrics
 from ..data import Dataset, load_dataset
 from ..decoder import Decoder
-from ..encoder import Encoder, backbone_features
+from ..encoder import Encoder, backbone_features, relax
 from ..runtime import (
     ASSETS,
+    Progress,
+    autocast,
     device,
-    load_state,
-    save_state,
-    say,
     shipped,
     weights_hash,
     write_json,
 )
+from ..sources import LENGTHS, keys
 from ..texts import SOURCES, random_words, shuffled, write_texts
-from .cache import code, fingerprint, folder_hash, run_key, write_csv
-from .experiments import Experiments
+from ..vocab import to_strings
+from . import cache
+from .cache import folder_hash, write_csv
 from .few_shot import FewShot
-from .parameters import OF_LENGTH, WRITTEN, BadParameter, check, results_root
+from .parameters import PARAMETERS, BadParameter, check, results_root, taken
 
-SWEPT = ("names", "names_keywords", "dediffusion", "alt_text")
-CURVE = (
-    "names",
-    "names_keywords",
-    "names_all",
-    "captioner",
-    "captioner_detailed",
-    "dediffusion",
-)  # of the paper's Fig. 3
-TEST_SOURCES = (
-    "names",
-    "names_keywords",
-    "dediffusion",
-    "alt_text",
-    "soft",
-    "shuffled",
-    "random",
-    "empty",
-)
-NOVEL_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text")
-COARSE = ("retrieval", "interrogator", "pez", "ph2p")
-JUDGED_SOURCES = ("names", "names_keywords", "dediffusion", "alt_text", "shuffled", "empty")
-COLUMNS = [
-    "world",
-    "split",
-    "source",
-    "decoder",
-    "guidance",
-    "seed",
-    "n",
-    "fid",
-    "fid_lo",
-    "fid_hi",
-    "kid",
-    "kid_lo",
-    "kid_hi",
-    "paired",
-    "paired_lo",
-    "paired_hi",
-    "r_at_1",
-    "kid_within",
-    "kid_within_lo",
-    "kid_within_hi",
-]  # inside a drawing style, averaged over styles
+_SCORES = ["n"] + [f"{name}{end}" for name in ("fid", "kid") for end in ("", "_lo", "_hi")]
+_SCORES += ["paired", "paired_lo", "paired_hi", "r_at_1"]
+_WITHIN = ["kid_within", "kid_within_lo", "kid_within_hi"]  # inside a style, averaged over styles
+COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", *_SCORES, *_WITHIN]
+TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
+NOVEL, SWEPT = keys("novel"), keys("swept", without="chosen")
 
 
-@dataclass
-class Study(Experiments, FewShot):
-    """One results folder and the parameters that fill it; what notebooks talk to."""
+class Study(FewShot):
+    """One results folder and its parameters, each of which is an attribute: study.seed, ..."""
 
-    parameters: dict
-
-    def __post_init__(self):
-        self.__dict__.update(check(self.parameters))  # study.seed, study.tokens, ...
-        self.folder, self._parts = results_root() / self.parameters["study"], {}
+    def __init__(self, parameters: dict):
+        self.parameters = check(parameters)
+        self.__dict__.update(self.parameters)
+        self.folder, self.subsets = results_root() / self.parameters["study"], {}
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._models: dict = {}
+
+    @classmethod
+    def of_notebook(cls, notebook: str, names: dict) -> Study:
+        """The study of a notebook: `names` (its globals()) that are parameters, defaults for all
+        others. What it takes is written to parameters/<notebook>.json before the work starts."""
+        literal = lambda v: not isinstance(v, (ModuleType, FunctionType, type))
+        given = {n: v for n, v in names.items() if n in PARAMETERS and literal(v)}
+        if isinstance(given.get("study"), Study):  # the cell is run once more
+            given["study"] = given["study"].parameters["study"]
+        study = cls(given)
+        told = dict.fromkeys((*taken(notebook), *given))
+        path = study.path(f"parameters/{notebook}.json")
+        write_json(path, {name: study.parameters[name] for name in told})
+        return study
 
     def path(self, name: str) -> Path:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def note(self, notebook: str) -> Study:
-        """Write the resolved parameters beside the outputs, before the work starts."""
-        write_json(self.path(f"parameters/{notebook}.json"), self.parameters)
-        return self
+    def place(self, stage: str, prefix: str, **inputs) -> Path:
+        """Where a result of a stage is kept: its name says all that its numbers depend on."""
+        return self.path(f"{prefix}{cache.key(stage, **inputs)}")
+
+    def kept(self, stage: str, make, name: str = "", **inputs):
+        """What `make()` gives, from an earlier call if there was one with the same inputs."""
+        return cache.kept(self.place(stage, f"cache/{stage}/{name}", **inputs), make)
+
+    # -- images, decoder, encoder ----------------------------------------------------------------
 
     @cached_property
     def dataset(self) -> Dataset:
         return load_dataset("emoji")
 
-    def subset(self, split: str) -> Dataset:
-        """The drawings of a split that this study uses, the same object each time; "curve" is a part of the test drawings."""
-        n = {"test": "n_test", "val": "n_val", "novel": "n_novel"}.get(split, split)
-        if split not in self._parts:
-            self._parts[split] = self.dataset.subset(
-                "test" if split == "curve" else split, self.parameters.get(n) or None
-            )
-        return self._parts[split]
+    def subset(self, split: str | Dataset) -> Dataset:
+        """The drawings of a split that this study uses, the same object each time; "curve" is some
+        of the test drawings. A Dataset is itself."""
+        if isinstance(split, Dataset):
+            return split
+        if split not in self.subsets:
+            of, n = ("test", "curve") if split == "curve" else (split, f"n_{split}")
+            self.subsets[split] = self.dataset.subset(of, self.parameters.get(n) or None)
+        return self.subsets[split]
 
     @cached_property
     def dec(self) -> Decoder:
-        return Decoder.load(self.parameters["decoder"])
+        return Decoder.load(self.decoder)
 
     @cached_property
     def decoder_hash(self) -> str:
-        path = shipped(self.parameters["decoder"])
-        return folder_hash(path) if path.is_dir() else self.parameters["decoder"]
+        path = shipped(self.decoder)
+        return folder_hash(path) if path.is_dir() else self.decoder
 
     @cached_property
     def encoder_folder(self) -> Path:
         chosen = self.parameters["encoder"]
-        path = {"trained": self.folder / "encoder", "shipped": ASSETS / "encoder"}.get(
-            chosen, Path(chosen)
-        )
+        places = {"trained": self.folder / "encoder", "shipped": ASSETS / "encoder"}
+        path = places.get(chosen, Path(chosen))
         if not (path / "config.json").exists():
             raise BadParameter(
-                f"encoder is {chosen!r} but {path} holds none; run notebook 03_encoder first or use 'shipped'"
+                f"encoder is {chosen!r} but {path} holds none; run notebook 03_encoder first or "
+                "use 'shipped'"
             )
         return path
 
@@ -140,420 +125,329 @@ class Study(Experiments, FewShot):
     def enc(self) -> Encoder:
         return Encoder.load(self.encoder_folder)
 
-    def patches(self, split: str) -> torch.Tensor:
-        """Frozen backbone features (M, P, F) of a split, computed once."""
-        part = self.subset(split)
-        return self._cached(
-            f"features-{split}-{fingerprint(part.fingerprint(), code(encoder, vision))}",
-            lambda: {"patches": backbone_features(part.pixels())},
-        )["patches"]
+    def patches(self, split: str | Dataset) -> torch.Tensor:
+        """Frozen backbone features (M, P, F), computed once."""
+        images = self.subset(split)
+        make = lambda: {"patches": backbone_features(images.pixels())}
+        return self.kept("features", make, images=images)["patches"]
 
-    def latents(self, split: str) -> torch.Tensor:
-        """Decoder latents z_0 (M, C, h, h) of a split, computed once."""
+    def latents(self, split: str | Dataset) -> torch.Tensor:
+        """Decoder latents z_0 (M, C, h, h), computed once."""
         from ..train import encode_all
 
-        part = self.subset(split)
-        return self._cached(
-            f"latents-{split}-{fingerprint(part.fingerprint(), self.decoder_hash, code(decoder))}",
-            lambda: {"z": encode_all(self.dec, part)},
-        )["z"]
+        images = self.subset(split)
+        make = lambda: {"z": encode_all(self.dec, images)}
+        return self.kept("latents", make, images=images, decoder=self.decoder_hash)["z"]
 
-    def _cached(self, name: str, make) -> dict[str, torch.Tensor]:
-        path = self.path(f"cache/{name}.safetensors")
-        if not path.exists():
-            save_state(path, make(), {})
-        return load_state(path)[0]
+    def real(self, split: str | Dataset) -> torch.Tensor:
+        """Image features of the originals (M, D), computed once."""
+        images = self.subset(split)
+        told = f"look at {split if isinstance(split, str) else len(images)}"
+        make = lambda: {"eye": metrics.image_features(images.images, progress=told)}
+        return self.kept("look", make, images=images)["eye"]
 
-    # -- texts ---------------------------------------------------------------------------------------------------------------
+    # -- trainings beside the study's own --------------------------------------------------------
 
-    def texts(self, source: str, split: str = "test") -> list[str]:
-        """The strings of one source for one split, also written to texts/<split>/<source>.parquet. What a network writes is kept from an earlier
-        run; the others take no time."""
-        part = self.subset(split)
-        if split == "curve":  # some of the test drawings: what was written of them
-            return pd.Series(self.texts(source, "test"), index=self.subset("test").frame["id"])[
-                part.frame["id"]
-            ].tolist()
-        path = self.path(f"texts/{split}/{source}.parquet")
-        if source in WRITTEN:
-            made_by, write = self._writer(source)
-            key = fingerprint(
-                part.fingerprint(),
-                *made_by,
-                self.enc.pooler.config.N,
-                code(encoder, vision, vocab, *WRITTEN[source]),
-            )
-            stamp = self.path(f"cache/texts-{split}-{source}.json")
-            if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == key:
-                made = pd.read_parquet(path)["text"].tolist()
-            else:
-                stamp.unlink(missing_ok=True)
-                made = write(split)
-                write_texts(path, part, made)
-                write_json(stamp, key)
-        else:
-            made = (
-                shuffled(self.texts("dediffusion", split), self.seed)
-                if source == "shuffled"
-                else retrieved(self.patches(split), self.subset("train"), self.patches("train"))
-                if source == "retrieval"
-                else random_words(part, self.seed, length=self.enc.pooler.config.N)
-                if source == "random"
-                else SOURCES[source](part, self.seed)
-            )
-            write_texts(path, part, made)
-        return made
+    def training(self, kind: str, stage: str, **inputs) -> Path:
+        """Folder of a training on the train split: other inputs, another folder."""
+        images, decoder = self.subset("train"), self.decoder_hash
+        return self.place(stage, kind, images=images, decoder=decoder, seed=self.seed, **inputs)
 
-    def _writer(self, source: str) -> tuple[tuple, Callable[[str], list[str]]]:
-        """Facts that name what a network writes, and how it writes of a split."""
-        N, read_out = (
-            self.enc.pooler.config.N,
-            lambda encoder, split: vocab.to_strings(
-                encoder.tokenizer, encoder.ids(self.patches(split))
-            ),
-        )
-        if source == "ph2p":
-            return (
-                self.decoder_hash,
-                self.seed,
-                code(decoder),
-            ), lambda split: baselines.hard_prompts_by_loss(
-                self.dec, self.latents(split), N=N, seed=self.seed
-            )
-        if source in OF_LENGTH:
-            brief = self.of_length(OF_LENGTH[source])
-            return (weights_hash(brief.pooler),), lambda split: read_out(brief, split)
-        folder = self.encoder_folder if source == "dediffusion" else self.rival(source)
-        if source in CAPTIONS or source == "dediffusion":
-            return (folder_hash(folder),), lambda split: read_out(
-                self.enc if source == "dediffusion" else Encoder.load(folder), split
-            )
-        if source == "pez":
-            return (folder_hash(folder),), lambda split: baselines.hard_prompts(
-                self.similarity(), self.dec.tokenizer, self.patches(split), N=N, seed=self.seed
-            )
-        return (folder_hash(folder),), lambda split: baselines.interrogate(
-            self.similarity(),
-            self.dec.tokenizer,
-            self.patches(split),
-            baselines.phrase_bank(self.subset("train")),
-            most=N,
-        )
-
-    def of_length(self, N: int) -> Encoder:
-        """The encoder of the comparison of lengths that writes N words, trained for `lengths_seen` images when it is first asked for."""
-        known = self.__dict__.setdefault("_lengths", {})
-        if N not in known:
-            known[N] = self.encoder_through(self, "lengths", N, self.lengths_seen)
-        return known[N]
-
-    def encoder_through(self, by: Study, kind: str, N: int, seen: int) -> Encoder:
-        """An encoder beside the study's own: N words, trained through the decoder of `by` and kept in a folder of `kind`/."""
+    def trained_encoder(self, kind: str, N: int, seen: int) -> Encoder:
+        """An encoder beside the study's own: N words, trained through this study's decoder."""
         from ..train import train_encoder
 
-        folder = self.path(f"{kind}/{run_key(train_encoder, N, seen, self.seed, by.decoder_hash)}")
-        return train_encoder(
-            self.subset("train"),
-            by.dec,
-            folder,
-            seen=seen,
-            tokens=N,
-            seed=self.seed,
-            patches=self.patches("train"),
-            z_all=by.latents("train"),
-        )
+        folder = self.training(f"{kind}/", "train_encoder", tokens=N, seen=seen)
+        z = self.latents("train")
+        given = dict(seen=seen, tokens=N, seed=self.seed, patches=self.patches("train"), z_all=z)
+        return train_encoder(self.subset("train"), self.dec, folder, **given)
+
+    def of_length(self, N: int) -> Encoder:
+        """The encoder of N words of the comparison of lengths, trained when first asked for."""
+        if N not in self._models:
+            self._models[N] = self.trained_encoder("lengths", N, self.lengths_seen)
+        return self._models[N]
 
     def rival(self, source: str) -> Path:
-        """Where a rival keeps what it has learnt, on this study's train split, when it is first asked for: a captioner, or the similarity that
-        the interrogator and the hard prompts share. Its log lies one folder up."""
-        from ..baselines import train_captioner, train_similarity
-
-        train, probe, patches = (
-            self.subset("train"),
-            self.dataset.subset("val", 256),
-            lambda: self.patches("train"),
-        )
-        what, loop = (
-            (source, train_captioner) if source in CAPTIONS else ("similarity", train_similarity)
-        )
-        folder = self.path(
-            f"rivals/{what}-{run_key(loop, CAPTIONS, self.seed, self.rivals_seen, self.decoder_hash)}"
-        )
+        """Where a source keeps what it has learnt, when it is first asked for: a captioner, or the
+        similarity that interrogator and hard prompts share. Its log lies one folder up."""
+        captions = baselines.CAPTIONS.get(source)
+        what = source if captions else "similarity"
+        stage = "train_captioner" if captions else "train_similarity"
+        learnt = dict(captions=captions) if captions else {}
+        folder = self.training(f"rivals/{what}-", stage, seen=self.rivals_seen, **learnt)
         saved, saving = folder / "saved", folder / "saving"
-        if not saved.exists():
-            options = dict(seen=self.rivals_seen, seed=self.seed, probe=probe, patches=patches())
-            if source in CAPTIONS:
-                train_captioner(train, self.dec, folder, kind=source, **options).save(
-                    saving, half=True
-                )
-            else:
-                train_similarity(train, self.dec.tokenizer, folder, **options).save_pretrained(
-                    saving, safe_serialization=True
-                )
-            os.replace(saving, saved)  # whole, or not there
+        if saved.exists():
+            return saved
+        train, probe = self.subset("train"), self.dataset.subset("val", 256)
+        options = dict(seen=self.rivals_seen, seed=self.seed, probe=probe)
+        options["patches"] = self.patches("train")
+        if captions:
+            made = baselines.train_captioner(train, self.dec, folder, kind=source, **options)
+            made.save(saving, half=True)
+        else:
+            made = baselines.train_similarity(train, self.dec.tokenizer, folder, **options)
+            made.save_pretrained(saving, safe_serialization=True)
+        os.replace(saving, saved)  # whole, or not there
         return saved
 
     def similarity(self) -> baselines.Similarity:
         """The image-text similarity that the interrogator and the hard prompts share."""
-        return (
-            baselines.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True)
-            .eval()
-            .requires_grad_(False)
-            .to(device())
-        )
+        net = baselines.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True)
+        return net.eval().requires_grad_(False).to(device())
 
-    # -- pictures and scores ---------------------------------------------------------------------------------------------------
+    # -- texts -----------------------------------------------------------------------------------
 
-    def real(self, split: str) -> torch.Tensor:
-        """What the judge's eye sees of the originals, (M, D)."""
-        part = self.subset(split)
-        return self._cached(
-            f"real-{split}-{fingerprint(part.fingerprint(), code(metrics.image_features, vision))}",
-            lambda: {"eye": metrics.image_features(part.images, progress=f"look at {split}")},
-        )["eye"]
+    def texts(self, source: str, split: str = "test") -> list[str]:
+        """The strings of one source for one split, also written to texts/<split>/<source>.parquet.
+        What a network writes is kept from an earlier run; the others take no time."""
+        images = self.subset(split)
+        if split == "curve":  # some of the test drawings: what was written of them
+            told = pd.Series(self.texts(source, "test"), index=self.subset("test").frame["id"])
+            return told[images.frame["id"]].tolist()
+        make = partial(WRITERS[source], self, split)
+        if source in keys("kept"):
+            made = self.kept("write", make, f"{split}-{source}-", **self.writing(source, images))
+        else:
+            made = make()
+        write_texts(self.path(f"texts/{split}/{source}.parquet"), images, made)
+        return made
+
+    def writing(self, source: str, images: Dataset, N: int | None = None) -> dict:
+        """All that a text depends on that a network writes."""
+        if source == "dediffusion":
+            weights = folder_hash(self.encoder_folder)
+        elif source in OF_LENGTH:
+            weights = weights_hash(self.of_length(OF_LENGTH[source]).pooler)
+        else:
+            weights = folder_hash(self.rival(source)) if source in keys("learnt") else ""
+        facts = dict(source=source, images=images, weights=weights, decoder=self.decoder_hash)
+        return dict(**facts, seed=self.seed, N=N or self.enc.pooler.config.N)
+
+    # -- pictures and scores ---------------------------------------------------------------------
 
     def drawn(
         self, source: str, split: str, guidance: float, chunk: int = 256, noise: int = 0
     ) -> tuple[torch.Tensor, np.ndarray]:
-        """Draw a source's texts -> (eye features (M, D), the first chunk's pictures uint8; all pictures of the test split's first noise, which a second
-        eye looks at). Chunk by chunk, each kept as it is done. `noise`: which draw of the starting noise.
+        """Draw a source's texts -> (image features (M, D), pictures uint8: the first chunk's, or
+        all of the test split's first noise). `noise`: which draw of the starting noise.
 
-        Chunks are fixed, so a resumed run draws what an undisturbed one would have drawn."""
-        part, ids = self.subset(split), list(self.subset(split).frame["id"])
-        if source == "autoencoder":
-            texts, facts = [""] * len(ids), ["autoencoder"]
-        elif source == "soft":
-            texts, facts = [""] * len(ids), ["soft", folder_hash(self.encoder_folder)]
-        else:
-            texts = self.texts(source, split)
-            facts = [texts]
-        key = fingerprint(
-            part.fingerprint(),
-            facts,
-            guidance,
-            self.steps,
-            self.sampler,
-            self.seed + noise,
-            self.decoder_hash,
-            chunk,
-            code(decoder, metrics.image_features, vision),
-            *([noise] if noise else []),
-        )  # further noises keep fewer pictures than another seed's first
-        seen, kept = [], []
-        missing = [
-            i
-            for i in range(0, len(ids), chunk)
-            if not self._chunk_path(source, split, key, i).exists()
-        ]
-        for done, i in enumerate(missing):
-            tick = time.time()
-            pictures = self._draw_chunk(
-                source,
-                split,
-                texts[i : i + chunk],
-                ids[i : i + chunk],
-                slice(i, i + chunk),
-                guidance,
-                self.seed + noise,
-            )
+        Each chunk is kept as it is done. Chunks are fixed, so a resumed run draws what an
+        undisturbed one would have drawn."""
+        images = self.subset(split)
+        ids, every = list(images.frame["id"]), split == "test" and noise == 0
+        bypass = source in ("autoencoder", "soft")  # these two are no text
+        texts = [""] * len(ids) if bypass else self.texts(source, split)
+        told = dict(bypass=source, weights=folder_hash(self.encoder_folder)) if bypass else {}
+        base = self.place(
+            *("draw", f"cache/draw/{split}-{source}-"),
+            **self.drawing(images, texts, guidance, noise),
+            **dict(chunk=chunk, pictures="all" if every else "first", **told),
+        )
+
+        def make(rows: slice):
+            facts = (source, split, texts[rows], ids[rows], rows, guidance, self.seed + noise)
+            pictures = self._draw_chunk(*facts)
             tensors = {"eye": metrics.image_features(pictures)}
-            if i == 0 or split == "test" and noise == 0:
+            if every or rows.start == 0:
                 tensors["pictures"] = torch.from_numpy(pictures)
-            save_state(self._chunk_path(source, split, key, i), tensors, {})
-            rate = len(pictures) / (time.time() - tick)
-            say(
-                f"draw {source} on {split} at guidance {guidance:g}: {min(i + chunk, len(ids))}/{len(ids)}, {rate:.1f} pictures/s, "
-                f"{(len(missing) - done - 1) * chunk / rate / 60:.1f} min left"
-            )
-        for i in range(0, len(ids), chunk):
-            tensors, _ = load_state(self._chunk_path(source, split, key, i))
-            seen.append(tensors["eye"])
-            kept += [tensors["pictures"].numpy()] if "pictures" in tensors else []
-        return torch.cat(seen), np.concatenate(kept)
+            return tensors
 
-    def _chunk_path(self, source: str, split: str, key: str, i: int) -> Path:
-        return self.path(f"cache/drawn/{split}-{source}-{key}-{i:06d}.safetensors")
+        paths = {i: Path(f"{base}-{i:06d}") for i in range(0, len(ids), chunk)}
+        missing = [i for i, path in paths.items() if not Path(f"{path}.safetensors").exists()]
+        done = len(ids) - sum(len(ids[i : i + chunk]) for i in missing)
+        at = "" if source == "autoencoder" else f" at guidance {guidance:g}"
+        meter = Progress(f"draw {source} on {split}{at}", len(ids), done, "pictures")
+        chunks = []
+        for i, path in paths.items():
+            chunks.append(cache.kept(path, partial(make, slice(i, i + chunk))))
+            if i in missing:
+                done += len(ids[i : i + chunk])
+                meter(done)
+        pictures = [c["pictures"].numpy() for c in chunks if "pictures" in c]
+        return torch.cat([c["eye"] for c in chunks]), np.concatenate(pictures)
+
+    def drawing(self, images: Dataset, texts, guidance: float, noise: int = 0) -> dict:
+        """All that pictures of texts depend on."""
+        how = dict(
+            guidance=guidance, steps=self.steps, sampler=self.sampler, seed=self.seed + noise
+        )
+        return dict(images=images, texts=texts, decoder=self.decoder_hash, **how)
 
     def _draw_chunk(self, source, split, texts, ids, rows, guidance, seed) -> np.ndarray:
         if source == "autoencoder":
             return self.dec.decode(self.latents(split)[rows])
         states = None
         if source == "soft":
-            from ..encoder import relax
-            from ..runtime import autocast
+            patches = self.patches(split)[rows].to(device()).float()
+            with torch.no_grad(), autocast():  # tau is where training's temperature ends
+                weights = relax(self.enc.pooler(patches), tau=0.3, noise=0.0)  # (B, N, V)
+                states = self.dec.soft_states(weights).float()  # (B, L, D)
+        how = dict(guidance=guidance, steps=self.steps, sampler=self.sampler, seed=seed)
+        return self.dec.draw(texts, ids, states=states, **how)
 
-            patches = (
-                self.patches(split)[rows].to(device()).float()
-            )  # outside autocast: it may be computed here
-            with torch.no_grad(), autocast():
-                weights = relax(
-                    self.enc.pooler(patches), tau=0.3, noise=0.0
-                )  # where training's temperature ends
-                states = self.dec.soft_states(weights).float()
-        return self.dec.draw(
-            texts,
-            ids,
-            guidance=guidance,
-            steps=self.steps,
-            sampler=self.sampler,
-            seed=seed,
-            states=states,
-        )
+    def scored(self, real: torch.Tensor, fake: torch.Tensor, **options) -> dict:
+        make = lambda: metrics.score(real, fake, **options)
+        return self.kept("score", make, real=real, fake=fake, **options)
 
     def row(self, source: str, split: str, guidance: float, noise: int = 0) -> dict:
         """One row of reconstruction.csv. `noise`: which draw of the starting noise."""
         real, styles = self.real(split), self.subset(split).frame["style"].to_numpy()
-        if source == "real":
-            half, order = (
-                len(real) // 2,
-                torch.from_numpy(np.random.default_rng(self.seed).permutation(len(real))),
-            )
-            if half < real.shape[1] + 1:
+        if source in ("real", "autoencoder"):
+            guidance = float("nan")
+        if source == "real":  # one half of the originals against the other
+            order = np.random.default_rng(self.seed).permutation(len(real))
+            a, b = order[: len(real) // 2], order[len(real) // 2 :]
+            if len(a) < real.shape[1] + 1:
                 return {}
-            fake, guidance = real[order[half:]], float("nan")
-            facts = ("real", split, self.seed, self.subset(split).fingerprint())
-            scores = self._scored(
-                facts,
-                lambda: metrics.score(
-                    real[order[:half]],
-                    fake,
-                    paired=False,
-                    classes=(styles[order[:half]], styles[order[half:]]),
-                ),
-            )
+            halves, classes = (real[torch.from_numpy(i)] for i in (a, b)), (styles[a], styles[b])
+            scores = self.scored(*halves, paired=False, classes=classes)
         else:
-            guidance = float("nan") if source == "autoencoder" else guidance
             fake, _ = self.drawn(source, split, guidance, noise=noise)
-            facts = (source, split, fingerprint(fake.numpy().tobytes().hex()))
-            scores = self._scored(
-                facts, lambda: metrics.score(real, fake, classes=(styles, styles))
-            )
-        return {
-            "world": self.dataset.name,
-            "split": split,
-            "source": source,
-            "decoder": self.parameters["decoder"],
-            "guidance": guidance,
-            "seed": self.seed + noise,
-            **scores,
-        }
+            scores = self.scored(real, fake, classes=(styles, styles))
+        facts = dict(world=self.dataset.name, split=split, source=source, decoder=self.decoder)
+        return {**facts, "guidance": guidance, "seed": self.seed + noise, **scores}
 
-    def _scored(self, facts, make) -> dict:
-        path = self.path(f"cache/scores/{fingerprint(facts, code(metrics))}.json")
-        if not path.exists():
-            write_json(path, make())
-        return json.loads(path.read_text())
-
-    @property
-    def drawn_rivals(self) -> tuple[str, ...]:
-        return tuple(self.parameters.get("rivals", ()))
+    # -- the table -------------------------------------------------------------------------------
 
     def sweep(self) -> pd.DataFrame:
-        """FID against guidance on validation drawings (train-side, never test), for the sources of the paper's Fig. 3."""
-        if not self.parameters.get("n_val"):
+        """FID against guidance on validation drawings (train-side, never test), for the sources of
+        the paper's Fig. 3 and those that `rivals` names."""
+        if not self.n_val:
             return pd.DataFrame()
-        return pd.DataFrame(
-            [
-                self.row(s, "val", g)
-                for s in (*SWEPT, *self.drawn_rivals)
-                for g in self.sweep_values(s)
-            ]
-        ).sort_values("guidance", kind="stable")
+        sources = (*SWEPT, *self.rivals)
+        rows = [self.row(s, "val", g) for s in sources for g in self.sweep_values(s)]
+        return pd.DataFrame(rows).sort_values("guidance", kind="stable")
 
     def sweep_values(self, source: str) -> list[float]:
-        """Guidance values tried: all for the sources of the paper's Fig. 3, every second for the rivals that it does not have."""
-        return [float(g) for g in (self.guidances[::2] if source in COARSE else self.guidances)]
+        """Guidance values tried: every second for sources that the paper's Fig. 3 does not have."""
+        step = 2 if source in keys("coarse") else 1
+        return [float(g) for g in self.guidances[::step]]
 
     def best_guidance(self, sweep: pd.DataFrame) -> dict[str, float]:
-        """Each source's guidance of lowest FID on the validation drawings; controls take De-Diffusion's."""
+        """Each source's guidance of lowest FID on the validation drawings; others take
+        De-Diffusion's."""
+        sources = (*TEST, *self.rivals)
         if sweep.empty:
-            return dict.fromkeys((*TEST_SOURCES, *self.drawn_rivals), float(self.guidance))
-        best = (
-            sweep.loc[sweep.groupby("source")["fid"].idxmin()]
-            .set_index("source")["guidance"]
-            .to_dict()
-        )
-        return {s: best.get(s, best["dediffusion"]) for s in (*TEST_SOURCES, *self.drawn_rivals)}
+            return dict.fromkeys(sources, float(self.guidance))
+        lowest = sweep.loc[sweep.groupby("source")["fid"].idxmin()]
+        best = lowest.set_index("source")["guidance"].to_dict()
+        return {s: best.get(s, best["dediffusion"]) for s in sources}
 
     def rows(self, sources, novel=()) -> pd.DataFrame:
-        """Every row through this study's decoder: the sweep (split val), floors, sources and rivals at their guidance on test, then on novel concepts,
-        then the curve over guidance on test drawings, where nothing is chosen, and both splits from every further starting noise."""
+        """Every row through this study's decoder: the sweep (split val), floors, sources and rivals
+        at their guidance on test, then on novel concepts, then the curve over guidance on test
+        drawings, where nothing is chosen, and both splits from every further starting noise."""
         swept = self.sweep()
         best = self.best_guidance(swept)
-        splits = [("test", sources)] + (
-            [("novel", novel)] if self.parameters.get("n_novel") else []
-        )
-        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)] + [
-            self.row(s, split, best.get(s, 0.0))
-            for split, told in splits
-            for s in (*told, *self.drawn_rivals)
-        ]
-        if self.parameters.get("curve"):
-            rows += [
-                self.row(s, "curve", float(g))
-                for s in CURVE
-                if s in (*SWEPT, *self.drawn_rivals)
-                for g in self.guidances
-            ]
-        rows += [
-            self.row(s, split, best[s], noise=k)
-            for k in range(1, self.parameters.get("noise_seeds", 1))
-            for split, told in splits
-            for s in (*told, *self.drawn_rivals)
-            if s != "autoencoder"
-        ]
+        told = [("test", s) for s in (*sources, *self.rivals)]
+        if self.n_novel:
+            told += [("novel", s) for s in (*novel, *self.rivals)]
+        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)]
+        rows += [self.row(s, split, best.get(s, 0.0)) for split, s in told]
+        if self.curve:
+            sources = [s for s in keys("curve") if s in (*SWEPT, *self.rivals)]
+            rows += [self.row(s, "curve", float(g)) for s in sources for g in self.guidances]
+        for noise in range(1, self.noise_seeds):
+            drawn = [(split, s) for split, s in told if s != "autoencoder"]
+            rows += [self.row(s, split, best[s], noise=noise) for split, s in drawn]
         return pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)[COLUMNS]
 
     def first_noise(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of reconstruction.csv that the tables show; the other starting noises are in the file."""
+        """The rows of reconstruction.csv that tables show; the other noises are in the file."""
         return table[table["seed"] == self.seed].reset_index(drop=True)
 
     def reconstruction(self) -> pd.DataFrame:
-        """The table of the study, through the decoder that the encoder was trained through; written to reconstruction.csv, every starting noise's rows, too. Judges' rows
-        that are there already stay if these rows are as they were, and go if they are not."""
-        table = self.rows(TEST_SOURCES, ("autoencoder", *NOVEL_SOURCES))
-        path = self.path("reconstruction.csv")
+        """The table of the study, through the decoder that the encoder was trained through; written
+        to reconstruction.csv, every starting noise's rows, too. Judges' rows that are there stay if
+        these rows are as they were, and go if they are not."""
+        table = self.rows(TEST, ("autoencoder", *NOVEL))
+        path, text = self.path("reconstruction.csv"), table.round(5).to_csv(index=False)
         before = pd.read_csv(path) if path.exists() else None
-        if before is None or before[before["decoder"] == self.parameters["decoder"]].to_csv(
-            index=False
-        ) != table.round(5).to_csv(index=False):
+        if before is None or before[before["decoder"] == self.decoder].to_csv(index=False) != text:
             write_csv(path, table.round(5))
-            for other in (
-                "second_eye",
-                "crossed",
-            ):  # what notebook 6 compared with the rows that were here
+            for other in ("second_eye", "crossed"):  # notebook 6 compared them with the old rows
                 self.path(f"{other}.csv").unlink(missing_ok=True)
         return self.first_noise(table)
 
     def through(self, decoder: str) -> Study:
         """The same study, folder, texts and starting noise, drawn by another decoder."""
         other = Study({**self.parameters, "decoder": decoder})
-        other._parts, other.__dict__["world"], other.texts = (
-            self._parts,
-            self.dataset,
-            self.texts,
-        )  # the strings are this study's, whoever draws them
+        other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
         return other
 
     def judged(self) -> pd.DataFrame:
-        """reconstruction.csv with the rows of every judge behind those of the decoder trained through."""
+        """reconstruction.csv, with every judge's rows behind those of the study's own decoder."""
         path = self.path("reconstruction.csv")
         if not path.exists():
             raise BadParameter(f"{path} is missing; run notebook 05_reconstruction first")
         own = pd.read_csv(path)
-        own = own[own["decoder"] == self.parameters["decoder"]]
-        if (
-            own.empty
-            or set(own.loc[(own["split"] == "test") & (own["source"] != "real"), "n"])
-            != {len(self.subset("test"))}
-            or own["seed"].min() != self.seed
-        ):
+        own = own[own["decoder"] == self.decoder]
+        n = set(own.loc[(own["split"] == "test") & (own["source"] != "real"), "n"])
+        if own.empty or n != {len(self.subset("test"))} or own["seed"].min() != self.seed:
             raise BadParameter(
-                f"{path} is of another study (decoder, n_test or seed); run notebook 05_reconstruction with the same parameters first"
+                f"{path} is of another study (decoder, n_test or seed); run notebook "
+                "05_reconstruction with the same parameters first"
             )
-        table = pd.concat(
-            [own, *(self.through(j).rows(JUDGED_SOURCES, NOVEL_SOURCES) for j in self.judges)],
-            ignore_index=True,
-        ).round(5)
+        further = [self.through(judge).rows(JUDGED, NOVEL) for judge in self.judges]
+        table = pd.concat([own, *further], ignore_index=True).round(5)
         write_csv(path, table)
         return self.first_noise(table)
+
+
+# Who writes the texts of each source: a function of a study and the name of a split.
+def _plain(source: str, study: Study, split: str) -> list[str]:
+    return SOURCES[source](study.subset(split), study.seed)
+
+
+def _by_encoder(encoder, study: Study, split: str) -> list[str]:
+    encoder = encoder(study)
+    return to_strings(encoder.tokenizer, encoder.ids(study.patches(split)))
+
+
+def _retrieval(study: Study, split: str) -> list[str]:
+    memory = study.patches("train")
+    return baselines.retrieved(study.patches(split), study.subset("train"), memory)
+
+
+def _random(study: Study, split: str) -> list[str]:
+    length = study.enc.pooler.config.N
+    return random_words(study.subset(split), study.seed, length=length)
+
+
+def _interrogator(study: Study, split: str) -> list[str]:
+    bank, most = baselines.phrase_bank(study.subset("train")), study.enc.pooler.config.N
+    asked = study.similarity(), study.dec.tokenizer, study.patches(split)
+    return baselines.interrogate(*asked, bank, most=most)
+
+
+def _pez(study: Study, split: str, N: int | None = None) -> list[str]:
+    N, asked = N or study.enc.pooler.config.N, (study.similarity(), study.dec.tokenizer)
+    return baselines.hard_prompts(*asked, study.patches(split), N=N, seed=study.seed)
+
+
+def _ph2p(study: Study, split: str, N: int | None = None) -> list[str]:
+    N, z_0 = N or study.enc.pooler.config.N, study.latents(split)
+    return baselines.hard_prompts_by_loss(study.dec, z_0, N=N, seed=study.seed)
+
+
+OF_LENGTH = {f"dediffusion_{N}": N for N in LENGTHS}
+WRITERS = {
+    **{
+        s: partial(_plain, s) for s in ("names", "names_keywords", "names_all", "alt_text", "empty")
+    },
+    "dediffusion": partial(_by_encoder, lambda study: study.enc),
+    **{
+        s: partial(_by_encoder, lambda study, N=N: study.of_length(N)) for s, N in OF_LENGTH.items()
+    },
+    **{
+        s: partial(_by_encoder, lambda study, s=s: Encoder.load(study.rival(s)))
+        for s in baselines.CAPTIONS
+    },
+    "shuffled": lambda study, split: shuffled(study.texts("dediffusion", split), study.seed),
+    "retrieval": _retrieval,
+    "random": _random,
+    "interrogator": _interrogator,
+    "pez": _pez,
+    "ph2p": _ph2p,
+}

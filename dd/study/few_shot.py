@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from .. import llm
-from ..runtime import compute_dtype, write_json
-from .cache import fingerprint, folder_hash, write_csv
+from .cache import folder_hash, write_csv
 
 
 class FewShot:
@@ -30,20 +27,10 @@ class FewShot:
         what: str = "",
     ) -> list[str]:
         """What a model says to each prompt; kept, so that neither the same prompts nor an interrupted study ask twice."""
-        key = fingerprint(
-            name,
-            folder_hash(Path(name)) if Path(name).is_dir() else "",
-            tokens,
-            B,
-            llm.BUCKET,
-            [str(p) for p in prompts],
-            inspect.getsource(llm.LanguageModel),
-            str(compute_dtype()),
-        )
-        path = self.path(f"cache/answers/{key}.json")
-        if not path.exists():
-            write_json(path, self.language_model(name).answer(prompts, tokens, B, progress=what))
-        return json.loads(path.read_text())
+        weights = folder_hash(Path(name)) if Path(name).is_dir() else ""
+        facts = dict(model=name, weights=weights, tokens=tokens, rows=B, bucket=llm.BUCKET)
+        make = lambda: self.language_model(name).answer(prompts, tokens, B, progress=what)
+        return self.kept("answer", make, prompts=[str(p) for p in prompts], **facts)
 
     def few_shot(self) -> pd.DataFrame:
         """Questions, classifications and captions from every context by every model -> few_shot.csv and few_shot_differences.csv; each answer in few_shot_answers.parquet."""
@@ -91,17 +78,9 @@ class FewShot:
             texts = texts[:: max(1, len(texts) // n)][
                 :n
             ]  # evenly spread: neighbours are drawings of like things
-            costs[source] = self._scored(
-                (
-                    "bits",
-                    name,
-                    folder_hash(Path(name)) if Path(name).is_dir() else "",
-                    texts,
-                    inspect.getsource(llm.LanguageModel),
-                    str(compute_dtype()),
-                ),
-                lambda: {"bits": float(self.language_model(name).bits(texts).mean())},
-            )["bits"]
+            weights = folder_hash(Path(name)) if Path(name).is_dir() else ""
+            make = lambda texts=texts: float(self.language_model(name).bits(texts).mean())
+            costs[source] = self.kept("bits", make, model=name, weights=weights, texts=texts)
         costs = pd.Series(costs, name="bits_lm")
         if rated is not None:
             write_csv(path, rated.assign(bits_lm=rated["source"].map(costs).round(3)))

@@ -1,297 +1,249 @@
-"""The parameters of a study: names, types, bounds; files of parameters."""
+"""The parameters of a study: names, defaults, bounds and meanings in one table; their files.
+
+The defaults are the study `quick`; a file of parameters holds what differs. Plain data: nothing
+heavy is imported.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
-from .. import baselines, llm, metrics
-from ..baselines import CAPTIONS
-from ..decoder import SAMPLERS
-from ..texts import LENGTHS
+from ..sources import LENGTHS, keys
 
-PACKAGE = Path(__file__).parent.parent
-LEARNT = (*CAPTIONS, "interrogator", "pez")  # rivals that train something first
-OF_LENGTH = {
-    f"dediffusion_{N}": N for N in LENGTHS
-}  # their texts, which only the language model is shown
-WRITTEN = {
-    "dediffusion": (),
-    **dict.fromkeys((*OF_LENGTH, *CAPTIONS), ()),
-    "interrogator": (baselines.Similarity, baselines.phrase_bank, baselines.interrogate),
-    "pez": (baselines.Similarity, baselines.hard_prompts),
-    "ph2p": (baselines.hard_prompts_by_loss,),
-}  # sources that take a network's time to write, kept while the code of these (and of the encoder) is as it was
-RIVALS = ("names_all", "retrieval", *LEARNT, "ph2p")
-ROOT = PACKAGE.parent
-
-CONTEXTS = (
-    "dediffusion",
-    *OF_LENGTH,
-    "names",
-    "names_keywords",
-    *RIVALS,
-    "alt_text",
-    "shuffled",
-    "empty",
-)
-
-# name: (type, low, high or choices, what it is). The one list of parameters; notebooks and YAML files may use no other names.
-SCHEMA = {
-    "study": (str, None, None, "name of the results folder"),
-    "seed": (int, 0, 2**31, "root seed of everything random"),
-    "decoder": (str, None, None, "shipped decoder, pipeline folder, or Hub id@commit"),
-    "encoder": (
-        str,
-        None,
-        None,
-        "'trained' (by notebook 3 of this study), 'shipped', or a folder made by train-encoder",
-    ),
-    "decoder_seen": (int, 0, 10**9, "images the demonstration denoiser sees in notebook 2"),
-    "autoencoder_seen": (
-        int,
-        0,
-        10**9,
-        "images a fresh autoencoder sees before that; 0 uses the decoder's own",
-    ),
-    "encoder_seen": (int, 128, 10**9, "images the encoder sees in notebook 3"),
-    "probe_seen": (
-        int,
-        0,
-        10**9,
-        "images each rival recipe sees in notebook 3; 0 leaves the comparison out",
-    ),
-    "tokens": (int, 1, 75, "N, words De-Diffusion writes per image"),
-    "n_test": (int, 0, 10**6, "test drawings judged; 0 means all"),
-    "n_val": (
-        int,
-        0,
-        10**6,
-        "validation drawings on which guidance is chosen; 0 leaves the sweep out and uses `guidance`",
-    ),
-    "n_novel": (int, 0, 10**6, "drawings of never-seen concepts judged; 0 leaves the split out"),
-    "guidance": (
-        float,
-        0.0,
-        30.0,
-        "classifier-free guidance when no sweep is made, and of notebook 7",
-    ),
-    "guidances": (list, 0.0, 30.0, "guidance values of the sweep"),
-    "rivals": (
-        list,
-        None,
-        RIVALS,
-        "further sources of text that are drawn and judged, each some minutes per decoder; [] for none",
-    ),
-    "rivals_seen": (int, 256, 10**9, "images each rival that learns is trained on"),
-    "judges": (
-        list,
-        None,
-        str,
-        "other decoders that draw the same texts (notebook 6): shipped, pipeline folders, or Hub ids@commit",
-    ),
-    "lengths_seen": (
-        int,
-        0,
-        10**9,
-        "images seen by each encoder of the comparison of text lengths (notebook 5); 0 leaves it out",
-    ),
-    "curve": (
-        int,
-        0,
-        10**6,
-        "test drawings on which FID over guidance is drawn for the sources of the paper's Fig. 3, on every decoder; 0 shows the validation drawings' alone",
-    ),
-    "noise_seeds": (
-        int,
-        1,
-        100,
-        "draws of the starting noise: the first makes the tables, the others say how far chance moves them",
-    ),
-    "eyes": (
-        int,
-        1,
-        2,
-        "networks whose distances are reported: 2 asks EfficientNet-Lite1, too (notebook 6)",
-    ),
-    "hard_prompts": (
-        int,
-        0,
-        10**6,
-        "validation drawings on which searches for hard prompts of 8 and 15 words are compared (notebook 5); 0 leaves it out",
-    ),
-    "cross_seen": (
-        int,
-        0,
-        10**9,
-        "images seen by each encoder that is trained through one of the decoders, all of them judges of all (notebook 6); 0 leaves it out",
-    ),
-    "sampler_check": (
-        int,
-        0,
-        10**6,
-        "validation drawings on which samplers are compared with a 50-step run; 0 leaves it out",
-    ),
-    "pairs": (int, 2, 10**5, "pairs of test drawings blended, and drawings edited, in notebook 7"),
-    "language_models": (
-        list,
-        None,
-        str,
-        "models that answer from the texts (notebook 8): smollm2, gemma3, folders, or Hub ids@commit",
-    ),
-    "contexts": (list, None, tuple(CONTEXTS), "sources of text that the models are shown"),
-    "further_contexts": (
-        list,
-        None,
-        tuple(CONTEXTS),
-        "those of them that the models after the first are shown; [] for all",
-    ),
-    "shots": (
-        list,
-        0,
-        64,
-        "examples per question and per caption; 0 stands for text-only pseudo-examples",
-    ),
-    "class_shots": (
-        list,
-        1,
-        llm.MOST_SHOTS,
-        "drawings of each class shown before a classification",
-    ),
-    "questions": (
-        int,
-        6,
-        10**6,
-        "questions about test drawings, over all seeds of examples and kinds",
-    ),
-    "episodes": (
-        int,
-        0,
-        10**6,
-        "classifications per number of ways, shots and split, over all seeds of examples; 0 leaves them out",
-    ),
-    "captions": (
-        int,
-        0,
-        10**6,
-        "test drawings captioned, over all seeds of examples; 0 leaves them out",
-    ),
-    "example_seeds": (
-        int,
-        1,
-        100,
-        "draws of the examples; each has its own share of the questions",
-    ),
-    "steps": (int, 1, 1000, "sampler steps per picture"),
-    "sampler": (str, None, SAMPLERS, "diffusers sampler"),
-}
-# where 0 leaves something out, the smallest number that is enough of it: FID needs more images than feature dimensions, a run one batch
-LEAST = {
-    "n_test": metrics.WIDTH + 1,
-    "n_val": metrics.WIDTH + 1,
-    "n_novel": metrics.WIDTH + 1,
-    "curve": metrics.WIDTH + 1,
-    "sampler_check": metrics.WIDTH + 1,
-    "hard_prompts": metrics.WIDTH + 1,
-    "decoder_seen": 32,
-    "autoencoder_seen": 32,
-    "probe_seen": 128,
-    "lengths_seen": 128,
-    "cross_seen": 128,
-}
+ROOT = Path(__file__).parent.parent.parent
 
 
 class BadParameter(ValueError):
-    """A parameter that cannot be used; one line: which, why, what would do."""
+    """Parameters that cannot be used, a line each: which, why, what would do."""
+
+
+class Parameter(NamedTuple):
+    default: object  # of the study `quick`; its type is the parameter's
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    among: tuple[str, ...] = ()  # the names it takes; a list without bounds takes any names
+    least: int = 0  # where 0 leaves something out: the smallest number that is enough for a run
+
+
+LEAST_FID = 353  # images: FID needs more than the image features have dimensions
+MANY, MOST = 10**6, 10**9
+P = Parameter
+PARAMETERS = {
+    "study": P("quick", "name of the results folder"),
+    "seed": P(0, "root seed of everything random", 0, 2**31),
+    "decoder": P("sketch", "shipped decoder, pipeline folder, or Hub id@commit"),
+    "encoder": P("shipped", "'trained' (by notebook 3), 'shipped', or a folder of train-encoder"),
+    "decoder_seen": P(
+        *(2560, "images the demonstration denoiser sees in notebook 2"), 0, MOST, least=32
+    ),
+    "autoencoder_seen": P(
+        *(0, "images a fresh autoencoder sees before that; 0: the decoder's own"), 0, MOST, least=32
+    ),
+    "encoder_seen": P(4480, "images the encoder sees in notebook 3", 128, MOST),
+    "probe_seen": P(
+        *(0, "images each other training recipe sees in notebook 3; 0: no comparison"),
+        0,
+        MOST,
+        least=128,
+    ),
+    "tokens": P(16, "N, words De-Diffusion writes per image", 1, 75),
+    "n_test": P(384, "test drawings judged; 0: all", 0, MANY, least=LEAST_FID),
+    "n_val": P(
+        *(0, "validation drawings on which guidance is chosen; 0: no sweep, `guidance` is used"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "n_novel": P(
+        *(0, "drawings of never-seen concepts judged; 0: leaves the split out"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "guidance": P(
+        *(3.0, "classifier-free guidance when no sweep is made, and of notebook 7"), 0.0, 30.0
+    ),
+    "guidances": P([1.0, 1.5, 2.0, 3.0, 4.0, 6.0], "guidance values of the sweep", 0.0, 30.0),
+    "rivals": P(
+        *([], "further sources that are drawn and judged, each some minutes per decoder"),
+        among=keys("chosen"),
+    ),
+    "rivals_seen": P(51200, "images each further source that learns is trained on", 256, MOST),
+    "judges": P(
+        ["judge-a"], "other decoders that draw the same texts: shipped, folders, Hub ids@commit"
+    ),
+    "lengths_seen": P(
+        *(0, "images seen by each encoder of the comparison of lengths (notebook 5); 0: none"),
+        0,
+        MOST,
+        least=128,
+    ),
+    "curve": P(
+        *(0, "test drawings of the curve over guidance (the paper's Fig. 3); 0: none"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "noise_seeds": P(
+        *(1, "draws of the starting noise: the first makes the tables, all say what chance moves"),
+        1,
+        100,
+    ),
+    "eyes": P(
+        *(1, "networks whose distances are reported: 2 adds EfficientNet-Lite1 (notebook 6)"), 1, 2
+    ),
+    "hard_prompts": P(
+        *(0, "validation drawings on which searches for hard prompts are compared; 0: none"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "cross_seen": P(
+        *(0, "images seen by each encoder trained through one of the decoders; 0: none"),
+        0,
+        MOST,
+        least=128,
+    ),
+    "sampler_check": P(
+        *(0, "validation drawings on which samplers are compared with 50 steps; 0: none"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "pairs": P(48, "pairs of test drawings blended, and drawings edited, in notebook 7", 2, 10**5),
+    "language_models": P(
+        ["smollm2"], "models that answer: smollm2, gemma3, folders, Hub ids@commit"
+    ),
+    "contexts": P(
+        *(["dediffusion", "names", "shuffled", "empty"], "sources of text that they are shown"),
+        among=keys("context"),
+    ),
+    "further_contexts": P(
+        *([], "those of them that the models after the first are shown; []: all"),
+        among=keys("context"),
+    ),
+    "shots": P([4], "examples per question and per caption; 0: text-only pseudo-examples", 0, 64),
+    "class_shots": P([1], "drawings of each class shown before a classification", 1, 5),
+    "questions": P(
+        *(120, "questions about test drawings, over all seeds of examples and kinds"), 6, MANY
+    ),
+    "episodes": P(
+        *(40, "classifications per ways, shots and split, over all seeds; 0: none"), 0, MANY
+    ),
+    "captions": P(0, "test drawings captioned, over all seeds of examples; 0: none", 0, MANY),
+    "example_seeds": P(
+        *(1, "draws of the examples, each with its own share of the questions"), 1, 100
+    ),
+    "steps": P(8, "sampler steps per picture", 1, 1000),
+    "sampler": P("dpm", "diffusers sampler", among=("ddim", "dpm")),
+}
+
+# What each notebook takes, in the order in which they run. Its parameters cell shows some of them.
+_DRAWING = "seed decoder encoder n_test guidance steps sampler"
+NOTEBOOKS = {
+    "01_data": "seed",
+    "02_decoder": "seed decoder decoder_seen autoencoder_seen steps sampler",
+    "03_encoder": "seed decoder encoder_seen probe_seen tokens",
+    "04_texts": "seed encoder n_test decoder rivals rivals_seen",
+    "05_reconstruction": f"{_DRAWING} n_val n_novel guidances rivals rivals_seen noise_seeds curve "
+    "hard_prompts lengths_seen sampler_check",
+    "06_judges": f"{_DRAWING} judges n_val n_novel guidances curve noise_seeds eyes cross_seen "
+    "tokens rivals rivals_seen",
+    "07_editing": f"{_DRAWING} pairs",
+    "08_language": "seed decoder encoder language_models contexts further_contexts shots "
+    "class_shots questions episodes captions example_seeds n_test n_novel rivals_seen lengths_seen",
+}
+
+
+def taken(notebook: str) -> tuple[str, ...]:
+    """The parameters that a notebook takes."""
+    return ("study", *NOTEBOOKS[notebook].split())
+
+
+def mistake(name: str, value) -> str:
+    """One line about a value that cannot be used; "" for one that can."""
+    if name not in PARAMETERS:
+        return f"unknown parameter {name!r}; known: {', '.join(PARAMETERS)}"
+    p, told = PARAMETERS[name], f"{name} is {value!r}"
+    kind, values = type(p.default), value if isinstance(value, list) else [value]
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+        text = kind is float and isinstance(value, str)
+        hint = "; in YAML write 1.0e-4, not 1e-4" if text else ""
+        return f"{told} ({type(value).__name__}); {kind.__name__} needed: {p.meaning}{hint}"
+    if p.among:
+        good = all(v in p.among for v in values)
+        wanted = "a list of different names among" if kind is list else "one of"
+        wanted += f" {p.among}"
+    elif p.high is not None:
+        good = all(isinstance(v, (int, float)) and p.low <= v <= p.high for v in values) and values
+        wanted = "a list of different numbers from " if kind is list else ""
+        wanted += f"{p.low} to {p.high}"
+    else:
+        good = all(isinstance(v, str) and v for v in values) and values
+        wanted = "a list of one or more different names" if kind is list else "a name"
+    return (
+        "" if good and len(set(values)) == len(values) else f"{told}; {wanted} needed: {p.meaning}"
+    )
 
 
 def check(parameters: dict) -> dict:
-    """Refuse unknown names, wrong types and values out of range before anything is computed."""
-    for name, value in parameters.items():
-        if name not in SCHEMA:
-            raise BadParameter(f"unknown parameter {name!r}; known: {', '.join(SCHEMA)}")
-        kind, low, high, meaning = SCHEMA[name]
-        good = isinstance(value, (int, float) if kind is float else kind) and not isinstance(
-            value, bool
+    """All parameters, defaults where none is given. Unknown names, wrong types and values out of
+    range are refused before anything is computed, all at once."""
+    told = [line for line in (mistake(*given) for given in parameters.items()) if line]
+    if told:
+        raise BadParameter("\n".join(told))
+    whole = {name: p.default for name, p in PARAMETERS.items()} | parameters
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", whole["study"]):
+        told.append(
+            f"study is {whole['study']!r}; letters, digits, - and _ needed: it names a folder"
         )
-        if not good:
-            raise BadParameter(
-                f"{name} is {value!r} ({type(value).__name__}); {kind.__name__} needed: {meaning}"
-                + (
-                    "; in YAML write 1.0e-4, not 1e-4"
-                    if kind is float and isinstance(value, str)
-                    else ""
-                )
-            )
-        if high is str and kind is list:
-            if (
-                not value
-                or not all(isinstance(v, str) and v for v in value)
-                or len(set(value)) < len(value)
-            ):
-                raise BadParameter(
-                    f"{name} is {value!r}; a list of one or more different names needed: {meaning}"
-                )
-            continue
-        if kind is list and isinstance(high, tuple):
-            if not all(v in high for v in value) or len(set(value)) < len(value):
-                raise BadParameter(
-                    f"{name} is {value!r}; a list of different names among {high} needed: {meaning}"
-                )
-            continue
-        if kind is list and not (
-            value
-            and all(isinstance(v, (int, float)) and low <= v <= high for v in value)
-            and len(set(value)) == len(value)
-        ):
-            raise BadParameter(
-                f"{name} is {value!r}; a list of different numbers from {low} to {high} needed: {meaning}"
-            )
-        if kind is str and high and value not in high:
-            raise BadParameter(f"{name} is {value!r}; one of {high} needed: {meaning}")
-        if kind in (int, float) and not low <= value <= high:
-            raise BadParameter(f"{name} is {value!r}; {low} to {high} needed: {meaning}")
-    if "study" in parameters and not re.fullmatch(r"[A-Za-z0-9_-]+", parameters["study"]):
-        raise BadParameter(
-            f"study is {parameters['study']!r}; letters, digits, - and _ needed: it names a folder"
+    brief = [f"dediffusion_{N}" for N in LENGTHS if f"dediffusion_{N}" in whole["contexts"]]
+    if brief and not whole["lengths_seen"]:
+        meaning = PARAMETERS["lengths_seen"].meaning
+        told.append(f"contexts has {brief[0]!r} but lengths_seen is 0; images needed: {meaning}")
+    if strange := [c for c in whole["further_contexts"] if c not in whole["contexts"]]:
+        told.append(
+            f"further_contexts has {strange[0]!r}, which is not among contexts; every model but "
+            "the first is shown some of what the first is"
         )
-    if (
-        brief := sorted(set(OF_LENGTH) & set(parameters.get("contexts", ())))
-    ) and not parameters.get("lengths_seen"):
-        raise BadParameter(
-            f"contexts has {brief[0]!r} but lengths_seen is 0; images needed: {SCHEMA['lengths_seen'][3]}"
-        )
-    if strange := sorted(
-        set(parameters.get("further_contexts", ())) - set(parameters.get("contexts", ()))
-    ):
-        raise BadParameter(
-            f"further_contexts has {strange[0]!r}, which is not among contexts; every model but the first is shown some of what the first is"
-        )
-    return parameters
+    if told:
+        raise BadParameter("\n".join(told))
+    return whole
+
+
+def table() -> str:
+    """Every parameter, its meaning, bounds and default, for --help."""
+    lines, wide = [], dict(width=98, break_on_hyphens=False, subsequent_indent=" " * 20)
+    for name, p in PARAMETERS.items():
+        bounds = f", {p.low:g} to {p.high:g}" if p.high is not None else ""
+        bounds += f", of {', '.join(p.among)}" if p.among and name != "further_contexts" else ""
+        default = json.dumps(p.default).replace('"', "")
+        told = f"  {name:<17} {p.meaning}{bounds} (default {default})"
+        lines += textwrap.wrap(told, **wide)
+    return "\n".join(lines)
 
 
 def results_root() -> Path:
     """results/ of the repository, or $DD_RESULTS, or ./results of an installed package."""
-    return Path(
-        os.environ.get("DD_RESULTS")
-        or (ROOT / "results" if (ROOT / "notebooks").exists() else Path.cwd() / "results")
-    )
+    repository = ROOT if (ROOT / "notebooks").exists() else Path.cwd()
+    return Path(os.environ.get("DD_RESULTS") or repository / "results")
 
 
 def load_parameters(study: str) -> dict:
-    """notebooks/params/<study>.yaml, or a path to such a file; checked."""
+    """notebooks/params/<study>.yaml, or a path to such a file; checked, with defaults."""
     import yaml
 
-    path = (
-        Path(study)
-        if study.endswith((".yaml", ".yml"))
-        else ROOT / "notebooks" / "params" / f"{study}.yaml"
-    )
+    folder = ROOT / "notebooks" / "params"
+    path = Path(study) if study.endswith((".yaml", ".yml")) else folder / f"{study}.yaml"
     if not path.exists():
-        raise BadParameter(
-            f"no parameter file {path}; there are {sorted(p.stem for p in (ROOT / 'notebooks' / 'params').glob('*.yaml'))}"
-        )
+        there = sorted(p.stem for p in folder.glob("*.yaml"))
+        raise BadParameter(f"no parameter file {path}; there are {there}")
     parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(parameters, dict):
         raise BadParameter(f"{path}: no parameters in it; one 'name: value' a line")
