@@ -324,6 +324,7 @@ def ask(args) -> None:
 
     from . import llm
     from .data import BadData
+    from .study import few_shot
 
     if bool(args.captions) == bool(args.questions or args.annotations) or bool(
         args.questions
@@ -343,7 +344,7 @@ def ask(args) -> None:
     contexts = dict(zip(told["id"].astype(str), told["text"]))
 
     def with_texts(*files):
-        table = llm.read_captions(*files) if args.captions else llm.read_vqa(*files)
+        table = few_shot.read_captions(*files) if args.captions else few_shot.read_vqa(*files)
         if not any(i in contexts for i in table["id"]):
             raise BadData(
                 f"{args.file}: no text for any image of {files[0]}; ids there look like {next(iter(table['id']), None)!r}, here like {next(iter(contexts), None)!r}"
@@ -369,17 +370,19 @@ def ask(args) -> None:
     )
     if args.captions:
         examples = tuple(
-            llm.caption_example(contexts[e.id], e.captions[0]) for e in shown.itertuples()
+            few_shot.example(few_shot.query(contexts[e.id], "Caption"), e.captions[0])
+            for e in shown.itertuples()
         )
         prompts = [
-            llm.Prompt(llm.CAPTION, examples, llm.caption_query(contexts[i])) for i in table["id"]
+            llm.Prompt(few_shot.CAPTION, examples, few_shot.query(contexts[i], "Caption"))
+            for i in table["id"]
         ]
     else:
         examples = tuple(
-            llm.vqa_example(contexts[e.id], e.question, e.answer) for e in shown.itertuples()
+            few_shot.vqa_example(contexts[e.id], e.question, e.answer) for e in shown.itertuples()
         )
         prompts = [
-            llm.Prompt(llm.VQA, examples, llm.vqa_query(contexts[q.id], q.question))
+            llm.Prompt(few_shot.VQA, examples, few_shot.vqa_query(contexts[q.id], q.question))
             for q in table.itertuples()
         ]
     table["said"] = llm.LanguageModel.load(args.model).answer(
@@ -389,11 +392,11 @@ def ask(args) -> None:
         progress="captions" if args.captions else "questions",
     )
     if args.captions:
-        table["cider"] = llm.cider(list(table["said"]), list(table["captions"]))
+        table["cider"] = few_shot.cider(list(table["said"]), list(table["captions"]))
         print(f"CIDEr {table['cider'].mean():.1f} of {len(table)} captions")
     else:
         table["vqa"] = [
-            llm.vqa_accuracy(said, a) for said, a in zip(table["said"], table["answers"])
+            few_shot.vqa_accuracy(said, a) for said, a in zip(table["said"], table["answers"])
         ]
         print(
             pd.concat(

@@ -25,6 +25,7 @@ from .data import load_dataset
 from .decoder import Decoder, fast_attention
 from .encoder import Encoder, backbone_features
 from .runtime import compute_dtype, device, say, write_json
+from .study import few_shot
 from .train import descend, relaxed_loss
 
 
@@ -176,15 +177,16 @@ def run(
 
 def answering(model: llm.LanguageModel, dataset, repeats: int, n: int = 96) -> dict:
     """Questions per second, four examples each, 12 tokens at most: heads read once and batches, against one `generate` a question."""
-    asked, texts = llm.questions(dataset, n, 0), list(dataset.frame["name"])
+    asked, texts = few_shot.questions(dataset, n, 0), list(dataset.frame["name"])
     shown = {
         kind: tuple(
-            llm.vqa_example(texts[e.row], e.question, e.answer) for e in some.head(4).itertuples()
+            few_shot.vqa_example(texts[e.row], e.question, e.answer)
+            for e in some.head(4).itertuples()
         )
-        for kind, some in llm.questions(dataset, 4 * len(llm.KINDS), 1).groupby("kind")
+        for kind, some in few_shot.questions(dataset, 4 * len(few_shot.KINDS), 1).groupby("kind")
     }
     prompts = [
-        llm.Prompt(llm.VQA, shown[q.kind], llm.vqa_query(texts[q.row], q.question))
+        llm.Prompt(few_shot.VQA, shown[q.kind], few_shot.vqa_query(texts[q.row], q.question))
         for q in asked.itertuples()
     ]
 

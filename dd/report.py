@@ -20,10 +20,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from . import published
-from .llm import COMMONEST
 from .runtime import write_json
 from .texts import LENGTHS
 
+COMMONEST = "commonest"  # answers that no model gave
 NAMES = {
     "real": "originals, half against half",
     "autoencoder": "autoencoder only (floor)",

@@ -36,7 +36,6 @@ from ..texts import SOURCES, random_words, shuffled, write_texts
 from ..vocab import to_strings
 from . import cache
 from .cache import folder_hash, write_csv
-from .few_shot import FewShot
 from .parameters import PARAMETERS, BadParameter, check, results_root, taken
 
 _SCORES = ["n"] + [f"{name}{end}" for name in ("fid", "kid") for end in ("", "_lo", "_hi")]
@@ -47,7 +46,7 @@ TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
 NOVEL, SWEPT = keys("novel"), keys("swept", without="chosen")
 
 
-class Study(FewShot):
+class Study:
     """One results folder and its parameters, each of which is an attribute: study.seed, ..."""
 
     def __init__(self, parameters: dict):
