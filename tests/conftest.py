@@ -317,7 +317,7 @@ def cheap_study(tiny_folder, whole_dataset, tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_features(monkeypatch):
-    """Features and latents of no images: what an encoder is trained on where it is not looked at."""
+    """Features and latents that are all 0, where what is learnt does not matter."""
     from dd.encoder import FEATURES, P
     from dd.study import Study
 

@@ -371,7 +371,7 @@ class Study:
 
     def through(self, decoder: str) -> Study:
         """The same study, folder, texts and starting noise, drawn by another decoder."""
-        other = Study({**self.parameters, "decoder": decoder})
+        other = type(self)({**self.parameters, "decoder": decoder})
         other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
         return other
 

@@ -107,6 +107,20 @@ def minutes_left(names: list[str], done: dict) -> float:
     return speed * sum(SECONDS.get(n, 60) for n in names) / 60
 
 
+def notebook_keys(parameters: dict) -> dict[str, str]:
+    """What each notebook's outputs depend on: its cells, the parameters that it takes, versions of
+    the stages, what is shipped, and the notebooks before it."""
+    keys, code = {}, {"stages": {name: stage.version for name, stage in STAGES.items()}}
+    code["assets"] = folder_hash(ASSETS)
+    for name in NOTEBOOKS:
+        source = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
+        cells = ["".join(cell["source"]) for cell in source["cells"]]
+        given = {p: parameters[p] for p in taken(name)}
+        facts = dict(cells=cells, parameters=given, before=list(keys.values()))
+        keys[name] = key("notebook", **facts, **code)
+    return keys
+
+
 def run(study: str = "quick", overrides: dict | None = None) -> Path:
     """Run the notebooks in order through Papermill. Done notebooks are not run again; a killed run
     goes on where it stopped."""
@@ -127,16 +141,9 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     done_path, started, relay = folder / "run.json", time.time(), Relay()
     done = json.loads(done_path.read_text()) if done_path.exists() else {}
     names, spent = list(NOTEBOOKS), {}
-    code = {"stages": {name: stage.version for name, stage in STAGES.items()}}
-    code["assets"] = folder_hash(ASSETS)
     relay.say(f"study {parameters['study']}: {len(names)} notebooks -> {folder}")
-    for k, name in enumerate(names):
-        source = ROOT / "notebooks" / f"{name}.ipynb"
+    for k, (name, made) in enumerate(notebook_keys(parameters).items()):
         executed = folder / "notebooks" / f"{name}.ipynb"
-        given = {p: parameters[p] for p in taken(name)}
-        cells = ["".join(c["source"]) for c in json.loads(source.read_text())["cells"]]
-        before = [done.get(n, {}).get("key") for n in names[:k]]
-        made = key("notebook", cells=cells, parameters=given, before=before, **code)
         relay.label = f"[{k + 1}/{len(names)}] {name}"
         if done.get(name, {}).get("key") == made and executed.exists():
             seconds = done[name]["seconds"]
@@ -147,9 +154,9 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
         executed.parent.mkdir(parents=True, exist_ok=True)
         tick = time.time()
         papermill.execute_notebook(
-            str(source),
+            str(ROOT / "notebooks" / f"{name}.ipynb"),
             str(executed),
-            parameters=given,
+            parameters={p: parameters[p] for p in taken(name)},
             kernel_name="python3",
             cwd=str(ROOT),
             progress_bar=False,
