@@ -178,8 +178,8 @@ def test_numbers_move_only_with_their_version(case, request):
         f"stage {stage} has version {version}, its numbers are of version {kept['version']}: {how}"
     )
     assert same, (
-        f"the numbers of stage {stage} moved, so what was kept of it is not right any more: if that "
-        f"is meant, raise its version in dd/study/cache.py, {how}\n{kept['numbers']}\n{found}"
+        f"the numbers of stage {stage} moved, so what was kept of it is not right: if that is "
+        f"meant, raise its version in dd/study/cache.py, {how}\n{kept['numbers']}\n{found}"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dd.study import NOTEBOOKS, PARAMETERS
+from dd.study import NOTEBOOKS, PARAMETERS, load_parameters
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "dd" / "assets"
@@ -92,7 +92,7 @@ def parameters(path) -> dict:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_parameters_cell(path):
-    quick = yaml.safe_load((ROOT / "notebooks" / "params" / "quick.yaml").read_text())
+    quick = load_parameters("quick")
     found = parameters(path)
     assert found and set(found) <= set(PARAMETERS)
     assert found == {
@@ -171,7 +171,7 @@ def test_shipped_encoder_was_trained_on_train_through_the_shipped_decoder():
     assert recipe["decoder"] == weights_hash(decoder.denoiser, decoder.text_encoder) and recipe[
         "latents"
     ] == latents_hash(decoder.vae)
-    full = yaml.safe_load((ROOT / "notebooks" / "params" / "full.yaml").read_text())
+    full = load_parameters("full")
     assert (recipe["tokens"], recipe["seen"], recipe["seed"]) == (
         full["tokens"],
         full["encoder_seen"],

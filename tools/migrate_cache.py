@@ -1,7 +1,7 @@
 """Give results that were kept before stages had versions the names that they have now.
 
     python tools/migrate_cache.py quick                     # files in results/quick are renamed
-    python tools/migrate_cache.py quick --keep-notebooks    # and executed notebooks stay as they are
+    python tools/migrate_cache.py quick --keep-notebooks    # executed notebooks stay, too
 
 Only what has the same content is renamed: the names before were made of the inputs, too, and of the
 source text of the code, which tools/old_keys.json has in the last form before versions. What the
