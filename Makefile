@@ -1,6 +1,6 @@
 # make study               all notebooks at the small setting (minutes on two cores) -> results/quick/
 # make study STUDY=full    the shipped results' setting (hours)                      -> results/full/
-# make test                unit tests, then every notebook compared with its stored outputs
+# make test                ruff, unit tests, then every notebook compared with its stored outputs
 # make notebooks          run the committed notebooks in place and keep their outputs
 # make venv                only the environment, in .venv
 # Another interpreter: make study PYTHON=python3.12
@@ -21,6 +21,8 @@ study: $(STAMP) $(if $(filter full,$(STUDY)),.venv/.gemma)
 	@$(BIN)/python -m dd run $(STUDY)
 
 test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest tests -q
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
 	DD_RESULTS="$$results" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider notebooks -q

@@ -22,7 +22,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn.functional import normalize
 
-from .captions import alt_text_parts
+from .captions import alt_text_phrases
 from .data import Dataset
 from .encoder import FEATURES, P
 from .runtime import Progress, autocast, device, generator, pinned, quiet
@@ -156,7 +156,7 @@ def phrase_bank(dataset: Dataset, least: int = 5) -> list[str]:
     """Every phrase that people or the alt text use for at least `least` drawings of `world` (the training drawings), commonest first."""
     counts = Counter(
         p
-        for part in alt_text_parts(dataset)
+        for part in alt_text_phrases(dataset)
         for p in {
             " ".join(part["style"]),
             *(
@@ -399,7 +399,7 @@ CAPTIONS = {
 
 
 def caption_slots(part: dict[str, list[str]], kind: str) -> list[str]:
-    """What a captioner learns to write of one drawing (of `alt_text_parts`): a word or "" for each position."""
+    """What a captioner learns to write of one drawing (of `alt_text_phrases`): a word or "" for each position."""
     slots = []
     for key, places in CAPTIONS[kind].items():
         said = " ".join(part[key]).split()[:places]
@@ -441,7 +441,7 @@ def train_captioner(
     All words are written at once, one a position (texts.CAPTIONS); the end token says nothing there. Words are whole tokens, so the decoder's
     vocabulary must be of words. Resumes from `out/captioner.state.safetensors`."""
     from .baselines import CAPTIONS, caption_slots
-    from .captions import alt_text_parts
+    from .captions import alt_text_phrases
     from .encoder import Encoder, backbone_features
 
     recipe = dict(
@@ -455,7 +455,7 @@ def train_captioner(
         images=dataset.fingerprint(),
     )
     nothing, known = decoder.tokenizer.eos_token_id, decoder.tokenizer.get_vocab()
-    said = {w for p in alt_text_parts(dataset) for w in caption_slots(p, kind) if w}
+    said = {w for p in alt_text_phrases(dataset) for w in caption_slots(p, kind) if w}
     whole = lambda w: decoder.tokenizer(w, add_special_tokens=False).input_ids in (
         [known.get(w)],
         [decoder.tokenizer.unk_token_id],
@@ -467,7 +467,7 @@ def train_captioner(
     targets = lambda part: torch.tensor(
         [
             [known.get(w, nothing) if w else nothing for w in caption_slots(p, kind)]
-            for p in alt_text_parts(part)
+            for p in alt_text_phrases(part)
         ]
     )  # (M, N)
     encoder = Encoder.new(decoder, sum(CAPTIONS[kind].values()), D=width, blocks=blocks, seed=seed)
@@ -518,14 +518,14 @@ def train_similarity(
     drawn from the decoder's diet, anew each time. Drawings of one concept may share a text, and then neither can win.
     Resumes from `out/similarity.state.safetensors`."""
     from .baselines import Similarity
-    from .captions import alt_text, alt_text_parts, caption_mixture
+    from .captions import alt_text, alt_text_phrases, caption_mixture
     from .encoder import backbone_features
 
     recipe = dict(seen=seen, B=B, peak=peak, seed=seed, images=dataset.fingerprint())
     torch.manual_seed(seed)
     net = Similarity(V=len(tokenizer)).to(device())
     parts, read = (
-        alt_text_parts(dataset),
+        alt_text_phrases(dataset),
         lambda texts: [tokenizer(t, add_special_tokens=False).input_ids for t in texts],
     )
     patches = backbone_features(dataset.pixels()) if patches is None else patches  # (M, P, F)
@@ -546,7 +546,7 @@ def train_similarity(
         if probe is None
         else (
             backbone_features(probe.pixels()).to(device()).float(),
-            read(alt_text(p) for p in alt_text_parts(probe)),
+            read(alt_text(p) for p in alt_text_phrases(probe)),
         )
     )
 

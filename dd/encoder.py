@@ -9,11 +9,12 @@ Symbols as in the paper: tau the Gumbel-softmax temperature, s of S training ste
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -99,14 +100,18 @@ class PoolerBlock(nn.Module):
         return q + self.mlp(self.norms[2](q))
 
 
-class Pooler(ModelMixin, ConfigMixin):
-    """N learned queries read the image, one per text position; a linear layer gives logits over the decoder's own vocabulary."""
+class Pooler(nn.Module):
+    """N learned queries read the image, one per text position; a linear layer gives logits over
+    the decoder's own vocabulary. Its folder is laid out as diffusers lays out a model's; diffusers
+    itself is not asked, because importing it takes longer than writing a text."""
 
-    @register_to_config
+    WEIGHTS = "diffusion_pytorch_model.safetensors"
+
     def __init__(
         self, N: int, V: int, F: int = FEATURES, D: int = 256, blocks: int = 5, heads: int = 4
     ):
         super().__init__()
+        self.config = SimpleNamespace(N=N, V=V, F=F, D=D, blocks=blocks, heads=heads)
         self.read = nn.Sequential(nn.LayerNorm(F), nn.Linear(F, D), nn.LayerNorm(D))
         self.place = nn.Parameter(torch.randn(P, D) * 0.5)
         self.queries = nn.Parameter(
@@ -120,11 +125,21 @@ class Pooler(ModelMixin, ConfigMixin):
         """patches (B, P, F) -> logits (B, N, V); forbidden tokens at a value no noise can lift."""
         image = self.read(patches) + self.place  # (B, P, D)
         q = self.queries.expand(len(patches), -1, -1)  # (B, N, D)
-        for (
-            block
-        ) in self.layers:  # not `blocks`: diffusers would hand out the config entry of that name
+        for block in self.layers:
             q = block(q, image)
         return self.to_logits(self.norm(q)).float().masked_fill(~self.allowed, -1e4)  # (B, N, V)
+
+    @classmethod
+    def load(cls, folder: Path) -> Pooler:
+        config = json.loads((folder / "config.json").read_text())
+        pooler = cls(**{k: v for k, v in config.items() if not k.startswith("_")})
+        pooler.load_state_dict(load_file(folder / cls.WEIGHTS))
+        return pooler
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", {"_class_name": "Pooler", **vars(self.config)})
+        save_file(self.state_dict(), folder / self.WEIGHTS, metadata={"format": "pt"})
 
 
 class Encoder:
@@ -164,7 +179,7 @@ class Encoder:
 
     @classmethod
     def load(cls, name: str | Path = "encoder") -> Encoder:
-        from transformers import AutoTokenizer
+        import transformers
 
         path = shipped(name)
         if not (path / "config.json").exists():
@@ -172,19 +187,18 @@ class Encoder:
                 f"encoder {name!r}: neither shipped nor a folder made by save(); see python -m dd train-encoder --help"
             )
         quiet()
-        pooler = Pooler.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
-        return cls(
-            pooler.eval().requires_grad_(False),
-            AutoTokenizer.from_pretrained(path, local_files_only=True),
-            path.name,
-        )
+        # AutoTokenizer takes half a second to import: only where a class of its own is needed
+        plain = '"TokenizersBackend"' in (path / "tokenizer_config.json").read_text()
+        kind = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
+        tokenizer = kind.from_pretrained(path, local_files_only=True)
+        return cls(Pooler.load(path).eval().requires_grad_(False), tokenizer, path.name)
 
     def save(self, path: Path, half: bool = False) -> None:
         """Safetensors, config, tokenizer, and the recipe of a trained one. `half` stores float16, to ship."""
         import copy
 
         pooler = copy.deepcopy(self.pooler).cpu()
-        (pooler.half() if half else pooler).save_pretrained(path, safe_serialization=True)
+        (pooler.half() if half else pooler).save(Path(path))
         self.tokenizer.save_pretrained(path)
         write_json(Path(path) / "recipe.json", self.recipe)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .captions import CAPTION_MIXTURES, alt_text, alt_text_parts, caption_mixture
+from .captions import CAPTION_MIXTURES, alt_text, alt_text_phrases, caption_mixture
 from .data import Dataset, load_dataset
 from .decoder import Decoder, MiniLMPipeline
 from .runtime import (
@@ -379,7 +379,7 @@ def train_denoiser(
         start=start and weights_hash(start.text_encoder, Decoder(start, kind).denoiser),
     )
     torch.manual_seed(seed)
-    parts = alt_text_parts(dataset)
+    parts = alt_text_phrases(dataset)
     said = (alt_text(p, limit=10_000) for p in parts)
     learn = (
         ("transformer",) if kind == "judge-a" else ("text_encoder", "unet")

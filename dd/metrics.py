@@ -1,32 +1,39 @@
-"""Pictures against originals: reconstruction FID and KID, paired similarity, retrieval, each with n and an interval.
+"""Pictures against originals: FID, KID, paired similarity, retrieval, each with n and an interval.
 
-    eye = eye_features(images)                                   # (M, D) float32, EfficientNet-Lite2: not the encoder's backbone
-    score(real, fake)                                            # {"fid": ..., "fid_lo": ..., ..., "r_at_1": ...}
+    x = image_features(images)      # (M, D) float32, EfficientNet-Lite2: not the encoder's backbone
+    score(real, fake)               # {"n": ..., "fid": ..., "fid_lo": ..., ..., "r_at_1": ...}
 
-FID cannot see a shuffled pairing, so the paired scores stand beside it. FID is biased at finite n, and the bias depends on the
-generator: n is reported with every number, and KID (unbiased) beside it. Letters: M images, D feature width.
+FID does not change when texts are shuffled among images; the paired scores do. FID is biased at
+finite n, by an amount that depends on the generator: n is reported with every number, and KID,
+which is unbiased, beside it. Letters: M images, D feature width, K classes.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
 
 from .data import to_pixels
 from .runtime import Progress, autocast, device, on_every_core, placed, rows_at_once
 from .vision import efficientnet, features, resize
 
-WIDTH = 352  # D, numbers it gives for an image
+WIDTH = 352  # D, features of an image
 BOOTSTRAPS = 50
-LEAST_WITHIN = 20  # images of a class below which it has no distance of its own
+LEAST_IN_CLASS = 20  # images of a class below which it has no KID of its own
+Z = 1.96  # standard deviations either side of an estimate in a 95 % interval
 
 
 def image_features(
     images: np.ndarray, B: int | None = None, progress: str = "", size: int = 128, net: int = 2
-) -> torch.Tensor:
-    """uint8 (M, H, W, 3) -> float32 (M, 352): the mean over space of the last block of EfficientNet-Lite2 (Lite`net`; Lite1: 320 numbers), seen at `size` pixels.
+) -> Tensor:
+    """uint8 (M, H, W, 3) -> float32 (M, 352): EfficientNet-Lite`net`'s last block, its mean over
+    space, from pictures resized to `size` pixels. (Lite1 gives 320 features.)
 
-    The block before the 1280-wide head: with 352 numbers an image, two thousand images give a covariance one can trust."""
+    The block before the 1280-wide head: 352 features of two thousand images give a covariance one
+    can trust."""
     net, tick = placed(efficientnet(net)), Progress(progress, len(images)) if progress else None
 
     def some(rows):
@@ -38,17 +45,18 @@ def image_features(
 
 
 def require_enough(M: int, D: int) -> None:
-    """Fewer images than feature dimensions leave the covariance singular and FID meaningless: refused."""
+    """Fewer images than features leave the covariance singular and FID meaningless: refused."""
     if M <= D:
         raise ValueError(
             f"FID needs more images than its {D} feature dimensions; got {M}: use more images"
         )
 
 
-def frechet(real: torch.Tensor, fake: torch.Tensor) -> float:
-    """Frechet distance of two Gaussian fits (Heusel et al. 2017) in float64: |mu - mu'|^2 + tr(S + S' - 2 (S S')^(1/2)).
+def frechet(real: Tensor, fake: Tensor) -> float:
+    """FID (Heusel et al. 2017), the Fréchet distance of two Gaussian fits, in float64:
+    |mu - mu'|^2 + tr(S + S' - 2 (S S')^(1/2)).
 
-    Symmetric form tr((S^(1/2) S' S^(1/2))^(1/2)), so that a hundred bootstraps are affordable; equal to torchmetrics' (tests/test_judge.py)."""
+    By the symmetric form tr((S^(1/2) S' S^(1/2))^(1/2)), which is fast enough for bootstraps."""
     require_enough(min(len(real), len(fake)), real.shape[1])
     (m1, s1), (m2, s2) = ((x.double().mean(0), torch.cov(x.double().T)) for x in (real, fake))
     values, vectors = torch.linalg.eigh(s1)
@@ -57,163 +65,153 @@ def frechet(real: torch.Tensor, fake: torch.Tensor) -> float:
     return float((m1 - m2).pow(2).sum() + s1.trace() + s2.trace() - 2 * cross)
 
 
-class Kernel:
-    """KID (Binkowski et al. 2018): unbiased squared MMD with the kernel (x.y / D + 1)^3, over all images at once. The
-    features are not normalised, so its size is that of the features; torchmetrics' value (tests/test_judge.py).
+class KID:
+    """KID (Binkowski et al. 2018): unbiased squared MMD with the kernel (x.y / D + 1)^3, over all
+    images at once. Features are not normalised, as in torchmetrics.
 
-    own: whether an original is compared with its own picture, row by row, as in KID's usual form. Few images and a picture near its original make
-    that a bonus of their likeness over the number of images, where sets are compared and not pairs: left out inside classes.
+    own: whether an original is compared with its own picture, as in KID's usual form. With few
+    images that pair counts for much and makes the value smaller: left out inside classes.
 
     The three kernel matrices are kept, so that a bootstrap is only a re-weighting of them."""
 
-    def __init__(self, real: torch.Tensor, fake: torch.Tensor, own: bool = True):
-        x, y = real.double(), fake.double()
-        self.xx, self.yy, self.xy = (
-            (a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))
-        )
-        self.own = own
-        for matrix in (self.xx, self.yy, *(() if own else (self.xy,))):
+    def __init__(self, real: Tensor, fake: Tensor, own: bool = True):
+        x, y, self.own = real.double(), fake.double(), own
+        kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
+        self.xx, self.yy, self.xy = kernel(x, x), kernel(y, y), kernel(x, y)
+        for matrix in (self.xx, self.yy) if own else (self.xx, self.yy, self.xy):
             matrix.fill_diagonal_(0)
 
-    def value(self, u: torch.Tensor | None = None, v: torch.Tensor | None = None) -> float:
+    def value(self, u: Tensor | None = None, v: Tensor | None = None) -> float:
         """u, v (M,): how often each image counts; pairs of one image with itself never count."""
         u = torch.ones(len(self.xx), dtype=torch.float64) if u is None else u.double()
         v = torch.ones(len(self.yy), dtype=torch.float64) if v is None else v.double()
-        pairs = [(w.sum() ** 2 - (w**2).sum()) for w in (u, v)]
+        pairs = lambda w: w.sum() ** 2 - (w**2).sum()
+        inside = u @ self.xx @ u / pairs(u) + v @ self.yy @ v / pairs(v)
         cross = u.sum() * v.sum() - (0 if self.own else u @ v)
-        return float(
-            u @ self.xx @ u / pairs[0] + v @ self.yy @ v / pairs[1] - 2 * (u @ self.xy @ v) / cross
-        )
+        return float(inside - 2 * (u @ self.xy @ v) / cross)
 
 
-def paired_similarity(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """(M,) cosine between each picture and its own original, after subtracting the originals' mean (else everything is alike)."""
-    centre = real.mean(0)
-    return torch.nn.functional.cosine_similarity(real - centre, fake - centre)
+class IntraClassKID:
+    """KID inside each class, averaged over classes, as Miyato and Koyama (2018) did with FID; KID
+    because a class has fewer images than FID needs.
+
+    A decoder trained on such drawings gives a plausible set whatever the text says, so the distance
+    of whole sets hardly depends on it; inside a class it depends on what texts say of the class."""
+
+    def __init__(self, real, fake, of_real, of_fake, paired: bool = True):
+        """real, fake (M, D); of_real, of_fake (M,): the class of each original and picture."""
+        self.classes = []  # (rows of real, rows of fake, KID)
+        for name in sorted(set(of_real) & set(of_fake)):
+            i, j = (np.flatnonzero(np.asarray(of) == name) for of in (of_real, of_fake))
+            if min(len(i), len(j)) >= LEAST_IN_CLASS:
+                self.classes.append((i, j, KID(real[i], fake[j], own=not paired)))
+
+    def value(self, u: Tensor | None = None, v: Tensor | None = None) -> float:
+        """u, v (M,): how often each image counts. nan if no class is large enough."""
+        of = lambda weights, rows: None if weights is None else weights[rows]
+        values = [kid.value(of(u, i), of(v, j)) for i, j, kid in self.classes]
+        return float(np.mean(values)) if values else float("nan")
 
 
-def retrieval(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+def paired_similarity(real: Tensor, fake: Tensor, centre: Tensor | None = None) -> Tensor:
+    """(M,) cosine between each picture and its own original, after subtracting `centre` (default:
+    the originals' mean), without which all pictures are alike."""
+    centre = real.mean(0) if centre is None else centre
+    return cosine_similarity(real - centre, fake - centre)
+
+
+def retrieval(real: Tensor, fake: Tensor) -> Tensor:
     """(M,) 1 where a picture's nearest original (centred cosine) is its own. Chance is 1/M."""
     centre = real.mean(0)
-    a, b = (torch.nn.functional.normalize(x - centre) for x in (fake, real))
+    a, b = (normalize(x - centre) for x in (fake, real))
     return ((a @ b.T).argmax(1) == torch.arange(len(a))).float()  # (M, M) similarities
 
 
-class Within:
-    """KID inside each class, averaged over classes (intra-class, as Miyato and Koyama 2018 did with FID; KID because a class has fewer images than FID needs).
+def mean_interval(values) -> tuple[float, float, float]:
+    """(mean, low, high): the mean of values (M,) with its 95 % interval. The standard deviation is
+    that of `values`' own kind: divided by M for numpy arrays, by M - 1 for tensors and pandas."""
+    mean, margin = float(values.mean()), Z * float(values.std()) / max(1, len(values)) ** 0.5
+    return mean, mean - margin, mean + margin
 
-    A decoder trained on these very drawings gives a plausible set whatever the text says, so the distance of whole sets hardly depends on it. Inside a class
-    a text has to say which class its drawing is of: what a narrow test set asks of a decoder that knows the wide world."""
 
-    def __init__(
-        self,
-        real: torch.Tensor,
-        fake: torch.Tensor,
-        of_real: np.ndarray,
-        of_fake: np.ndarray,
-        paired: bool = True,
-    ):
-        self.parts = []
-        for name in sorted(set(of_real) & set(of_fake)):
-            i, j = (
-                torch.from_numpy(np.flatnonzero(np.asarray(of) == name))
-                for of in (of_real, of_fake)
-            )
-            if min(len(i), len(j)) >= LEAST_WITHIN:
-                self.parts.append((i, j, Kernel(real[i], fake[j], own=not paired)))
-
-    def value(self, u: torch.Tensor | None = None, v: torch.Tensor | None = None) -> float:
-        """u, v (M,): how often each image counts. nan if no class is large enough."""
-        return (
-            float(
-                np.mean(
-                    [
-                        k.value(None if u is None else u[i], None if v is None else v[j])
-                        for i, j, k in self.parts
-                    ]
-                )
-            )
-            if self.parts
-            else float("nan")
-        )
+def bootstrap_interval(value: float, draws: list[float]) -> tuple[float, float, float]:
+    """(value, low, high): an estimate +- 1.96 standard deviations of its bootstrap draws. A draw
+    repeats images, which shifts FID itself upwards, so percentiles would not cover the estimate."""
+    margin = Z * float(np.std(draws)) if draws else float("nan")
+    return value, value - margin, value + margin
 
 
 def score(
-    real: torch.Tensor,
-    fake: torch.Tensor,
+    real: Tensor,
+    fake: Tensor,
     *,
     paired: bool = True,
     seed: int = 0,
     bootstraps: int = BOOTSTRAPS,
     classes: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """Every score of one set of pictures, real and fake (M, D) in the same order, with 95 % intervals.
+    """Every score of one set of pictures, real and fake (M, D) in the same order, with 95 %
+    intervals: bootstraps over images, originals and pictures resampled together.
 
-    classes: which class each original, and the original of each picture, is of (here: the drawing style); None: no KID inside classes.
-
-    Intervals are the estimate +- 1.96 bootstrap standard deviations over images (originals and pictures resampled together): a
-    bootstrap sample repeats images, which shifts FID itself upwards, so percentiles would not cover the estimate."""
-    rng, M = np.random.default_rng(seed), len(fake)
-    same = len(real) == len(fake)
-    kernel, fids, kids, insides = Kernel(real, fake), [], [], []
-    within = Within(real, fake, *classes, paired=paired) if classes else None
+    classes: the class (here: the drawing style) of each original, and of each picture's original;
+    None: no KID inside classes."""
+    rng, (R, M) = np.random.default_rng(seed), (len(real), len(fake))
+    scores = {"kid": KID(real, fake)}
+    if classes:
+        scores["kid_within"] = IntraClassKID(real, fake, *classes, paired=paired)
+    draws: dict[str, list[float]] = {"fid": [], **{name: [] for name in scores}}
     for _ in range(bootstraps):
         j = torch.from_numpy(rng.integers(0, M, M))
-        i = j if same and paired else torch.from_numpy(rng.integers(0, len(real), len(real)))
-        fids.append(frechet(real[i], fake[j]))
-        counts = torch.bincount(i, minlength=len(real)), torch.bincount(j, minlength=M)
-        kids.append(kernel.value(*counts))
-        insides += [within.value(*counts)] if within else []
-    out = {"n": M}
-    for name, value, draws in (
-        ("fid", frechet(real, fake), fids),
-        ("kid", kernel.value(), kids),
-        *((("kid_within", within.value(), insides),) if within else ()),
-    ):
-        half = 1.96 * float(np.std(draws)) if draws else float("nan")
-        out |= {name: value, f"{name}_lo": value - half, f"{name}_hi": value + half}
-    if paired:
-        similar, hits = paired_similarity(real, fake), retrieval(real, fake)
-        half = 1.96 * float(similar.std()) / M**0.5
-        out |= {
-            "paired": float(similar.mean()),
-            "paired_lo": float(similar.mean()) - half,
-            "paired_hi": float(similar.mean()) + half,
-            "r_at_1": float(hits.mean()),
-        }
-    else:
-        out |= dict.fromkeys(("paired", "paired_lo", "paired_hi", "r_at_1"), float("nan"))
-    return out
-
-
-def class_reader(x: torch.Tensor, of: np.ndarray, shrinkage: float = 0.1):
-    """Linear discriminant analysis of originals' features x (M, D) by their classes `of` (M,) -> a function from features (m, D) to class names (m,).
-    The covariance is drawn towards a multiple of the identity by `shrinkage`; every class counts the same."""
-    x, names = x.double(), np.unique(of)
-    means = torch.stack([x[torch.from_numpy(of == name)].mean(0) for name in names])  # (K, D)
-    inner = torch.cov((x - means[torch.from_numpy(np.searchsorted(names, of))]).T)  # (D, D)
-    inner = (1 - shrinkage) * inner + shrinkage * inner.trace() / len(inner) * torch.eye(
-        len(inner), dtype=torch.float64
-    )
-    weights = torch.linalg.solve(inner, means.T)  # (D, K)
-    return lambda features: names[
-        (features.double() @ weights - (means.T * weights).sum(0) / 2).argmax(1).numpy()
-    ]
+        i = j if R == M and paired else torch.from_numpy(rng.integers(0, R, R))
+        draws["fid"].append(frechet(real[i], fake[j]))
+        counts = torch.bincount(i, minlength=R), torch.bincount(j, minlength=M)
+        for name, of in scores.items():
+            draws[name].append(of.value(*counts))
+    nan, out = float("nan"), {"n": M}
+    intervals = {"fid": bootstrap_interval(frechet(real, fake), draws["fid"])}
+    intervals |= {name: bootstrap_interval(of.value(), draws[name]) for name, of in scores.items()}
+    similarity = mean_interval(paired_similarity(real, fake)) if paired else (nan, nan, nan)
+    for name, interval in (intervals | {"paired": similarity}).items():
+        out |= zip((name, f"{name}_lo", f"{name}_hi"), interval)
+    return out | {"r_at_1": float(retrieval(real, fake).mean()) if paired else nan}
 
 
 def difference(
-    real: torch.Tensor,
-    a: torch.Tensor,
-    b: torch.Tensor,
-    *,
-    bootstraps: int = BOOTSTRAPS,
-    seed: int = 0,
+    real: Tensor, a: Tensor, b: Tensor, *, bootstraps: int = BOOTSTRAPS, seed: int = 0
 ) -> dict[str, float]:
-    """FID(a) - FID(b) of two sets of pictures of the same originals, with the interval of the paired difference: sharper than
-    comparing two intervals, because the same images are resampled for both."""
+    """FID(a) - FID(b) of two sets of pictures of the same originals. The interval is sharper than
+    two intervals compared, because the same images are resampled for both."""
     rng, M, draws = np.random.default_rng(seed), len(real), []
+    gap = lambda i: frechet(real[i], a[i]) - frechet(real[i], b[i])
     for _ in range(bootstraps):
-        i = torch.from_numpy(rng.integers(0, M, M))
-        draws.append(frechet(real[i], a[i]) - frechet(real[i], b[i]))
-    value, half = frechet(real, a) - frechet(real, b), 1.96 * float(np.std(draws))
-    return {"difference": value, "lo": value - half, "hi": value + half}
+        draws.append(gap(torch.from_numpy(rng.integers(0, M, M))))
+    interval = bootstrap_interval(gap(slice(None)), draws)
+    return dict(zip(("difference", "lo", "hi"), interval))
+
+
+def class_reader(x: Tensor, of: np.ndarray, shrinkage: float = 0.1):
+    """Linear discriminant analysis of originals' features x (M, D) by their classes `of` (M,)
+    -> a function from features (m, D) to class names (m,).
+
+    The covariance is drawn towards a multiple of the identity by `shrinkage`; every class counts
+    the same."""
+    x, names = x.double(), np.unique(of)
+    means = torch.stack([x[torch.from_numpy(of == name)].mean(0) for name in names])  # (K, D)
+    inner = torch.cov((x - means[torch.from_numpy(np.searchsorted(names, of))]).T)  # (D, D)
+    identity = torch.eye(len(inner), dtype=torch.float64)
+    inner = (1 - shrinkage) * inner + shrinkage * inner.trace() / len(inner) * identity
+    weights = torch.linalg.solve(inner, means.T)  # (D, K)
+    offsets = (means.T * weights).sum(0) / 2  # (K,)
+    return lambda features: names[(features.double() @ weights - offsets).argmax(1).numpy()]
+
+
+def disturbed(images: np.ndarray, kind: str, strength: float, seed: int = 0) -> np.ndarray:
+    """uint8 (M, H, W, 3), made worse: "noise" of `strength` grey levels (standard deviation), or
+    "blur" of `strength` pixels. A score that can be trusted grows worse with `strength`."""
+    if kind == "blur":
+        blur = ImageFilter.GaussianBlur(strength)
+        return np.stack([np.asarray(Image.fromarray(i).filter(blur)) for i in images])
+    if kind != "noise":
+        raise ValueError(f"no such disturbance: {kind!r}; use 'noise' or 'blur'")
+    noise = np.random.default_rng(seed).normal(size=images.shape)
+    return np.clip(np.rint(images + strength * noise), 0, 255).astype(np.uint8)

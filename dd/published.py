@@ -1,8 +1,9 @@
-"""The paper's numbers, each with its table, and no other place in the code holds them.
+"""The paper's numbers, each with its table; no other place in the code holds them.
 
-Source: Wei et al., "De-Diffusion Makes Text a Strong Cross-Modal Interface", arXiv 2311.00618 v1 (read in the preprint's text, not the
-camera-ready). FID there: Stable Diffusion v2-base, 50 DDIM steps, 256 pixels, 30K images of COCO-2014 val, Inception-v3. None of them
-is comparable in size with a number of the emoji world: another judge, another eye, another n. Only orders and shapes are compared.
+Source: Wei et al., "De-Diffusion Makes Text a Strong Cross-Modal Interface", arXiv 2311.00618 v1
+(the preprint, not the camera-ready). FID there: Stable Diffusion v2-base, 50 DDIM steps, 256 px,
+30K images of COCO-2014 val, Inception-v3. No number of the emoji dataset is comparable with them in
+size: other decoder, other image features, other n. Only orders and shapes are compared.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ SWEEP = {
 PEOPLE = ("human, longest of 5", "human, random 1 of 5", "human, 5 concatenated")
 
 # Tables 4 and 5: best FID over guidance, and open-ended 5-way 1-shot miniImageNet accuracy in %
-ABLATIONS = (
-    # table, what, setting, fid, accuracy
+ABLATIONS = (  # table, what, setting, fid, accuracy
     ("4", "default", "75 tokens, no punctuation, 5 blocks, ViT-L frozen, WebLI", 6.43, 97.0),
     ("4", "tokens", "5", 9.19, 97.8),
     ("4", "tokens", "15", 7.42, 97.6),
@@ -58,20 +58,16 @@ CAPTION_SOURCE = {  # Table 7: (VQAv2 val), (OKVQA), 0, 4, 32 shots
 DECODER_FID = 5.37  # the training decoder's own FID, 30K COCO at 64 pixels
 TOY_ACCURACY = 47.7  # App. C: % of ImageNet labels found without ever seeing one
 
-# VLV (Zhang et al., arXiv 2507.07104): COCO-2014 30K through Stable Diffusion 3.5-M at its best guidance, 2. Another judge again.
-VLV = {
-    "COCO captions": 9.90,
-    "Florence-2-L": 7.51,
-    "Qwen2.5-VL-7B": 6.98,
-    "VLV": 6.64,
-    "GPT-4o": 6.20,
-    "Gemini 2.0 Flash": 5.87,
-}
+# VLV (Zhang et al., arXiv 2507.07104): COCO-2014 30K, Stable Diffusion 3.5-M, best guidance (2)
+VLV = {"COCO captions": 9.90, "Florence-2-L": 7.51, "Qwen2.5-VL-7B": 6.98, "VLV": 6.64}
+VLV |= {"GPT-4o": 6.20, "Gemini 2.0 Flash": 5.87}
 
 INCONSISTENCIES = (
-    "Best FID is 6.43 at guidance 3 in the text and in Tables 4-5, but 6.63 at guidance 3 in Table 6.",
+    "Best FID is 6.43 at guidance 3 in the text and in Tables 4-5, but 6.63 at guidance 3 in "
+    "Table 6.",
     "Ablations are said to train for 300K steps, yet their default row equals the 500K model's.",
-    "Prose says that dropping punctuation lowers accuracy by 0.2; Table 4b shows that it rises by 0.2.",
+    "Prose says that dropping punctuation lowers accuracy by 0.2; Table 4b shows that it rises by "
+    "0.2.",
     "App. C calls a test 5-shot 1-way; its axis says 5-way 1-shot.",
     "OKVQA is 'val' in one table and 'test' in another.",
 )
@@ -79,13 +75,8 @@ INCONSISTENCIES = (
 
 def sweep() -> pd.DataFrame:
     """Fig. 3 / Table 6 in long form: source, guidance, fid."""
-    return pd.DataFrame(
-        [
-            {"source": s, "guidance": g, "fid": f}
-            for s, fids in SWEEP.items()
-            for g, f in zip(GUIDANCE, fids)
-        ]
-    )
+    rows = [(s, g, fid) for s, fids in SWEEP.items() for g, fid in zip(GUIDANCE, fids)]
+    return pd.DataFrame(rows, columns=["source", "guidance", "fid"])
 
 
 def best() -> pd.DataFrame:

@@ -1,6 +1,8 @@
-"""Choices a machine forces on us (device, number format, threads), each made once and said once; seeds; progress; checkpoints.
+"""Choices a machine forces on us (device, number format, threads), each made and reported once;
+seeds; progress; checkpoints.
 
-One root seed, one generator per purpose: `generator(seed, "gumbel")` and `generator(seed, "noise")` never disturb each other.
+One root seed and one generator for each purpose: `generator(seed, "gumbel")` and
+`generator(seed, "noise")` never disturb each other.
 """
 
 from __future__ import annotations
@@ -10,31 +12,32 @@ import json
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from .data import stable_hash
+from .files import write_json as write_json
 
 ASSETS = Path(__file__).parent / "assets"
 
 
 def shipped(name: str | Path) -> Path:
-    """A shipped model by its bare name ("sketch"); anything with a slash, and a Path, is the user's own folder."""
-    return (
-        ASSETS / name
-        if isinstance(name, str) and "/" not in name and (ASSETS / name).is_dir()
-        else Path(name)
-    )
+    """A shipped model by its bare name ("sketch"); a Path, or a name with a slash, is a folder."""
+    known = isinstance(name, str) and "/" not in name and (ASSETS / name).is_dir()
+    return ASSETS / name if known else Path(name)
 
 
 def pinned(name: str | Path, revision: str | None, what: str) -> tuple[str, dict]:
-    """Where a model comes from -> (source, options of `from_pretrained`): shipped by name, a folder, or a Hub id with its commit (also id@commit)."""
+    """Where a model comes from -> (source, options of `from_pretrained`): shipped by name, a
+    folder, or a Hub id with its commit (also id@commit)."""
     if revision is None and "@" in str(name) and not Path(name).exists():
         name, revision = str(name).split("@", 1)
     path = shipped(name)
@@ -42,70 +45,82 @@ def pinned(name: str | Path, revision: str | None, what: str) -> tuple[str, dict
         return str(path), {"local_files_only": True}
     if not revision:
         raise FileNotFoundError(
-            f"{what} {name!r}: neither shipped, nor a folder of one; a Hub id needs its revision, too: id@commit"
+            f"{what} {name!r}: neither shipped, nor a folder of one; "
+            "a Hub id needs its revision, too: id@commit"
         )
     return str(name), {"revision": revision}
 
 
-def say(message: str) -> None:
-    """Progress goes to stderr: it is seen in a terminal and never compared by notebook tests."""
-    print(message, file=sys.stderr, flush=True)
+def say(message: str, end: str = "\n") -> None:
+    """Progress goes to stderr: it is seen in a terminal and never compared by notebook tests. In a
+    terminal it replaces the line that `Progress` moves."""
+    start, rest = ("\r", "\x1b[K") if sys.stderr.isatty() else ("", "")
+    print(f"{start}{message}{rest}", end=end, file=sys.stderr, flush=True)
 
 
 def quiet() -> None:
-    """Loading a model is not news: no progress bars, no notices about classes that are as they should be."""
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    """No progress bars and no notices while models are loaded, by the libraries imported so far."""
+    for library in filter(None, map(sys.modules.get, ("diffusers", "transformers"))):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 @cache
 def device() -> torch.device:
-    chosen = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    say(
-        f"device: {chosen} ({torch.cuda.get_device_name() if chosen.type == 'cuda' else f'{torch.get_num_threads()} threads; no GPU found'})"
+    gpu = torch.cuda.is_available()
+    found = (
+        torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} threads; no GPU found"
     )
+    chosen = torch.device("cuda" if gpu else "cpu")
+    say(f"device: {chosen} ({found})")
     return chosen
 
 
 @cache
 def compute_dtype() -> torch.dtype | None:
     """bfloat16 where the processor multiplies it in hardware, else None (stay in float32)."""
+    cpu = Path("/proc/cpuinfo")
+    flags = cpu.read_text() if cpu.exists() else ""
+    fast = [f"this processor has {f}" for f in ("amx_bf16", "avx512_bf16") if f in flags]
     if device().type == "cuda":
-        choice, why = torch.bfloat16, "GPU"
-    else:
-        flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
-        fast = [f for f in ("amx_bf16", "avx512_bf16") if f in flags]
-        choice, why = (
-            (torch.bfloat16, f"this processor has {fast[0]}")
-            if fast
-            else (None, "no bfloat16 arithmetic on this processor")
-        )
-    say(f"numbers: {'bfloat16 autocast' if choice else 'float32'} ({why})")
-    return choice
+        fast = ["GPU"]
+    why = fast[0] if fast else "no bfloat16 arithmetic on this processor"
+    say(f"numbers: {'bfloat16 autocast' if fast else 'float32'} ({why})")
+    return torch.bfloat16 if fast else None
+
+
+_plain = False
 
 
 def autocast():
-    return torch.autocast(device().type, compute_dtype()) if compute_dtype() else nullcontext()
+    use = compute_dtype() and not _plain
+    return torch.autocast(device().type, compute_dtype()) if use else nullcontext()
+
+
+@contextmanager
+def plain_float32():
+    """Inside, autocast() does nothing anywhere: what a comparison in float32 needs."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
 
 
 def placed(net: torch.nn.Module) -> torch.nn.Module:
-    """On the device; where a CPU computes in float32, with channels last, in which drawing is a sixth faster and looking up to a third."""
+    """On the device; where a CPU computes in float32, with channels last, in which drawing is a
+    sixth faster and image features take up to a third less time."""
     net.to(device())
-    return (
-        net.to(memory_format=torch.channels_last)
-        if device().type == "cpu" and not compute_dtype()
-        else net
-    )
+    last = device().type == "cpu" and not compute_dtype()
+    return net.to(memory_format=torch.channels_last) if last else net
 
 
 def on_every_core(work: Callable, M: int, B: int, tick: Callable | None = None) -> Iterator:
-    """work(rows) for the slices of M rows by B, in order; `tick` is told how many rows are done. On a CPU every core does batches of its own: few enough rows for its cache, they go
-    up to three times as fast as all cores together on one batch that leaves it. A single batch has all cores."""
+    """work(rows) for the slices of M rows by B, in order; `tick` is told how many rows are done.
+
+    On a CPU every core does batches of its own: small enough for its cache, they go up to three
+    times as fast as one large batch on all cores. A single batch has all cores."""
 
     @torch.no_grad()  # in the thread that works: each has a switch of its own
     def one(i: int):
@@ -117,10 +132,8 @@ def on_every_core(work: Callable, M: int, B: int, tick: Callable | None = None) 
                 tick(min(start + B, M))
             yield batch
 
-    cores, starts = (
-        torch.get_num_threads() if device().type == "cpu" else 1,
-        range(0, max(M, 1), B),
-    )  # nothing is one empty batch
+    cores = torch.get_num_threads() if device().type == "cpu" else 1
+    starts = range(0, max(M, 1), B)  # nothing is one empty batch
     if cores == 1 or len(starts) < 2:
         yield from told(map(one, starts))
         return
@@ -142,59 +155,79 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
 
 class Progress:
-    """How far, how fast, how long is left; a line every `every` seconds."""
+    """How far, how fast, how long is left. One line that moves where stderr is a terminal; else a
+    line at the end, and where it takes longer one after five seconds and one every minute."""
 
-    def __init__(
-        self, what: str, total: int, done: int = 0, unit: str = "images", every: float = 20.0
-    ):
-        self.what, self.total, self.first, self.unit, self.every = what, total, done, unit, every
-        self.start = self.last = time.time()
+    def __init__(self, what: str, total: int, done: int = 0, unit: str = "images"):
+        self.what, self.total, self.unit, self.first = what, total, unit, done
+        self.start = time.monotonic()
+        self.marks = deque([(done, self.start)])  # the later half of what is done
+        self.moving = sys.stderr.isatty()
+        self.due = self.start + (0 if self.moving else 5)
 
     def __call__(self, done: int, note: str = "") -> None:
-        now = time.time()
-        if now - self.last < self.every and done < self.total:
+        now, ended = time.monotonic(), done >= self.total
+        self.marks.append((done, now))
+        # the speed of the later half: warming up and what was slower before do not count
+        while len(self.marks) > 2 and self.marks[1][0] <= (self.first + done) / 2:
+            self.marks.popleft()
+        if now < self.due and not ended:
             return
-        rate = (done - self.first) / max(1e-9, now - self.start)
-        left = (self.total - done) / max(1e-9, rate)
-        self.last = now
-        self.show(
-            f"{done:,}/{self.total:,} {self.unit} ({100 * done / self.total:.0f} %), {rate:.0f}/s, {left / 60:.1f} min left {note}"
-        )
+        self.due = now + (0.2 if self.moving else 60)
+        before, then = (self.first, self.start) if ended else self.marks[0]
+        rate = (done - before) / max(1e-9, now - then)
+        speed = f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
+        if ended:
+            text = f"{self.total:,} {self.unit} in {duration(now - self.start)}, {speed}"
+        else:
+            text = f"{done:,}/{self.total:,} {self.unit} ({done / self.total:.0%})"
+            if then > self.start:  # the first batch is past
+                text += f", {speed}, {duration((self.total - done) / max(1e-9, rate))} left"
+        self.show(f"{text} {note}".rstrip(), end="" if self.moving and not ended else "\n")
 
-    def show(self, text: str) -> None:
-        say(f"{self.what}: {text}")
+    def show(self, text: str, end: str = "\n") -> None:
+        say(f"{self.what}: {text}", end)
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
 def save_state(path: Path, tensors: dict, facts: dict) -> None:
-    """A resumable checkpoint without pickle: tensors as safetensors, the rest as JSON in its header. Renamed into place, so a kill
-    leaves the old checkpoint or the new one, never half of either."""
+    """A resumable checkpoint without pickle: tensors as safetensors, the rest as JSON in its
+    header. Renamed into place: a kill leaves the old checkpoint or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    save_file(
-        {k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()},
-        temporary,
-        metadata={"facts": json.dumps(facts)},
-    )
+    tensors = {k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}
+    save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
     temporary.chmod(0o644)
     os.replace(temporary, path)
 
 
+def load_state(path: Path) -> tuple[dict, dict]:
+    with safe_open(path, "pt") as opened:
+        facts = json.loads(opened.metadata()["facts"])
+    return load_file(path), facts
+
+
 def resume(path: Path, recipe: dict) -> tuple[dict, int, dict]:
-    """-> (tensors, steps done, where its log was) of a checkpoint, or ({}, 0, {}) where there is none. A checkpoint made by another
-    recipe is refused: going on from it would give weights that neither recipe describes."""
+    """-> (tensors, steps done, where its log was) of a checkpoint, or ({}, 0, {}) where there is
+    none. One made by another recipe is refused: neither recipe would describe the weights."""
     if not path.exists():
         return {}, 0, {}
     tensors, facts = load_state(path)
     made, wanted = facts.get("recipe", {}), json.loads(json.dumps(recipe))
-    if other := [f"{k} {made.get(k)!r}, now {v!r}" for k, v in wanted.items() if made.get(k) != v]:
+    other = [f"{k} {made.get(k)!r}, now {v!r}" for k, v in wanted.items() if made.get(k) != v]
+    if other:
         raise ValueError(
-            f"{path} holds a run with {'; '.join(other)}: use another --out, or delete it to begin anew"
+            f"{path} holds a run with {'; '.join(other)}: "
+            "use another --out, or delete it to begin anew"
         )
     return tensors, facts["step"], facts["log"]
 
 
 def weights_hash(*nets: torch.nn.Module) -> str:
-    """Fingerprint of networks by the sum and size of each of their tensors: retrained weights are other weights."""
+    """Fingerprint of networks by the sum and size of each of their tensors."""
     sums = [
         f"{k} {tuple(v.shape)} {v.double().sum().item():.12g} {v.double().abs().sum().item():.12g}"
         for net in nets
@@ -203,42 +236,19 @@ def weights_hash(*nets: torch.nn.Module) -> str:
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:12]
 
 
-def load_state(path: Path) -> tuple[dict, dict]:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as opened:
-        facts = json.loads(opened.metadata()["facts"])
-    return load_file(path), facts
-
-
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict:
-    return {
-        f"optimizer/{i}/{k}": torch.as_tensor(v)
-        for i, s in optimizer.state_dict()["state"].items()
-        for k, v in s.items()
-    }
+    states = optimizer.state_dict()["state"]
+    named = {f"optimizer/{i}/{k}": v for i, s in states.items() for k, v in s.items()}
+    return {k: torch.as_tensor(v) for k, v in named.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict) -> None:
-    state: dict = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer/"):
-            _, i, name = key.split("/")
-            state.setdefault(int(i), {})[name] = value
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
-    for (
-        p,
-        moments,
-    ) in optimizer.state.items():  # fused Adam walks memory: moments must lie as their weights do
+    state, groups = {}, optimizer.state_dict()["param_groups"]
+    for key in (k for k in tensors if k.startswith("optimizer/")):
+        _, i, name = key.split("/")
+        state.setdefault(int(i), {})[name] = tensors[key]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for p, moments in optimizer.state.items():
         for name, value in moments.items():
-            if value.shape == p.shape:
+            if value.shape == p.shape:  # fused Adam walks memory: as the weights lie there
                 moments[name] = torch.empty_like(p).copy_(value)
-
-
-def write_json(path: Path, value) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)

@@ -1,9 +1,10 @@
-"""Every source of text, one function each: a world -> one string per image. From here on only strings travel.
+"""Sources of text that need no network: functions that give one string per image.
 
-    texts = SOURCES["names_keywords"](world, seed=0)
+    texts = WRITERS["names_keywords"](dataset, seed=0)
 
-De-Diffusion's own texts come from `Encoder.write`; a reader's own captions from `read_texts`. Readability is measured here, too: a
-private cipher that only one decoder understands would be a failure of the method.
+De-Diffusion's own texts come from `Encoder.write`, anybody's own captions from `read_texts`.
+Readability is measured here, too: texts that only one decoder understands would be a failure of
+the method.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .captions import alt_text, alt_text_parts, words
+from .captions import alt_text, alt_text_phrases, words
 from .data import BadData, Dataset
 
 LONGEST = 30  # words; what a 32-token context holds with its start and end
-LENGTHS = (4, 8, 16, 24)  # words per De-Diffusion text compared, as the paper's Table 4 does
 
 
 def names(dataset: Dataset, seed: int = 0) -> list[str]:
@@ -30,23 +30,19 @@ def names(dataset: Dataset, seed: int = 0) -> list[str]:
 
 def names_keywords(dataset: Dataset, seed: int = 0) -> list[str]:
     """The name and everything else people said, longest human text."""
-    return [
-        " ".join(w for t in (n, *k) for w in words(t))
-        for n, k in zip(dataset.frame["name"], dataset.frame["keywords"])
-    ]
+    rows = zip(dataset.frame["name"], dataset.frame["keywords"])
+    return [" ".join(w for t in (n, *k) for w in words(t)) for n, k in rows]
 
 
 def names_all(dataset: Dataset, seed: int = 0) -> list[str]:
     """All that people wrote: name, keywords, and the group they filed it under."""
-    return [
-        " ".join([said, *words(group)])
-        for said, group in zip(names_keywords(dataset), dataset.frame["group"])
-    ]
+    rows = zip(names_keywords(dataset), dataset.frame["group"])
+    return [" ".join([text, *words(group)]) for text, group in rows]
 
 
-def oracle(dataset: Dataset, seed: int = 0) -> list[str]:
-    """The decoder's own alt text: name, style, colours and shape measured from the pixels, keywords."""
-    return [alt_text(p, LONGEST) for p in alt_text_parts(dataset)]
+def full_alt_text(dataset: Dataset, seed: int = 0) -> list[str]:
+    """Alt text: name, style, colours and shape measured from the pixels, keywords."""
+    return [alt_text(p, LONGEST) for p in alt_text_phrases(dataset)]
 
 
 def empty(dataset: Dataset, seed: int = 0) -> list[str]:
@@ -54,32 +50,40 @@ def empty(dataset: Dataset, seed: int = 0) -> list[str]:
 
 
 def random_words(dataset: Dataset, seed: int = 0, length: int = 16) -> list[str]:
-    """Words drawn from the words of all alt texts of this world, with their frequencies: `length` of them, De-Diffusion's, about nothing."""
-    bag = [w for t in oracle(dataset) for w in t.split()]
+    """`length` words (as many as De-Diffusion writes) drawn from those of all alt texts."""
+    bag = [w for t in full_alt_text(dataset) for w in t.split()]
     rng = random.Random(f"{seed}/random_words")
     return [" ".join(rng.choices(bag, k=length)) for _ in range(len(dataset))]
 
 
+WRITERS = {  # keys of sources.SOURCES
+    "names": names,
+    "names_keywords": names_keywords,
+    "names_all": names_all,
+    "alt_text": full_alt_text,
+    "empty": empty,
+    "random": random_words,
+}
+
+
 def shuffled(texts: list[str], seed: int = 0) -> list[str]:
-    """The same texts, each given to another image: nobody keeps their own position."""
+    """The same texts, each given to another image: none keeps its own position."""
     order = list(range(len(texts)))
     random.Random(f"{seed}/shuffled").shuffle(order)
     turned = dict(zip(order, order[1:] + order[:1]))  # one big cycle: no fixed point
     return [texts[turned[i]] for i in range(len(texts))]
 
 
-SOURCES = {
-    "names": names,
-    "names_keywords": names_keywords,
-    "names_all": names_all,
-    "alt_text": oracle,
-    "empty": empty,
-    "random": random_words,
-}
+def pairs_across(order: list[int], groups: list[str], n: int) -> tuple[list[int], list[int]]:
+    """-> (first, second): n pairs of rows, taken in `order`, of different groups; no row of `first`
+    is in `second`."""
+    first, rest = order[:n], order[n:]
+    other = lambda k, i: next(j for j in rest[k:] + rest if groups[j] != groups[i])
+    return first, [other(k, i) for k, i in enumerate(first)]
 
 
 def blended(a: str, b: str) -> str:
-    """Two texts in the length of one: the words of `a` at even places, those of `b` at odd ones."""
+    """Two texts in the length of one: words of `a` at even places, those of `b` at odd ones."""
     x, y = a.split(), b.split()
     return " ".join(w for k in range(max(len(x), len(y))) for w in (x, y)[k % 2][k : k + 1])
 
@@ -89,107 +93,108 @@ def swapped(text: str, old: set[str], new: str) -> str:
     return " ".join(new if w in old else w for w in text.split())
 
 
+def exchanged(text: str, old: set[str], new: str, known: list[str], rng: random.Random) -> str:
+    """The control of `swapped`: as many of the other words, replaced by random ones of `known`."""
+    tokens = text.split()
+    others = [k for k, w in enumerate(tokens) if w not in old]
+    for k in rng.sample(others, min(len(others), len(tokens) - len(others))):
+        tokens[k] = rng.choice([w for w in known if w not in old | {new, tokens[k]}])
+    return " ".join(tokens)
+
+
 def unigram_bits(texts: list[str], known: list[str]) -> float:
-    """Mean bits per text under a unigram model: word frequencies of the texts `known` plus one, every text ended by an end mark. One model
-    for all sources makes their rates comparable; a word that `known` lacks costs as much as one seen less than once."""
+    """Mean bits per text under a unigram model: word frequencies of the texts `known` plus one,
+    every text ended by an end mark. One model for all sources makes their rates comparable; a word
+    that `known` lacks costs as much as one that occurs less than once."""
     counts = Counter(w for t in known for w in [*words(t), ""])
     total = sum(counts.values()) + len(counts) + 1
-    return float(
-        np.mean([sum(np.log2(total / (counts[w] + 1)) for w in [*words(t), ""]) for t in texts])
-    )
+    bits = lambda text: sum(np.log2(total / (counts[w] + 1)) for w in [*words(text), ""])
+    return float(np.mean([bits(t) for t in texts]))
 
 
 def write_texts(path: Path, dataset: Dataset, texts: list[str]) -> None:
     """One Parquet per source: id, text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"id": dataset.frame["id"], "text": texts}).to_parquet(
-        path.with_suffix(".tmp"), index=False
-    )
-    os.replace(path.with_suffix(".tmp"), path)  # a kill leaves the old file or the new one
+    table = pd.DataFrame({"id": dataset.frame["id"], "text": texts})
+    table.to_parquet(temporary := path.with_suffix(".tmp"), index=False)
+    os.replace(temporary, path)  # a kill leaves the old file or the new one
+
+
+READERS = {
+    ".parquet": pd.read_parquet,
+    ".csv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False),
+    ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=str),
+}
 
 
 def read_texts(
     path: str | Path, dataset: Dataset, on_bad: str = "stop"
 ) -> tuple[Dataset, list[str]]:
-    """Anybody's captions: .parquet, .csv or .jsonl with columns id and text -> the images they cover, and their texts in that order.
+    """Anybody's captions -> the images they cover, and their texts in that order.
 
-    An id the world does not have, a duplicate or an empty text: one line saying which; stop, or leave it out."""
+    path     .parquet, .csv or .jsonl with columns id and text
+    on_bad   at an id that the dataset does not have, a duplicate or an empty text: "stop" with one
+             line that says which, or "skip" it"""
     path = Path(path)
-    readers = {
-        ".parquet": pd.read_parquet,
-        ".csv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False),
-        ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=str),
-    }
     if not path.exists():
         raise BadData(f"{path}: no such file of captions")
-    if path.suffix not in readers:
-        raise BadData(
-            f"{path}: cannot read {path.suffix!r}; use .csv, .jsonl or .parquet with columns id and text"
-        )
-    table = readers[path.suffix](path)
+    if path.suffix not in READERS:
+        use = "use .csv, .jsonl or .parquet with columns id and text"
+        raise BadData(f"{path}: cannot read {path.suffix!r}; {use}")
+    table = READERS[path.suffix](path)
     if missing := {"id", "text"} - set(table.columns):
         raise BadData(f"{path}: no column {sorted(missing)}; it has {list(table.columns)}")
-    at, seen, rows, texts, skipped = (
-        {id: i for i, id in enumerate(dataset.frame["id"])},
-        set(),
-        [],
-        [],
-        list(dataset.skipped),
-    )
-    for k, (id, text) in enumerate(
-        zip(table["id"].astype(str), table["text"]), 2 if path.suffix == ".csv" else 1
-    ):
-        problem = (
-            f"unknown id {id!r} (this split's look like {dataset.frame['id'].iloc[0]!r})"
-            if id not in at
-            else f"duplicate id {id!r}"
-            if id in seen
-            else f"empty text for {id!r}"
-            if not isinstance(text, str) or not text.strip()
-            else None
-        )
-        if problem:
-            if on_bad == "stop":
-                raise BadData(f"{path.name}, row {k}: {problem}; correct it or use --on-bad skip")
-            skipped.append(f"{path.name}, row {k}: {problem}")
+    at, found, skipped = {id: i for i, id in enumerate(dataset.frame["id"])}, {}, []
+    for k, (id, text) in enumerate(zip(table["id"].astype(str), table["text"])):
+        if id not in at:
+            like = dataset.frame["id"].iloc[0]
+            problem = f"unknown id {id!r} (this split's look like {like!r})"
+        elif id in found:
+            problem = f"duplicate id {id!r}"
+        elif not isinstance(text, str) or not text.strip():
+            problem = f"empty text for {id!r}"
+        else:
+            found[id] = text
             continue
-        seen.add(id)
-        rows.append(at[id])
-        texts.append(text)
-    if not rows:
+        where = f"{path.name}, row {k + (2 if path.suffix == '.csv' else 1)}: {problem}"
+        if on_bad == "stop":
+            raise BadData(f"{where}; correct it or use --on-bad skip")
+        skipped.append(where)
+    if not found:
         raise BadData(f"{path}: no usable caption for this split")
-    return Dataset(
-        dataset.name, dataset.frame.iloc[rows].reset_index(drop=True), dataset.images[rows], skipped
-    ), texts
+    covered = dataset.rows([at[id] for id in found])
+    covered.skipped = [*dataset.skipped, *skipped]
+    return covered, list(found.values())
 
 
 def own_words(dataset: Dataset) -> list[set[str]]:
     """Every word that people or the alt text use for each drawing."""
-    return [set(" ".join(sum(p.values(), [])).split()) for p in alt_text_parts(dataset)]
+    return [set(" ".join(sum(p.values(), [])).split()) for p in alt_text_phrases(dataset)]
 
 
 def readability(dataset: Dataset, texts: list[str]) -> dict[str, float]:
-    """How much of a text is words people (and the alt text) use for that drawing, and how much of theirs it covers.
+    """How much of a text is words that people (and the alt text) use for that drawing, and how much
+    of theirs it covers.
 
-    precision   share of a text's distinct words that are in its drawing's name, keywords or alt text
+    precision   share of a text's distinct words that are in its drawing's name, keywords or alt
+                text; precision_people: in its name or keywords
     coverage    share of its name's words that it says; coverage_people: of its name's and keywords'
-    distinct    mean distinct words per text; vocabulary: distinct words over the set; words: mean length
+    distinct    mean distinct words per text; vocabulary: distinct words over the set; words: length
     """
-    parts, known = alt_text_parts(dataset), own_words(dataset)
-    people = [set(" ".join([*p["name"], *p["keywords"]]).split()) for p in parts]
-    named = [set(words(n)) for n in dataset.frame["name"]]
-    said = [words(t) for t in texts]
-    share = (
-        lambda a, b: float(np.mean([len(set(x) & y) / len(set(x)) for x, y in zip(a, b) if x]))
-        if any(a)
-        else 0.0
-    )
+    people = [set(t.split()) for t in names_keywords(dataset)]
+    named = [set(t.split()) for t in names(dataset)]
+    lengths, texts = [len(words(t)) for t in texts], [set(words(t)) for t in texts]
+
+    def share(of: list[set[str]], among: list[set[str]]) -> float:
+        shares = [len(x & y) / len(x) for x, y in zip(of, among) if x]
+        return float(np.mean(shares)) if shares else 0.0
+
     return {
-        "words": float(np.mean([len(s) for s in said])),
-        "precision": share(said, known),
-        "precision_people": share(said, people),
-        "coverage": share([list(n) for n in named], [set(s) for s in said]),
-        "coverage_people": share([list(p) for p in people], [set(s) for s in said]),
-        "distinct": float(np.mean([len(set(s)) for s in said])),
-        "vocabulary": len(Counter(w for s in said for w in s)),
+        "words": float(np.mean(lengths)),
+        "precision": share(texts, own_words(dataset)),
+        "precision_people": share(texts, people),
+        "coverage": share(named, texts),
+        "coverage_people": share(people, texts),
+        "distinct": float(np.mean([len(t) for t in texts])),
+        "vocabulary": len(set().union(*texts)),
     }

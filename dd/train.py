@@ -181,7 +181,7 @@ def train_encoder(
     The paper's recipe is tau 2.0 -> 0.3, noise 1, hard_from 1, t_from 0, least 0, tie False. Resumes from `out/encoder.state.safetensors`."""
     from accelerate import Accelerator
 
-    from .captions import alt_text, alt_text_parts
+    from .captions import alt_text, alt_text_phrases
     from .encoder import Encoder, backbone_features, temperature
     from .vocab import often_seen, to_strings
 
@@ -209,7 +209,7 @@ def train_encoder(
     encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed, tie=tie)
     if least:
         said = (
-            [alt_text(p, limit=10_000) for p in alt_text_parts(dataset)]
+            [alt_text(p, limit=10_000) for p in alt_text_phrases(dataset)]
             if "style" in dataset.frame
             else [" ".join(c) for c in dataset.frame["captions"]]
         )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dd import make_decoders, train
-from dd.captions import alt_text, alt_text_parts
+from dd.captions import alt_text, alt_text_phrases
 from dd.data import load_dataset
 from dd.decoder import Decoder
 from dd.make_decoders import new_sketch
@@ -27,7 +27,7 @@ def _own_results(tmp_path, monkeypatch):
 @pytest.fixture
 def float32(monkeypatch):
     """Parity is checked in float32: bfloat16 rounds what a test wants to see."""
-    from dd.bench import plain_float32
+    from dd.runtime import plain_float32
 
     with plain_float32():
         yield
@@ -45,7 +45,7 @@ def small_dataset(whole_dataset):
 
 @pytest.fixture(scope="session")
 def mixture_texts(small_dataset):
-    return [alt_text(p, limit=10_000) for p in alt_text_parts(small_dataset)]
+    return [alt_text(p, limit=10_000) for p in alt_text_phrases(small_dataset)]
 
 
 class Killed(Exception):

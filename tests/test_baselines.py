@@ -14,7 +14,7 @@ from dd.baselines import (
     train_similarity,
     without,
 )
-from dd.captions import alt_text_parts
+from dd.captions import alt_text_phrases
 from dd.texts import read_texts, write_texts
 from dd.vocab import allowed_tokens
 
@@ -64,7 +64,7 @@ def test_phrases_are_those_said_often(small_dataset):
     said = [
         {p for kind in ("name", "keywords", "colours", "regions", "shape") for p in part[kind]}
         | {" ".join(part["style"])}
-        for part in alt_text_parts(small_dataset)
+        for part in alt_text_phrases(small_dataset)
     ]
     assert (
         5 < len(bank) < 60
@@ -130,7 +130,7 @@ def test_similarity_learns_whose_text_it_is(small_dataset, small_patches, tiny_d
 def _own(net, decoder, dataset, patches):
     ids = [
         decoder.tokenizer(" ".join(sum(p.values(), [])), add_special_tokens=False).input_ids
-        for p in alt_text_parts(dataset)
+        for p in alt_text_phrases(dataset)
     ]
     return float((net(patches.float(), ids).argmax(1) == torch.arange(len(ids))).float().mean())
 

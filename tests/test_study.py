@@ -55,7 +55,7 @@ def test_every_source_is_drawn_from_its_own_strings_and_the_same_noise(study, mo
         return draw(texts, ids, **options)
 
     monkeypatch.setattr(study.dec, "draw", noted)
-    for source in ("autoencoder", "soft", *sources.SOURCES, "dediffusion", "shuffled"):
+    for source in ("autoencoder", "soft", *sources.WRITERS, "dediffusion", "shuffled"):
         features, first = study.drawn(source, "test", 2.0)
         assert features.shape == (10, 352) and features.isfinite().all() and len(first) == 10
         assert not [s for s, other in drawn.items() if torch.equal(other, features)]

@@ -253,7 +253,7 @@ def test_captioner_learns_what_it_is_shown(
 ):
     """Taught long enough on a few drawings it writes their words, and no others; before that it does not."""
     from dd.baselines import caption_slots
-    from dd.captions import alt_text_parts
+    from dd.captions import alt_text_phrases
     from dd.vocab import to_strings
 
     few = small_dataset.subset("all", 16)
@@ -270,7 +270,7 @@ def test_captioner_learns_what_it_is_shown(
         peak=3e-3,
         patches=small_patches[rows],
     )
-    taught = [" ".join(w for w in caption_slots(p, kind) if w) for p in alt_text_parts(few)]
+    taught = [" ".join(w for w in caption_slots(p, kind) if w) for p in alt_text_phrases(few)]
     right = lambda encoder: sum(
         a == b
         for a, b in zip(to_strings(encoder.tokenizer, encoder.ids(small_patches[rows])), taught)
@@ -389,12 +389,12 @@ def test_another_recipe_does_not_go_on_from_this_checkpoint(go, tmp_path):
 
 
 def test_words_hardly_met_are_not_written(go, small_dataset, small_patches, tiny_decoder, tmp_path):
-    from dd.captions import alt_text_parts
+    from dd.captions import alt_text_phrases
 
     least = 20
     texts = [
         set(" ".join(w for phrases in p.values() for w in phrases).split())
-        for p in alt_text_parts(small_dataset)
+        for p in alt_text_phrases(small_dataset)
     ]
     often = {w for t in texts for w in t if sum(w in u for u in texts) >= least}
     encoder = go(tmp_path, least=least)

@@ -7,7 +7,7 @@ Each stage writes plain files under results/<study>/, named by what made them; a
 nothing again, a killed one goes on where it stopped.
 """
 
-from .cache import fingerprint, folder_hash, kept, key, write_csv  # noqa: F401
+from .cache import fingerprint, folder_hash, kept, key  # noqa: F401
 from .parameters import (  # noqa: F401
     NOTEBOOKS,
     PARAMETERS,

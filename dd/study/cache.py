@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -80,7 +79,8 @@ def kept(path: Path, make: Callable):
     """What `make()` gives, tensors by name or anything of JSON, kept as `path` and a suffix.
 
     Renamed into place, so a kill leaves all of it or nothing; read back if it is there."""
-    from ..runtime import load_state, save_state, write_json
+    from ..files import write_json
+    from ..runtime import load_state, save_state
 
     tensors, plain = Path(f"{path}.safetensors"), Path(f"{path}.json")
     if not tensors.exists() and not plain.exists():
@@ -101,9 +101,3 @@ def folder_hash(path: Path) -> str:
             if p.suffix in (".safetensors", ".json", ".parquet") and p.name != "recipe.json"
         ]
     )
-
-
-def write_csv(path: Path, table) -> None:
-    """Renamed into place: a kill leaves the old file or the new one."""
-    table.to_csv(path.with_suffix(".tmp"), index=False)
-    os.replace(path.with_suffix(".tmp"), path)

@@ -22,6 +22,7 @@ from .. import baselines, metrics
 from ..data import Dataset, load_dataset
 from ..decoder import Decoder
 from ..encoder import Encoder, backbone_features, relax
+from ..files import write_csv, write_json
 from ..runtime import (
     ASSETS,
     Progress,
@@ -29,13 +30,13 @@ from ..runtime import (
     device,
     shipped,
     weights_hash,
-    write_json,
 )
 from ..sources import LENGTHS, keys
-from ..texts import SOURCES, random_words, shuffled, write_texts
+from ..texts import WRITERS as PLAIN
+from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
 from . import cache
-from .cache import folder_hash, write_csv
+from .cache import folder_hash
 from .parameters import PARAMETERS, BadParameter, check, results_root, taken
 
 _SCORES = ["n"] + [f"{name}{end}" for name in ("fid", "kid") for end in ("", "_lo", "_hi")]
@@ -396,7 +397,7 @@ class Study:
 
 # Who writes the texts of each source: a function of a study and the name of a split.
 def _plain(source: str, study: Study, split: str) -> list[str]:
-    return SOURCES[source](study.subset(split), study.seed)
+    return PLAIN[source](study.subset(split), study.seed)
 
 
 def _by_encoder(encoder, study: Study, split: str) -> list[str]:
@@ -432,9 +433,7 @@ def _ph2p(study: Study, split: str, N: int | None = None) -> list[str]:
 
 OF_LENGTH = {f"dediffusion_{N}": N for N in LENGTHS}
 WRITERS = {
-    **{
-        s: partial(_plain, s) for s in ("names", "names_keywords", "names_all", "alt_text", "empty")
-    },
+    **{s: partial(_plain, s) for s in PLAIN},
     "dediffusion": partial(_by_encoder, lambda study: study.enc),
     **{
         s: partial(_by_encoder, lambda study, N=N: study.of_length(N)) for s, N in OF_LENGTH.items()

@@ -14,11 +14,12 @@ import torch
 
 from .. import metrics
 from ..data import Dataset
+from ..files import write_csv
 from ..runtime import say
 from ..sources import LENGTHS
-from ..texts import SOURCES
+from ..texts import WRITERS as PLAIN
 from ..vocab import to_strings
-from .cache import made_by, write_csv
+from .cache import made_by
 from .core import COLUMNS, WRITERS, Study
 
 SAMPLERS = (("ddim", 50), ("dpm", 20), ("dpm", 12), ("dpm", 8), ("dpm", 5))  # and their steps
@@ -65,7 +66,7 @@ def samplers(study: Study) -> pd.DataFrame:
     50 against few-step DPM-Solver++, FID with interval and pictures per second, on validation
     drawings. Written to samplers.csv."""
     images, rows = study.dataset.subset("val", study.sampler_check), []
-    texts = SOURCES["alt_text"](images)
+    texts = PLAIN["alt_text"](images)
     for sampler, steps in SAMPLERS:
         how = dict(sampler=sampler, steps=steps)
         told = lambda texts, _, s, how=how: {**how, "pictures_per_second": round(len(texts) / s, 2)}

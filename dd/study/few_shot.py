@@ -23,9 +23,10 @@ import pandas as pd
 
 from ..captions import COLOURS, pixel_words, words
 from ..data import BadData, Dataset, stable_hash
+from ..files import write_csv
 from ..llm import BUCKET, ROWS, LanguageModel, Prompt, plain
 from ..sources import keys
-from .cache import folder_hash, write_csv
+from .cache import folder_hash
 
 VQA = "Answer the question about the picture that the context describes, in a word or two.\n"
 CAPTION = "Say in a few words what the picture that the context describes shows.\n"

@@ -126,8 +126,8 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     goes on where it stopped."""
     import papermill
 
+    from ..files import write_json
     from ..report import build_report, headline
-    from ..runtime import write_json
 
     parameters = check_run({**load_parameters(study), **(overrides or {})})
     # kernels work in another folder than the one that a folder was named in

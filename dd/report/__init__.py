@@ -1,0 +1,31 @@
+"""From result files to tables, figures, verdicts and one page to read. Knows results only: no model
+is loaded, nothing is computed anew, torch is never imported.
+
+    headline(folder)                       # the table of the test drawings, and one verdict
+    claims(folder)                         # every claim -> holds | does not hold | not tested
+    verdicts(folder, "06_judges")          # those that a notebook shows, as a frame
+    build_report(folder, notebooks)        # results/<study>/report/index.html
+
+What a study lacks (no sweep in `quick`, a notebook not yet run) is left out, never an error.
+"""
+
+from ..sources import LABELS
+from .claims import CLAIMS, claims, verdicts
+from .page import build_report
+from .plots import answered, curve, exact_match, narrow, ranking, rate, readers, second_look
+from .tables import (
+    blocks,
+    crossing,
+    few_shot_tables,
+    guidance_summary,
+    headline,
+    noises,
+    own,
+    read_table,
+    short,
+    swept,
+    tables,
+    verdict_line,
+)
+
+NAMES = LABELS  # the notebooks' name for it

@@ -1,0 +1,205 @@
+"""Result files as figures: each function writes one, in PNG and PDF, and returns its path without
+the ending, or None where the study lacks what it shows. Every source has its own colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .. import figures, published
+from ..sources import LABELS, SOURCES
+from .tables import QUESTIONS, most_shots, own, pooled, read_table, rows_of, short
+
+COLOURS = {row.label: row.colour for row in SOURCES.values()}
+LIKE = {  # texts of the paper's Fig. 3, and the source of ours whose colour they share
+    "human, random 1 of 5": "names",
+    "human, 5 concatenated": "names_keywords",
+    "BLIP-2 captions": "captioner",
+    "PaLI-X captions": "captioner_detailed",
+    "De-Diffusion": "dediffusion",
+    "human, longest of 5": "alt_text",
+}
+
+
+def _bars(rows: pd.DataFrame, score: str, ylabel: str, title: str) -> dict:
+    """A panel of bars from rows indexed by source."""
+    value, low, high = (rows[c] for c in (score, f"{score}_lo", f"{score}_hi"))
+    names = [LABELS[s] for s in rows.index]
+    ends = {"values": value, "low": low, "high": high}
+    return {"names": names, **ends, "ylabel": ylabel, "title": title, "colours": COLOURS}
+
+
+def curve(folder: Path, decoder: str | None = None) -> Path | None:
+    """FID against guidance beside the paper's Fig. 3, with intervals for names and De-Diffusion:
+    on test drawings if the study has that curve, else on validation drawings; drawn by the
+    decoder trained through (figures/fid_guidance) or by another (fid_guidance_<decoder>)."""
+    table = read_table(folder)
+    if table is None:
+        return None
+    ours = own(table) if decoder is None else table[table["decoder"] == decoder]
+    split = "curve" if (ours["split"] == "curve").any() else "val"
+    ours = ours[ours["split"] == split].sort_values("guidance")
+    if ours.empty:
+        return None
+    series = {}
+    for source in (s for s in LABELS if s in set(ours["source"])):
+        ends = ["fid_lo", "fid_hi"] if source in ("names", "dediffusion") else []
+        rows = ours.loc[ours["source"] == source, ["guidance", "fid", *ends]]
+        series[LABELS[source]] = tuple(rows.to_numpy().T)
+    theirs = {name: (published.GUIDANCE, published.SWEEP[name]) for name in LIKE}
+    drawings = {"curve": "test drawings", "val": "validation drawings"}[split]
+    name, n = short(ours["decoder"].iloc[0]), ours["n"].max()
+    both = {"xlabel": "guidance", "markers": True, "legend": "below"}
+    plots = [
+        {
+            "series": series,
+            "ylabel": "FID (EfficientNet-Lite2)",
+            "title": f"drawn by {name}, {n:,} {drawings}",
+            "colours": COLOURS,
+        },
+        {
+            "series": theirs,
+            "ylabel": "FID (Inception-v3)",
+            "title": "the paper, Table 6, n = 30,000",
+            "colours": {name: SOURCES[source].colour for name, source in LIKE.items()},
+        },
+    ]
+    stem = "fid_guidance" if decoder is None else f"fid_guidance_{name}"
+    out = Path(folder) / "figures" / stem
+    return figures.panels([both | plot for plot in plots], out, size=(3.6, 3.3))
+
+
+def ranking(folder: Path) -> Path | None:
+    """Paired similarity of every source on test drawings, one panel a decoder:
+    figures/judges_paired. None without judges."""
+    table = read_table(folder)
+    if table is None or table["decoder"].nunique() < 2:
+        return None
+    drawn = {
+        decoder: rows_of(rows, "test").drop(index="autoencoder", errors="ignore")
+        for decoder, rows in table[table["paired"].notna()].groupby("decoder", sort=False)
+    }
+    shown = [s for s in LABELS if all(s in rows.index for rows in drawn.values())]
+    first = own(table)["decoder"].iloc[0]
+    plots = []
+    for decoder, rows in drawn.items():
+        title = f"drawn by {short(decoder)}" + (" (trained through)" if decoder == first else "")
+        plots.append(_bars(rows.loc[shown], "paired", "paired similarity", title))
+    return figures.bar_panels(plots, Path(folder) / "figures" / "judges_paired")
+
+
+def narrow(folder: Path) -> Path | None:
+    """KID of whole sets beside KID inside a style, every source, by the decoder trained through:
+    figures/kid_within."""
+    table = read_table(folder)
+    if table is None or "kid_within" not in table:
+        return None
+    rows = rows_of(own(table), "test").dropna(subset="kid")
+    titles = {"kid": "all drawings", "kid_within": "inside a style (mean)"}
+    plots = [_bars(rows, score, "KID", title) for score, title in titles.items()]
+    return figures.bar_panels(plots, Path(folder) / "figures" / "kid_within") if len(rows) else None
+
+
+def _points(panels: list[dict], out: Path, size: tuple[float, float], sharey: bool) -> Path:
+    """One point a source, panel by panel: rows indexed by source, x and y (columns), and what the
+    axes say; with the interval of y if the rows have it."""
+    with figures.style():
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=sharey)[0]
+        for axis, panel in zip(axes, panels):
+            for source, r in panel["rows"].iterrows():
+                x, y = r[panel["x"]], r[panel["y"]]
+                low, high = (r.get(f"{panel['y']}_{end}", y) for end in ("lo", "hi"))
+                look = {"color": SOURCES[source].colour, "label": LABELS[source]}
+                look |= {"fmt": "o", "markersize": 5 if low == high else 3.5, "elinewidth": 0.8}
+                ends = None if low == high else [[y - low], [high - y]]
+                axis.errorbar(x, y, ends, capsize=2, **look)
+            axis.set(**panel["axis"])
+        named = axes[0].get_legend_handles_labels()
+        figure.legend(*named, loc="outside right center", fontsize=6.5)
+        return figures.save(figure, out)
+
+
+def second_look(folder: Path) -> Path | None:
+    """FID of the test drawings by two image networks, one point a source, one panel a decoder:
+    figures/second_eye. Without empty text and random words, which are far from all others."""
+    first, second = read_table(folder), read_table(folder, "second_eye")
+    if first is None or second is None:
+        return None
+    first = first[(first["split"] == "test") & ~first["source"].isin(("random", "empty"))]
+    both = first.merge(second, on=["source", "decoder"], suffixes=("", "_2"))
+    panels = []
+    for decoder, rows in both.groupby("decoder", sort=False):
+        axis = {"xlabel": "FID, EfficientNet-Lite2", "title": f"drawn by {short(decoder)}"}
+        axis["ylabel"] = "" if panels else "FID, EfficientNet-Lite1"
+        rows = rows.set_index("source").reindex([s for s in LABELS if s in set(rows["source"])])
+        panels.append({"rows": rows, "x": "fid", "y": "fid_2", "axis": axis})
+    size = (2.3 * len(panels) + 2.2, 2.6)
+    return _points(panels, Path(folder) / "figures" / "second_eye", size, False) if panels else None
+
+
+def rate(folder: Path) -> Path | None:
+    """What a text spends, in words and in bits, against the FID it leaves, from rate_quality.csv:
+    figures/rate_quality. Bits of a language model are there once notebook 8 has run."""
+    table = read_table(folder, "rate_quality")
+    if table is None:
+        return None
+    prices = {
+        "words": "words per text (mean)",
+        "bits": "bits per text (unigram model)",
+        "bits_lm": "bits per text (language model)",
+    }
+    panels = []
+    for x, label in prices.items():
+        axis = {"xlabel": label, "ylabel": "" if panels else "FID, test drawings"}
+        if x in table:
+            panels.append({"rows": table.set_index("source"), "x": x, "y": "fid", "axis": axis})
+    size = (1.8 + 2.7 * len(panels), 2.9)
+    return _points(panels, Path(folder) / "figures" / "rate_quality", size, True)
+
+
+def exact_match(rows: pd.DataFrame, title: str) -> dict:
+    """A panel of bars from few_shot.csv's rows, indexed by context; * where a context holds the
+    answer by construction."""
+    rows = rows.rename(columns={"lo": "score_lo", "hi": "score_hi"})
+    percent = rows[["score", "score_lo", "score_hi"]] * 100
+    panel = _bars(percent, "score", "exact match, %", title.replace("`", "'"))
+    return panel | {"marks": rows["leak"]}
+
+
+def _by_context(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    rows = pooled(rows, kind, "exact").set_index("context")
+    return rows.loc[[s for s in LABELS if s in rows.index]]
+
+
+def answered(folder: Path) -> Path | None:
+    """Exact match by context with the most examples, first model: every kind of question but
+    `what`, then kind by kind: figures/few_shot."""
+    table = read_table(folder, "few_shot")
+    if table is None or not (table["task"] == "vqa").any():
+        return None
+    rows = table[(table["model"] == table["model"].iloc[0]) & (table["task"] == "vqa")]
+    plots = []
+    for kind in ("all but what", "group", "colour", "style", "what"):
+        if len(found := _by_context(most_shots(rows), kind)):
+            plots.append(exact_match(found, QUESTIONS[kind]))
+    return figures.bar_panels(plots, Path(folder) / "figures" / "few_shot") if plots else None
+
+
+def readers(folder: Path) -> Path | None:
+    """Exact match by context, model by model, of the contexts that all were shown: every kind of
+    question but `what`, and the main colour: figures/few_shot_readers."""
+    table = read_table(folder, "few_shot")
+    if table is None or table.loc[table["task"] == "vqa", "model"].nunique() < 2:
+        return None
+    most, plots = most_shots(table[table["task"] == "vqa"]), []
+    models = list(most["model"].unique())
+    asked = most.groupby("context")["model"].nunique()
+    shown = [s for s in LABELS if asked.get(s, 0) == len(models)]
+    for kind in ("all but what", "colour"):
+        for model in models:
+            rows = _by_context(most[most["model"] == model], kind).loc[shown]
+            plots.append(exact_match(rows, f"{model}: {QUESTIONS[kind]}"))
+    return figures.bar_panels(plots, Path(folder) / "figures" / "few_shot_readers")

@@ -1,0 +1,319 @@
+"""Result files as tables of text: Markdown, LaTeX and HTML, and the headline for a terminal.
+
+A table of text is a frame whose cells are printed as they are; `printed` writes it in every form.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..sources import LABELS
+
+SPLITS = {"test": "test drawings", "novel": "novel concepts"}
+QUESTIONS = {
+    "what": "what is it",
+    "group": "which group",
+    "colour": "main colour",
+    "style": "which style",
+    "is it": "is it of group ...?",
+    "is there": "is there any ...?",
+    "all but what": "all but `what is it`",
+}
+NOTES = (
+    "95 % intervals in brackets; FID and KID in EfficientNet-Lite2 features, not comparable with "
+    "Inception's; trained through and, where nothing else is said, drawn by {}; one seed ({})."
+)
+FEW_SHOT_NOTES = (
+    "95 % bootstrap intervals in brackets: of scores over questions, of differences over draws of "
+    "examples, too; * the context (of a difference: the other one) holds the answer by "
+    "construction. CIDEr's document frequencies are those of each draw's own references."
+)
+
+
+def read_table(folder: Path, name: str = "reconstruction", every_noise: bool = False):
+    """A result file or None; reconstruction.csv without its further starting noises, or with."""
+    path = Path(folder) / f"{name}.csv"
+    if not path.exists():
+        return None
+    table = pd.read_csv(path)
+    if name != "reconstruction" or every_noise:
+        return table
+    return table[table["seed"] == table["seed"].min()].reset_index(drop=True)
+
+
+def own(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the decoder that the encoder was trained through: the first in the table."""
+    return table[table["decoder"] == table["decoder"].iloc[0]]
+
+
+def rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """One row a source, indexed by it, in the sources' order."""
+    rows = table[table["split"] == split].drop_duplicates("source").set_index("source")
+    return rows.loc[[s for s in LABELS if s in rows.index]]
+
+
+def swept(table: pd.DataFrame, split: str = "val") -> pd.DataFrame:
+    """FID by guidance (rows) and source (columns): of the sweep ("val") or the "curve"."""
+    rows = table[table["split"] == split]
+    return rows.pivot_table(index="guidance", columns="source", values="fid", sort=True)
+
+
+def short(decoder: str) -> str:
+    """A decoder's name; train-decoder's folders are all called pipeline: then the parent's."""
+    path = Path(decoder)
+    return path.parent.name if path.name == "pipeline" else path.name
+
+
+def number(form: str, value: float, *ends: float) -> str:
+    """A number as text, with its interval if there is one; - for none."""
+    interval = f" [{', '.join(f'{end:{form}}' for end in ends)}]" if ends else ""
+    return "-" if pd.isna(value) else f"{value:{form}}{interval}"
+
+
+def interval(row: pd.Series, score: str) -> str:
+    """A score of a row with its interval."""
+    size = abs(row[score])
+    form = ".3f" if score == "paired" else ".2f" if size < 100 else ".1f" if size < 1000 else ".0f"
+    return number(form, row[score], row[f"{score}_lo"], row[f"{score}_hi"])
+
+
+def source_table(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    rows = rows_of(table, split)
+    scores = {"FID": "fid", "KID": "kid", "KID in a style": "kid_within", "paired": "paired"}
+    text = {
+        "text source": [LABELS[s] for s in rows.index],
+        "guidance": [number("g", g) for g in rows["guidance"]],
+    }
+    for head, score in scores.items():
+        if score in rows:
+            text[head] = [interval(r, score) for _, r in rows.iterrows()]
+    text["R@1 %"] = [number(".1f", 100 * r) for r in rows["r_at_1"]]
+    text["n"] = [str(int(n)) for n in rows["n"]]
+    return pd.DataFrame(text)
+
+
+def blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """(heading, table) by decoder and split: the decoder trained through first, then the judges."""
+    found = []
+    for k, decoder in enumerate(table["decoder"].unique()):
+        for split, title in SPLITS.items():
+            text = source_table(table[table["decoder"] == decoder], split)
+            if len(text):
+                found.append((title if k == 0 else f"{title}, drawn by {short(decoder)}", text))
+    return found
+
+
+def noises(folder: Path) -> pd.DataFrame | None:
+    """Mean and range over the starting noises of each row drawn from several; None without them."""
+    table = read_table(folder, every_noise=True)
+    if table is None or table["seed"].nunique() < 2:
+        return None
+    by, rows = ["decoder", "split", "source"], []
+    table = table[table["split"].isin(SPLITS) & table.duplicated(by, keep=False)]
+    for (decoder, split, source), draws in table.groupby(by, sort=False):
+        over = draws[["fid", "kid", "paired"]].agg(["mean", "min", "max"])
+        row = {"drawn by": short(decoder), "drawings": split, "text source": LABELS[source]}
+        row |= {"draws": str(len(draws)), "FID": number(".1f", *over["fid"])}
+        row |= {"KID": number(".2f", *over["kid"]), "paired": number(".3f", *over["paired"])}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def crossing(folder: Path) -> pd.DataFrame | None:
+    """Paired similarity, trained through (rows) x drawn by (columns); * where the two are one."""
+    table = read_table(folder, "crossed")
+    if table is None:
+        return None
+    rows = {}
+    for r in table.itertuples():
+        cell = number(".3f", r.paired, r.paired_lo, r.paired_hi)
+        mark = " *" if r.trained_through == r.decoder else ""
+        row = rows.setdefault(r.trained_through, {"trained through": short(r.trained_through)})
+        row[f"drawn by {short(r.decoder)}"] = cell + mark
+    return pd.DataFrame(rows.values())
+
+
+def crossings(gap: pd.Series) -> list[float]:
+    """Where a difference over guidance (its index) changes sign, on straight lines between."""
+    x, y = gap.index.to_numpy(float), gap.to_numpy(float)
+    at = np.flatnonzero(y[:-1] * y[1:] < 0)
+    return list(x[at] - y[at] * np.diff(x)[at] / np.diff(y)[at])
+
+
+def guidance_summary(folder: Path) -> pd.DataFrame | None:
+    """Does the order depend on how guidance is chosen? FID of the curve on test drawings at each
+    source's own best guidance (flattering to all), at the one that is best on average, at the
+    paper's lowest (1.5), and where De-Diffusion's curve crosses this one. None without a curve."""
+    table = read_table(folder)
+    if table is None or not (table["split"] == "curve").any():
+        return None
+    rows, curve = [], table[table["split"] == "curve"]
+    for decoder, drawn in curve.groupby("decoder", sort=False):
+        fid = swept(drawn, "curve")
+        shared, ours = fid.mean(axis=1).idxmin(), fid["dediffusion"]
+        for source in (s for s in LABELS if s in fid):
+            theirs = fid[source]
+            crossed = ", ".join(f"{w:.1f}" for w in crossings(ours - theirs))
+            side = "ahead" if ours.iloc[-1] < theirs.iloc[-1] else "behind"
+            row = {"drawn by": short(decoder), "text source": LABELS[source]}
+            row["best"] = f"{theirs.min():.1f} at {theirs.idxmin():g}"
+            row["shared"] = f"{theirs[shared]:.1f} at {shared:g}"
+            if 1.5 in fid.index:
+                row["at 1.5"] = f"{theirs[1.5]:.1f}"
+            same = source == "dediffusion"
+            row["De-Diffusion crosses"] = "-" if same else crossed or f"never: {side}"
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def pooled(table: pd.DataFrame, kind: str, metric: str) -> pd.DataFrame:
+    """few_shot.csv's rows of one kind and score over all seeds of examples."""
+    every_seed = table["seed"].astype(str) == "all"
+    return table[(table["kind"] == kind) & (table["metric"] == metric) & every_seed]
+
+
+def most_shots(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the most examples that each model was shown."""
+    return rows[rows["shots"] == rows.groupby("model")["shots"].transform("max")]
+
+
+def _as_text(table: pd.DataFrame, context: str, score: str, sign: str = "") -> pd.DataFrame:
+    """Rows in the sources' order with their text: percent (CIDEr x 100), * where it leaks."""
+    scale = np.where(table["kind"] == "caption", 1, 100)
+    values = zip(table[score] * scale, table["lo"] * scale, table["hi"] * scale, table["leak"])
+    order = {source: k for k, source in enumerate(LABELS)}
+    text = table.assign(
+        cell=[number(f"{sign}.1f", *v) + "*" * bool(leak) for *v, leak in values],
+        rank=table[context].map(order),
+        context=table[context].map(LABELS),
+        given=["pseudo-examples" if s == 0 else f"{s} examples" for s in table["shots"]],
+        asked=table["kind"].map(QUESTIONS),
+    )
+    by = [c for c in ("rank", "ways", "shots") if c in text]
+    return text.sort_values(by, kind="stable")
+
+
+def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
+    """few_shot.csv in the form of the paper's tables, (heading, table) each; written to
+    tables/few_shot.md and .tex. Over all seeds of examples."""
+    scores, apart = read_table(folder, "few_shot"), read_table(folder, "few_shot_differences")
+    if scores is None:
+        return []
+    scores = _as_text(scores[scores["seed"].astype(str) == "all"], "context", "score")
+    apart = None if apart is None else _as_text(apart, "than", "difference", "+")
+    found, but_what = [], "kinds: all but `what is it`"
+    minus = "De-Diffusion minus that from another context"
+
+    def add(title, rows, columns, *index):
+        if len(rows):
+            by = ["rank", "context", *index]
+            text = rows.pivot_table("cell", by, columns, aggfunc="first", sort=False).fillna("-")
+            sizes = ", ".join(map(str, sorted(set(rows["n"]))))
+            text = text.reset_index().drop(columns="rank").rename_axis(columns=None)
+            found.append((f"{title}; n = {sizes}", text))
+
+    for model, rows in scores.groupby("model", sort=False):
+        asked = rows[rows["task"] == "vqa"]
+        whole = asked[asked["kind"] == "all but what"]
+        for metric, name in (("exact", "exact match"), ("vqa", "VQA accuracy")):
+            title = f"Questions ({model}): {name}, by shots (Tables 1, 7); {but_what}"
+            add(title, whole[whole["metric"] == metric], "given")
+        kinds = most_shots(asked[~asked["kind"].str.startswith("all")])
+        title = f"Questions ({model}), {kinds['shots'].max()} examples: exact match by kind"
+        add(title, kinds[kinds["metric"] == "exact"], "asked")
+        if apart is not None:
+            same = apart[apart["model"] == model]
+            title = f"The same questions ({model}): exact match from {minus}; {but_what}"
+            add(title, same[same["kind"] == "all but what"], "given")
+            kinds = most_shots(same[~same["kind"].str.startswith("all")])
+            title = f"The same questions ({model}), {kinds['shots'].max()} examples: "
+            add(f"{title}exact match from {minus}, by kind", kinds, "asked")
+        played = rows[rows["task"] == "classification"].assign(
+            how=lambda t: [f"{w}-way {s}-shot" for w, s in zip(t["ways"], t["shots"])],
+            **{"induction named": lambda t: t["induction"].map({True: "yes", False: "no"})},
+        )
+        for split, title in SPLITS.items():
+            title = f"Open-ended classification of {title} ({model}): exact match by ways and shots"
+            add(f"{title} (Table 3)", played[played["kind"] == split], "how", "induction named")
+        title = f"Captions ({model}): CIDEr against people's names and keywords, by shots (Table 2)"
+        add(title, rows[rows["task"] == "captioning"], "given")
+    write_tables(Path(folder) / "tables" / "few_shot", found, FEW_SHOT_NOTES)
+    return found
+
+
+def printed(table: pd.DataFrame, form: str, **more) -> list[str]:
+    """A table of text as lines of "md", "tex" (the head, then the rows) or "html" (`more`: of
+    DataFrame.to_html)."""
+    if form == "html":
+        ours = f"<tr>\n      <td>{LABELS['dediffusion']}</td>"
+        with pd.option_context("display.max_colwidth", None):
+            page = table.to_html(index=False, border=0, **more)
+        return page.replace(ours, ours.replace("<tr>", "<tr class=best>")).splitlines()
+    if form == "tex":
+        lines = table.replace("-", "--").to_latex(index=False, escape=True).splitlines()
+        return [line for line in lines if line.endswith(r"\\")]
+    rule = "|".join(["---"] + ["---:"] * (len(table.columns) - 1))
+    head, *rows = (f"| {' | '.join(cells)} |" for cells in [table.columns, *table.to_numpy()])
+    return [head, f"|{rule}|", *rows]
+
+
+def write_tables(stem: Path, found: list[tuple[str, pd.DataFrame]], notes: str) -> list[Path]:
+    """stem.md and stem.tex; in LaTeX a head that all tables share stands once, on top."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    md, tex, shared = [], [], len({tuple(table.columns) for _, table in found}) == 1
+    widest = max((len(table.columns) for _, table in found), default=1)
+    for title, table in found:
+        md += [f"**{title}**", "", *printed(table, "md"), ""]
+        head, *rows = printed(table, "tex")
+        escaped = re.sub(r"([%&_])", r"\\\1", title)
+        heading = rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escaped}}}}} \\"
+        top = [heading] if shared else [heading, head, r"\midrule"]
+        tex += [*top, *rows, r"\midrule"]
+    if shared:
+        tex = [head, r"\midrule", *tex]
+    begin = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * (widest - 1)}}}"]
+    tex = [*begin, r"\toprule", *tex[:-1], r"\bottomrule", r"\end{tabular}", f"% {notes}", ""]
+    paths = [stem.with_suffix(".md"), stem.with_suffix(".tex")]
+    for path, lines in zip(paths, ([*md, notes, ""], tex)):
+        path.write_text("\n".join(lines))
+    return paths
+
+
+def tables(folder: Path) -> list[Path]:
+    """tables/reconstruction.md and .tex: test drawings, novel concepts, the same by each judge.
+    Beside them, where the study has them, noise.md, crossed.md and guidance.md."""
+    table, out = read_table(folder), Path(folder) / "tables"
+    if table is None:
+        return []
+    notes = NOTES.format(table["decoder"].iloc[0], table["seed"].iloc[0])
+    paths = write_tables(out / "reconstruction", blocks(table), notes)
+    more = {"noise": noises, "crossed": crossing, "guidance": guidance_summary}
+    for name, make in more.items():
+        if (text := make(folder)) is not None:
+            (out / f"{name}.md").write_text("\n".join(printed(text, "md")) + "\n")
+    return paths
+
+
+def verdict_line(table: pd.DataFrame) -> str:
+    fid = rows_of(table, "test")
+    if not {"dediffusion", "names"} <= set(fid.index):
+        return "De-Diffusion or names missing from the test table: no verdict."
+    ours, people = fid.loc["dediffusion"], fid.loc["names"]
+    gap = people["fid"] - ours["fid"]
+    apart = ours["fid_hi"] < people["fid_lo"] or people["fid_hi"] < ours["fid_lo"]
+    side, told = "lower" if gap > 0 else "higher", "yes" if apart else "no"
+    return f"De-Diffusion's FID is {side} than names' by {abs(gap):.1f} (intervals apart: {told})"
+
+
+def headline(folder: Path) -> str:
+    """The test drawings' table as plain text, and one verdict."""
+    table = read_table(folder)
+    if table is None:
+        return f"no results yet in {folder}: notebook 05_reconstruction writes them"
+    text = source_table(own(table), "test").set_index("text source")
+    shown = text.rename_axis(index=None, columns="text source").to_string()
+    return f"{shown}\n\n{verdict_line(own(table))}"

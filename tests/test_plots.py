@@ -1,0 +1,53 @@
+"""Figures of result files: which exist, and one colour a source in all of them."""
+
+import pandas as pd
+from made_results import answers, judged, table
+from matplotlib.colors import to_hex
+
+from dd import figures, report
+from dd.sources import LABELS, SOURCES
+
+
+def test_figures_name_the_decoder(tmp_path):
+    judged("judge-a").to_csv(tmp_path / "reconstruction.csv", index=False)
+    made = [report.curve(tmp_path), report.curve(tmp_path, "judge-a"), report.ranking(tmp_path)]
+    assert [p.name for p in made] == ["fid_guidance", "fid_guidance_judge-a", "judges_paired"]
+    assert all(p.with_suffix(".png").exists() and p.with_suffix(".pdf").exists() for p in made)
+    table().to_csv(tmp_path / "reconstruction.csv", index=False)
+    assert report.ranking(tmp_path) is None and report.curve(tmp_path, "judge-a") is None
+
+
+def test_nothing_is_drawn_of_what_a_study_lacks(tmp_path):
+    plots = (report.curve, report.ranking, report.narrow, report.second_look, report.rate)
+    assert all(plot(tmp_path) is None for plot in (*plots, report.answered, report.readers))
+    answers().to_csv(tmp_path / "few_shot.csv", index=False)
+    assert report.readers(tmp_path) is None  # one model: nothing to compare
+
+
+def test_a_source_has_one_colour_in_every_figure(tmp_path, monkeypatch):
+    rows = judged("judge-a")
+    rows.to_csv(tmp_path / "reconstruction.csv", index=False)
+    rows[rows["split"] == "test"].to_csv(tmp_path / "second_eye.csv", index=False)
+    both = pd.concat([answers(), answers().assign(model="n")])
+    both.to_csv(tmp_path / "few_shot.csv", index=False)
+    rated = rows[(rows["split"] == "test") & (rows["decoder"] == "sketch")]
+    rated.assign(words=2.0, bits=3.0).to_csv(tmp_path / "rate_quality.csv", index=False)
+    drawn = {}
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.setdefault(path.name, figure))
+    plots = (report.curve, report.ranking, report.narrow, report.second_look, report.rate)
+    for plot in (*plots, report.answered, report.readers):
+        assert plot(tmp_path) is not None, plot.__name__
+    bars = ("judges_paired", "kid_within", "few_shot", "few_shot_readers")
+    assert set(drawn) == {"fid_guidance", "second_eye", "rate_quality", *bars}
+    source = {label: key for key, label in LABELS.items()}
+    for name, figure in drawn.items():
+        axis = figure.axes[0]
+        if name in bars:
+            labels = [text.get_text() for text in axis.get_yticklabels()]
+            colours = [patch.get_facecolor() for patch in axis.patches]
+        else:
+            handles, labels = axis.get_legend_handles_labels()
+            colours = [getattr(h, "lines", [h])[0].get_color() for h in handles]
+        assert LABELS["dediffusion"] in labels and len(labels) == len(colours)
+        for label, colour in zip(labels, colours):
+            assert to_hex(colour) == SOURCES[source[label]].colour, (name, label)
