@@ -255,6 +255,7 @@ def ask(args) -> None:
     from . import llm
     from .data import BadData
     from .runtime import say
+    from .study import few_shot
 
     published = [args.questions, args.annotations]
     if bool(args.captions) == any(published) or any(published) != all(published):
@@ -272,7 +273,7 @@ def ask(args) -> None:
         raise BadData(f"{args.file}: {what}")
 
     def with_texts(*files):
-        table = llm.read_captions(*files) if args.captions else llm.read_vqa(*files)
+        table = few_shot.read_captions(*files) if args.captions else few_shot.read_vqa(*files)
         lost = table["id"][~table["id"].isin(list(contexts))]
         if len(lost) == len(table):
             there, here = next(iter(lost), None), next(iter(contexts), None)
@@ -298,21 +299,24 @@ def ask(args) -> None:
             )
         shown = with_texts(*args.examples).sample(args.shots, random_state=args.seed).itertuples()
     if args.captions:
-        head, tokens, what = llm.CAPTION, 20, "captions"
-        examples = [llm.caption_example(contexts[e.id], e.captions[0]) for e in shown]
-        asked = [llm.caption_query(contexts[i]) for i in table["id"]]
+        head, tokens, what = few_shot.CAPTION, 20, "captions"
+        examples = [
+            few_shot.example(few_shot.query(contexts[e.id], "Caption"), e.captions[0])
+            for e in shown
+        ]
+        asked = [few_shot.query(contexts[i], "Caption") for i in table["id"]]
     else:
-        head, tokens, what = llm.VQA, 12, "questions"
-        examples = [llm.vqa_example(contexts[e.id], e.question, e.answer) for e in shown]
-        asked = [llm.vqa_query(contexts[q.id], q.question) for q in table.itertuples()]
+        head, tokens, what = few_shot.VQA, 12, "questions"
+        examples = [few_shot.vqa_example(contexts[e.id], e.question, e.answer) for e in shown]
+        asked = [few_shot.vqa_query(contexts[q.id], q.question) for q in table.itertuples()]
     prompts = [llm.Prompt(head, tuple(examples), query) for query in asked]
     model = llm.LanguageModel.load(args.model)
     table["said"] = model.answer(prompts, tokens=tokens, B=args.batch, progress=what)
     if args.captions:
-        table["cider"] = llm.cider(list(table["said"]), list(table["captions"]))
+        table["cider"] = few_shot.cider(list(table["said"]), list(table["captions"]))
         print(f"CIDEr {table['cider'].mean():.1f} of {len(table)} captions")
     else:
-        table["vqa"] = list(map(llm.vqa_accuracy, table["said"], table["answers"]))
+        table["vqa"] = list(map(few_shot.vqa_accuracy, table["said"], table["answers"]))
         kinds = pd.concat([table, table.assign(kind="all")]).groupby("kind", sort=False)["vqa"]
         scores = kinds.agg(["size", "mean"]).sort_index(key=lambda k: [(x == "all", x) for x in k])
         print(scores.set_axis(["n", "VQA accuracy"], axis=1).round(4).to_string())
@@ -329,9 +333,9 @@ def run(args) -> None:
 
 
 def parameter_table() -> str:
-    from .study import SCHEMA
+    from .study.parameters import table
 
-    return "\n".join(f"  {name:18} {meaning}" for name, (*_, meaning) in SCHEMA.items())
+    return table()
 
 
 def claims(args) -> None:

@@ -32,6 +32,7 @@ from .data import load_dataset
 from .decoder import Decoder, fast_attention
 from .encoder import Encoder, backbone_features
 from .runtime import compute_dtype, device, plain_float32, say, write_json
+from .study import few_shot
 from .train import descend, relaxed_loss
 
 LR, STEPS = 1e-5, 8
@@ -145,12 +146,14 @@ def stock_attention(unet) -> None:
 def answering(model: llm.LanguageModel, dataset, repeats: int, n: int = 96) -> dict:
     """Questions with four examples each, answers of at most 12 tokens."""
     texts, shown = list(dataset.frame["name"]), {}
-    for kind, some in llm.questions(dataset, 4 * len(llm.KINDS), 1).groupby("kind"):
-        examples = (llm.vqa_example(texts[e.row], e.question, e.answer) for e in some.itertuples())
+    for kind, some in few_shot.questions(dataset, 4 * len(few_shot.KINDS), 1).groupby("kind"):
+        examples = (
+            few_shot.vqa_example(texts[e.row], e.question, e.answer) for e in some.itertuples()
+        )
         shown[kind] = tuple(examples)[:4]
-    asked = llm.questions(dataset, n, 0).itertuples()
-    queries = [(shown[q.kind], llm.vqa_query(texts[q.row], q.question)) for q in asked]
-    prompts = [llm.Prompt(llm.VQA, *query) for query in queries]
+    asked = few_shot.questions(dataset, n, 0).itertuples()
+    queries = [(shown[q.kind], few_shot.vqa_query(texts[q.row], q.question)) for q in asked]
+    prompts = [llm.Prompt(few_shot.VQA, *query) for query in queries]
     tokenizer = model.tokenizer
     how = dict(max_new_tokens=12, do_sample=False, stop_strings=["$", "\n"], tokenizer=tokenizer)
 

@@ -27,6 +27,7 @@ USES = {
     "learnt": "trains a network of its own first",
     "kept": "takes a network's time to write, so its texts are kept",
     "name": "as a context it holds what people call the drawing",
+    "group": "as a context it holds the group that people put the drawing in",
     "pixels": "as a context it holds what was measured from the pixels",
 }
 
@@ -51,7 +52,7 @@ _ROWS = (
     ),
     Source(
         *("names_all", "people: all they wrote", "people", "#17a2a2"),
-        "drawn chosen swept curve context name",
+        "drawn chosen swept curve context name group",
     ),
     Source(
         *("retrieval", "name of the nearest training drawing", "machine", "#7a6a2f"),

@@ -273,3 +273,115 @@ def small_latents(small_dataset, tiny_decoder):
     from dd.train import encode_all
 
     return encode_all(tiny_decoder, small_dataset)
+
+
+def narrow_features(images, *a, **k):
+    """Fewer numbers than drawings, and no row of originals: half the drawings are fewer still."""
+    return quick_features(images)[:, :64]
+
+
+@pytest.fixture
+def study(tiny_folder, tiny_decoder, whole_dataset, tmp_path):
+    from dd.encoder import Encoder
+    from dd.study import Study
+
+    Encoder.new(tiny_decoder, 5, D=32, blocks=1).save(tmp_path / "encoder")
+    sizes = dict(tokens=5, n_test=10, n_val=10, guidance=2.0, guidances=[1.0, 2.0], steps=2)
+    folders = dict(decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"))
+    study = Study({"study": "tiny", **folders, **sizes})
+    study.dataset = whole_dataset  # read once for all tests
+    return study
+
+
+@pytest.fixture
+def cheap_study(tiny_folder, whole_dataset, tmp_path, monkeypatch):
+    """Studies of the whole path, 120 drawings a source: an untrained decoder and encoder, one step,
+    cheap image features of fewer numbers than drawings."""
+    from dd import metrics
+    from dd.encoder import Encoder
+    from dd.study import Study
+
+    Encoder.new(Decoder.load(tiny_folder), 5, D=32, blocks=1).save(tmp_path / "encoder")
+    monkeypatch.setattr(metrics, "image_features", narrow_features)
+    monkeypatch.setitem(metrics.score.__kwdefaults__, "bootstraps", 2)
+    folders = dict(decoder=str(tiny_folder), encoder=str(tmp_path / "encoder"))
+    sizes = dict(tokens=5, n_test=120, guidance=1.0, guidances=[1.0], steps=1)
+
+    def make(name, **more):
+        study = Study({"study": name, **folders, **sizes, **more})
+        study.dataset = whole_dataset
+        return study
+
+    return make
+
+
+@pytest.fixture
+def no_features(monkeypatch):
+    """Features and latents that are all 0, where what is learnt does not matter."""
+    from dd.encoder import FEATURES, P
+    from dd.study import Study
+
+    zeros = lambda self, split: torch.zeros(len(self.subset(split)), P, FEATURES).half()
+    monkeypatch.setattr(Study, "patches", zeros)
+    shape = lambda self: (self.dec.C, self.dec.h, self.dec.h)
+    zeros = lambda self, split: torch.zeros(len(self.subset(split)), *shape(self))
+    monkeypatch.setattr(Study, "latents", zeros)
+
+
+@pytest.fixture(scope="session")
+def pieces():
+    """Byte-level pieces (GPT-2's and SmolLM2's kind), which keep case and line breaks."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer, core.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    core.train_from_iterator(
+        ["Context: red blue\nQuestion: what\nAnswer: red$\n"] * 9,
+        trainers.BpeTrainer(
+            vocab_size=320,
+            special_tokens=["<|end|>", "<|start|>"],
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|end|>", bos_token="<|start|>", pad_token="<|end|>"
+    )
+
+
+def tiny_llm(kind, pieces, L=256):
+    """A small language model with random weights, of a real class."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(3)
+    size = dict(
+        vocab_size=len(pieces),
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=L,
+        eos_token_id=0,
+        bos_token_id=1,
+    )
+    if kind == "llama":
+        net = LlamaForCausalLM(LlamaConfig(num_hidden_layers=2, **size))
+    else:
+        window = dict(sliding_window=16, sliding_window_pattern=2)
+        net = Gemma3ForCausalLM(Gemma3TextConfig(num_hidden_layers=3, head_dim=8, **window, **size))
+    for p in net.parameters():  # a wider spread: a model whose answers differ
+        torch.nn.init.normal_(p, std=0.25) if p.dim() > 1 else None
+    return net
+
+
+@pytest.fixture(scope="session")
+def llm_folder(pieces, tmp_path_factory):
+    """A tiny language model as `from_pretrained` reads it."""
+    folder = tmp_path_factory.mktemp("llm")
+    tiny_llm("llama", pieces, L=2048).save_pretrained(folder)
+    pieces.save_pretrained(folder)
+    return folder

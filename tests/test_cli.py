@@ -50,10 +50,10 @@ def test_every_option_has_help(command):
 
 
 def test_help_of_run_lists_every_parameter():
-    from dd.study import SCHEMA
+    from dd.study import PARAMETERS
 
     shown = subparsers()["run"].format_help()
-    assert set(SCHEMA) <= set(re.findall(r"^  (\w+) ", shown, re.M))
+    assert set(PARAMETERS) <= set(re.findall(r"^  (\w+) ", shown, re.M))
 
 
 @pytest.mark.parametrize(

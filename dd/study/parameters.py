@@ -1,0 +1,252 @@
+"""The parameters of a study: names, defaults, bounds and meanings in one table; their files.
+
+The defaults are the study `quick`; a file of parameters holds what differs. Plain data: nothing
+heavy is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+from ..sources import LENGTHS, keys
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class BadParameter(ValueError):
+    """Parameters that cannot be used, a line each: which, why, what would do."""
+
+
+class Parameter(NamedTuple):
+    default: object  # of the study `quick`; its type is the parameter's
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    among: tuple[str, ...] = ()  # the names it takes; a list without bounds takes any names
+    least: int = 0  # where 0 leaves something out: the smallest number that is enough for a run
+
+
+LEAST_FID = 353  # images: FID needs more than the image features have dimensions
+MANY, MOST = 10**6, 10**9
+P = Parameter
+PARAMETERS = {
+    "study": P("quick", "name of the results folder"),
+    "seed": P(0, "root seed of everything random", 0, 2**31),
+    "decoder": P("sketch", "shipped decoder, pipeline folder, or Hub id@commit"),
+    "encoder": P("shipped", "'trained' (by notebook 3), 'shipped', or a folder of train-encoder"),
+    "decoder_seen": P(
+        *(2560, "images the demonstration denoiser sees in notebook 2"), 0, MOST, least=32
+    ),
+    "autoencoder_seen": P(
+        *(0, "images a fresh autoencoder sees before that; 0: the decoder's own"), 0, MOST, least=32
+    ),
+    "encoder_seen": P(4480, "images the encoder sees in notebook 3", 128, MOST),
+    "probe_seen": P(
+        *(0, "images each other training recipe sees in notebook 3; 0: no comparison"),
+        0,
+        MOST,
+        least=128,
+    ),
+    "tokens": P(16, "N, words De-Diffusion writes per image", 1, 75),
+    "n_test": P(384, "test drawings judged; 0: all", 0, MANY, least=LEAST_FID),
+    "n_val": P(
+        *(0, "validation drawings on which guidance is chosen; 0: no sweep, `guidance` is used"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "n_novel": P(
+        *(0, "drawings of never-seen concepts judged; 0: leaves the split out"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "guidance": P(
+        *(3.0, "classifier-free guidance when no sweep is made, and of notebook 7"), 0.0, 30.0
+    ),
+    "guidances": P([1.0, 1.5, 2.0, 3.0, 4.0, 6.0], "guidance values of the sweep", 0.0, 30.0),
+    "rivals": P(
+        *([], "further sources that are drawn and judged, each some minutes per decoder"),
+        among=keys("chosen"),
+    ),
+    "rivals_seen": P(51200, "images each further source that learns is trained on", 256, MOST),
+    "judges": P(
+        ["judge-a"], "other decoders that draw the same texts: shipped, folders, Hub ids@commit"
+    ),
+    "lengths_seen": P(
+        *(0, "images seen by each encoder of the comparison of lengths (notebook 5); 0: none"),
+        0,
+        MOST,
+        least=128,
+    ),
+    "curve": P(
+        *(0, "test drawings of the curve over guidance (the paper's Fig. 3); 0: none"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "noise_seeds": P(
+        *(1, "draws of the starting noise: the first makes the tables, all say what chance moves"),
+        1,
+        100,
+    ),
+    "eyes": P(
+        *(1, "networks whose distances are reported: 2 adds EfficientNet-Lite1 (notebook 6)"), 1, 2
+    ),
+    "hard_prompts": P(
+        *(0, "validation drawings on which searches for hard prompts are compared; 0: none"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "cross_seen": P(
+        *(0, "images seen by each encoder trained through one of the decoders; 0: none"),
+        0,
+        MOST,
+        least=128,
+    ),
+    "sampler_check": P(
+        *(0, "validation drawings on which samplers are compared with 50 steps; 0: none"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
+    "pairs": P(48, "pairs of test drawings blended, and drawings edited, in notebook 7", 2, 10**5),
+    "language_models": P(
+        ["smollm2"], "models that answer: smollm2, gemma3, folders, Hub ids@commit"
+    ),
+    "contexts": P(
+        *(["dediffusion", "names", "shuffled", "empty"], "sources of text that they are shown"),
+        among=keys("context"),
+    ),
+    "further_contexts": P(
+        *([], "those of them that the models after the first are shown; []: all"),
+        among=keys("context"),
+    ),
+    "shots": P([4], "examples per question and per caption; 0: text-only pseudo-examples", 0, 64),
+    "class_shots": P([1], "drawings of each class shown before a classification", 1, 5),
+    "questions": P(
+        *(120, "questions about test drawings, over all seeds of examples and kinds"), 6, MANY
+    ),
+    "episodes": P(
+        *(40, "classifications per ways, shots and split, over all seeds; 0: none"), 0, MANY
+    ),
+    "captions": P(0, "test drawings captioned, over all seeds of examples; 0: none", 0, MANY),
+    "example_seeds": P(
+        *(1, "draws of the examples, each with its own share of the questions"), 1, 100
+    ),
+    "steps": P(8, "sampler steps per picture", 1, 1000),
+    "sampler": P("dpm", "diffusers sampler", among=("ddim", "dpm")),
+}
+
+# What each notebook takes, in the order in which they run. Its parameters cell shows some of them.
+_DRAWING = "seed decoder encoder n_test guidance steps sampler"
+NOTEBOOKS = {
+    "01_data": "seed",
+    "02_decoder": "seed decoder decoder_seen autoencoder_seen steps sampler",
+    "03_encoder": "seed decoder encoder_seen probe_seen tokens",
+    "04_texts": "seed encoder n_test decoder rivals rivals_seen",
+    "05_reconstruction": f"{_DRAWING} n_val n_novel guidances rivals rivals_seen noise_seeds curve "
+    "hard_prompts lengths_seen sampler_check",
+    "06_judges": f"{_DRAWING} judges n_val n_novel guidances curve noise_seeds eyes cross_seen "
+    "tokens rivals rivals_seen",
+    "07_editing": f"{_DRAWING} pairs",
+    "08_language": "seed decoder encoder language_models contexts further_contexts shots "
+    "class_shots questions episodes captions example_seeds n_test n_novel rivals_seen lengths_seen",
+}
+
+
+def taken(notebook: str) -> tuple[str, ...]:
+    """The parameters that a notebook takes."""
+    return ("study", *NOTEBOOKS[notebook].split())
+
+
+def mistake(name: str, value) -> str:
+    """One line about a value that cannot be used; "" for one that can."""
+    if name not in PARAMETERS:
+        return f"unknown parameter {name!r}; known: {', '.join(PARAMETERS)}"
+    p, told = PARAMETERS[name], f"{name} is {value!r}"
+    kind, values = type(p.default), value if isinstance(value, list) else [value]
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+        text = kind is float and isinstance(value, str)
+        hint = "; in YAML write 1.0e-4, not 1e-4" if text else ""
+        return f"{told} ({type(value).__name__}); {kind.__name__} needed: {p.meaning}{hint}"
+    if p.among:
+        good = all(v in p.among for v in values)
+        wanted = "a list of different names among" if kind is list else "one of"
+        wanted += f" {p.among}"
+    elif p.high is not None:
+        good = all(isinstance(v, (int, float)) and p.low <= v <= p.high for v in values) and values
+        wanted = "a list of different numbers from " if kind is list else ""
+        wanted += f"{p.low} to {p.high}"
+    else:
+        good = all(isinstance(v, str) and v for v in values) and values
+        wanted = "a list of one or more different names" if kind is list else "a name"
+    return (
+        "" if good and len(set(values)) == len(values) else f"{told}; {wanted} needed: {p.meaning}"
+    )
+
+
+def check(parameters: dict) -> dict:
+    """All parameters, defaults where none is given. Unknown names, wrong types and values out of
+    range are refused before anything is computed, all at once."""
+    told = [line for line in (mistake(*given) for given in parameters.items()) if line]
+    if told:
+        raise BadParameter("\n".join(told))
+    whole = {name: p.default for name, p in PARAMETERS.items()} | parameters
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", whole["study"]):
+        told.append(
+            f"study is {whole['study']!r}; letters, digits, - and _ needed: it names a folder"
+        )
+    brief = [f"dediffusion_{N}" for N in LENGTHS if f"dediffusion_{N}" in whole["contexts"]]
+    if brief and not whole["lengths_seen"]:
+        meaning = PARAMETERS["lengths_seen"].meaning
+        told.append(f"contexts has {brief[0]!r} but lengths_seen is 0; images needed: {meaning}")
+    if strange := [c for c in whole["further_contexts"] if c not in whole["contexts"]]:
+        told.append(
+            f"further_contexts has {strange[0]!r}, which is not among contexts; every model but "
+            "the first is shown some of what the first is"
+        )
+    if told:
+        raise BadParameter("\n".join(told))
+    return whole
+
+
+def table() -> str:
+    """Every parameter, its meaning, bounds and default, for --help."""
+    lines, wide = [], dict(width=98, break_on_hyphens=False, subsequent_indent=" " * 20)
+    for name, p in PARAMETERS.items():
+        bounds = f", {p.low:g} to {p.high:g}" if p.high is not None else ""
+        bounds += f", of {', '.join(p.among)}" if p.among and name != "further_contexts" else ""
+        default = json.dumps(p.default).replace('"', "")
+        told = f"  {name:<17} {p.meaning}{bounds} (default {default})"
+        lines += textwrap.wrap(told, **wide)
+    return "\n".join(lines)
+
+
+def results_root() -> Path:
+    """results/ of the repository, or $DD_RESULTS, or ./results of an installed package."""
+    repository = ROOT if (ROOT / "notebooks").exists() else Path.cwd()
+    return Path(os.environ.get("DD_RESULTS") or repository / "results")
+
+
+def load_parameters(study: str) -> dict:
+    """notebooks/params/<study>.yaml, or a path to such a file; checked, with defaults."""
+    import yaml
+
+    folder = ROOT / "notebooks" / "params"
+    path = Path(study) if study.endswith((".yaml", ".yml")) else folder / f"{study}.yaml"
+    if not path.exists():
+        there = sorted(p.stem for p in folder.glob("*.yaml"))
+        raise BadParameter(f"no parameter file {path}; there are {there}")
+    parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(parameters, dict):
+        raise BadParameter(f"{path}: no parameters in it; one 'name: value' a line")
+    if "study" not in parameters:
+        raise BadParameter(f"{path}: 'study' is missing; it names the results folder")
+    return check(parameters)

@@ -1,0 +1,125 @@
+"""Side experiments: each row is computed once, and says what it claims to."""
+
+from functools import partial
+
+import pytest
+import torch
+from conftest import narrow_features
+
+from dd.decoder import Decoder
+from dd.study import Study, core, experiments
+
+
+def test_samplers_are_compared_once(cheap_study, monkeypatch):
+    monkeypatch.setattr(experiments, "SAMPLERS", (("ddim", 2), ("dpm", 1)))
+    study = cheap_study("samplers", sampler_check=120)
+    table = experiments.samplers(study)
+    assert list(table["sampler"]) == ["ddim", "dpm"] and table["fid"].nunique() == 2
+    assert (table["pictures_per_second"] > 0).all() and set(table["n"]) == {120}
+    monkeypatch.setattr(Decoder, "draw", None)
+    assert experiments.samplers(study).equals(table)
+
+
+def test_lengths_are_trained_and_drawn_once(cheap_study, no_features, monkeypatch):
+    """One row a length and one of people's name, all on the same validation drawings; a second call
+    draws nothing."""
+    monkeypatch.setattr(experiments, "LENGTHS", (4, 8))
+    study = cheap_study("lengths", n_val=120, lengths_seen=128)
+    best = {"names": 1.0, "dediffusion": 2.0}
+    table = experiments.lengths(study, best)
+    assert list(table["source"]) == ["names", "dediffusion", "dediffusion"]
+    assert list(table["tokens"]) == [0, 4, 8] and set(table["n"]) == {120}
+    assert list(table["guidance"]) == [1, 2, 2] and list(table["seen"]) == [0, 128, 128]
+    monkeypatch.setattr(Decoder, "draw", None)
+    assert experiments.lengths(study, best).equals(table) and study.path("lengths.csv").exists()
+    shown = study.texts("dediffusion_4", "test")  # to the language model
+    assert {len(t.split()) for t in shown} == {4}
+
+
+def test_fid_of_infinitely_many_is_less_biased(study, monkeypatch):
+    """Two samples of one Gaussian: FID is 0, measured too high at any n; the extrapolated value
+    comes nearer. The slope is c / n's."""
+    draw = lambda seed: torch.randn(800, 40, generator=torch.Generator().manual_seed(seed))
+    drawn = lambda self, source, split, guidance: (draw(1) + float(source == "far"), None)
+    monkeypatch.setattr(Study, "real", lambda self, split: draw(0))
+    monkeypatch.setattr(Study, "drawn", drawn)
+    table = experiments.at_many(study, ["near", "far"], {"near": 1.0, "far": 1.0})
+    table = table.pivot(index="source", columns="n", values="fid")
+    assert list(table.columns) == [0, 200, 280, 400, 560, 800]
+    assert abs(table.loc["near", 0]) < 0.3 * table.loc["near", 800]
+    assert table.loc["near"].iloc[1:].is_monotonic_decreasing
+    assert table.loc["far", 0] == pytest.approx(40, abs=4)  # 40 dimensions, each one away
+    monkeypatch.setattr(Study, "real", lambda self, split: draw(0)[:90])
+    assert experiments.at_many(study, ["near"], {"near": 1.0}).empty
+
+
+def test_the_second_network_reads_the_kept_pictures_of_every_decoder(
+    cheap_study, judge_folder, tiny_folder, monkeypatch
+):
+    from dd import metrics
+
+    read = []
+
+    def features(images, net=2, **options):
+        read.append(net)
+        return narrow_features(images)[:, :40] ** 2 if net == 1 else narrow_features(images)
+
+    sources = ("names", "dediffusion", "soft")
+    monkeypatch.setattr(core, "TEST", sources)
+    monkeypatch.setattr(core, "JUDGED", sources[:2])
+    study = cheap_study("eyes", judges=[str(judge_folder)])
+    monkeypatch.setattr(metrics, "image_features", features)
+    study.reconstruction(), study.judged()
+    monkeypatch.setattr(Decoder, "draw", None)
+    read.clear()
+    table = experiments.second_eye(study, sources)
+    rows = [(str(tiny_folder), s) for s in sources] + [(str(judge_folder), s) for s in sources[:2]]
+    assert list(zip(table["decoder"], table["source"])) == rows
+    assert set(table["n"]) == {120} and table["fid"].notna().all()
+    assert read == [1] * 6  # the originals once, and every row
+    assert experiments.second_eye(study, sources).equals(table) and len(read) == 6
+
+
+def test_encoders_trained_through_each_decoder_are_drawn_by_all(
+    cheap_study, judge_folder, tiny_folder, no_features, monkeypatch
+):
+    monkeypatch.setattr(experiments, "CROSSED", 120)
+    names = [str(tiny_folder), str(judge_folder)]
+    study = cheap_study("crossed", judges=names[1:], cross_seen=128)
+    study.subsets["train"] = study.dataset.subset("train", 256)
+    table = experiments.crossed(study, dict.fromkeys(names, 2.0))
+    pairs = [(r.trained_through, r.decoder) for r in table.itertuples()]
+    assert pairs == [(a, b) for a in names for b in names]
+    assert table["example"].nunique() == 2  # two encoders, two vocabularies
+    assert set(table["n"]) == {120}
+    monkeypatch.setattr(Decoder, "draw", None)
+    assert experiments.crossed(study, dict.fromkeys(names, 2.0)).equals(table)
+
+
+def test_hard_prompts_are_searched_once_with_their_seconds(cheap_study, monkeypatch):
+    from dd import baselines
+
+    monkeypatch.setattr(experiments, "HARD", ((2, "pez"), (3, "ph2p")))
+    for search in ("hard_prompts", "hard_prompts_by_loss"):
+        monkeypatch.setattr(baselines, search, partial(getattr(baselines, search), steps=2))
+    study = cheap_study("hard", hard_prompts=120, rivals_seen=256)
+    study.subsets["train"] = study.dataset.subset("train", 256)
+    table = experiments.hard_prompt_lengths(study, 2.0)
+    assert list(table["method"]) == ["dediffusion", "pez", "ph2p"]
+    assert [len(t.split()) for t in table["example"]] == [5, 2, 3]
+    assert (table["seconds_per_image"] > 0).all()
+    monkeypatch.setattr(Decoder, "draw", None)
+    assert experiments.hard_prompt_lengths(study, 2.0).equals(table)
+
+
+def test_recognised_counts_the_styles_that_show(cheap_study, monkeypatch):
+    study = cheap_study("styles")
+    real = study.real("test")
+    drawn = lambda self, source, split, guidance: (real if source == "names" else 0 * real, None)
+    monkeypatch.setattr(Study, "drawn", drawn)
+    table = experiments.recognised(study, ("names", "empty"), {"names": 1.0, "empty": 1.0}, 512)
+    table = table.set_index("source")
+    assert table.loc["names", "recognised"] == table.loc["originals", "recognised"] > 0.3
+    assert table.loc["empty", "share"] == 1 and set(table["n"]) == {120}  # one answer for all
+    assert (table["lo"] <= table["recognised"]).all()
+    assert study.path("style_recognised.csv").exists()
