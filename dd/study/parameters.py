@@ -40,12 +40,12 @@ PARAMETERS = {
     "decoder": P("sketch", "shipped decoder, pipeline folder, or Hub id@commit"),
     "encoder": P("shipped", "'trained' (by notebook 3), 'shipped', or a folder of train-encoder"),
     "decoder_seen": P(
-        *(2560, "images the demonstration denoiser sees in notebook 2"), 0, MOST, least=32
+        *(1920, "images the demonstration denoiser sees in notebook 2"), 0, MOST, least=32
     ),
     "autoencoder_seen": P(
         *(0, "images a fresh autoencoder sees before that; 0: the decoder's own"), 0, MOST, least=32
     ),
-    "encoder_seen": P(4480, "images the encoder sees in notebook 3", 128, MOST),
+    "encoder_seen": P(2560, "images the encoder sees in notebook 3", 128, MOST),
     "probe_seen": P(
         *(0, "images each other training recipe sees in notebook 3; 0: no comparison"),
         0,
@@ -53,7 +53,13 @@ PARAMETERS = {
         least=128,
     ),
     "tokens": P(16, "N, words De-Diffusion writes per image", 1, 75),
-    "n_test": P(384, "test drawings judged; 0: all", 0, MANY, least=LEAST_FID),
+    "n_test": P(360, "test drawings judged; 0: all", 0, MANY, least=LEAST_FID),
+    "n_train": P(
+        *(2560, "training drawings that encoder, baselines and examples are taken from; 0: all"),
+        0,
+        MANY,
+        least=256,
+    ),
     "n_val": P(
         *(0, "validation drawings on which guidance is chosen; 0: no sweep, `guidance` is used"),
         0,
@@ -116,7 +122,7 @@ PARAMETERS = {
         MANY,
         least=LEAST_FID,
     ),
-    "pairs": P(48, "pairs of test drawings blended, and drawings edited, in notebook 7", 2, 10**5),
+    "pairs": P(32, "pairs of test drawings blended, and drawings edited, in notebook 7", 2, 10**5),
     "language_models": P(
         ["smollm2"], "models that answer: smollm2, gemma3, folders, Hub ids@commit"
     ),
@@ -131,10 +137,10 @@ PARAMETERS = {
     "shots": P([4], "examples per question and per caption; 0: text-only pseudo-examples", 0, 64),
     "class_shots": P([1], "drawings of each class shown before a classification", 1, 5),
     "questions": P(
-        *(120, "questions about test drawings, over all seeds of examples and kinds"), 6, MANY
+        *(96, "questions about test drawings, over all seeds of examples and kinds"), 6, MANY
     ),
     "episodes": P(
-        *(40, "classifications per ways, shots and split, over all seeds; 0: none"), 0, MANY
+        *(24, "classifications per ways, shots and split, over all seeds; 0: none"), 0, MANY
     ),
     "captions": P(0, "test drawings captioned, over all seeds of examples; 0: none", 0, MANY),
     "example_seeds": P(
@@ -149,15 +155,18 @@ _DRAWING = "seed decoder encoder n_test guidance steps sampler"
 NOTEBOOKS = {
     "01_data": "seed",
     "02_decoder": "seed decoder decoder_seen autoencoder_seen steps sampler",
-    "03_encoder": "seed decoder encoder_seen probe_seen tokens",
-    "04_texts": "seed encoder n_test decoder rivals rivals_seen",
-    "05_reconstruction": f"{_DRAWING} n_val n_novel guidances rivals rivals_seen noise_seeds curve "
-    "hard_prompts lengths_seen sampler_check",
-    "06_judges": f"{_DRAWING} judges n_val n_novel guidances curve noise_seeds eyes cross_seen "
-    "tokens rivals rivals_seen",
+    "03_encoder": "seed decoder n_train encoder_seen probe_seen tokens",
+    "04_texts": "seed encoder n_train n_test decoder rivals rivals_seen",
+    "05_metrics": "seed decoder n_test",
+    "05_reconstruction": f"{_DRAWING} n_train n_val n_novel guidances rivals rivals_seen "
+    "noise_seeds curve",
+    "05_side_experiments": f"{_DRAWING} n_train n_val guidances rivals rivals_seen hard_prompts "
+    "lengths_seen sampler_check",
+    "06_judges": f"{_DRAWING} judges n_train n_val n_novel guidances curve noise_seeds eyes "
+    "cross_seen tokens rivals rivals_seen",
     "07_editing": f"{_DRAWING} pairs",
     "08_language": "seed decoder encoder language_models contexts further_contexts shots "
-    "class_shots questions episodes captions example_seeds n_test n_novel rivals_seen lengths_seen",
+    "class_shots questions episodes captions example_seeds n_train n_test n_novel rivals_seen lengths_seen",
 }
 
 
