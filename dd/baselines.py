@@ -6,7 +6,7 @@
     texts = interrogate_by_clip(dataset, "openai/clip-vit-large-patch14@<commit>", bank)
     texts = hard_prompts(similarity, tokenizer, patches, N=16)   # PEZ
     texts = hard_prompts_by_loss(decoder, z_0, N=16)             # PH2P, by the decoder's own loss
-    texts = retrieved(patches, memory, memory_patches)           # the nearest training drawing's name
+    texts = retrieved(patches, memory, memory_patches)           # the nearest drawing's name
 
 At paper scale the similarity is a CLIP; here it is the smallest thing with CLIP's objective.
 Letters: B batch, M images, P patches, F features, D width of the common space, N words, K phrases
@@ -16,9 +16,8 @@ in the bank, V vocabulary.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
-from functools import partial
-from pathlib import Path
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -31,7 +30,7 @@ from .data import Dataset
 from .encoder import FEATURES, Encoder, P, backbone_features
 from .runtime import Progress, autocast, device, generator, pinned, quiet
 from .texts import names
-from .train import adamw, training_loop
+from .train import adamw, made_by, training_loop
 from .vocab import allowed_tokens, to_strings
 
 ASKED = "Describe this picture in one detailed sentence."  # of chat models, if nothing else is
@@ -59,15 +58,7 @@ def pictures_of(dataset: Dataset, B: int):
 
 
 @torch.no_grad()
-def caption(
-    dataset: Dataset,
-    model: str,
-    revision: str | None = None,
-    *,
-    prompt: str = "",
-    tokens: int = 60,
-    B: int = 8,
-) -> list[str]:
+def caption(dataset, model: str, revision=None, *, prompt="", tokens=60, B=8) -> list[str]:
     """One caption an image by a model of transformers that takes pictures
     (AutoModelForImageTextToText), greedily: a captioner (BLIP, BLIP-2, Florence-2), or a chat model
     through its own template (LLaVA, SmolVLM, Qwen-VL); a folder or a Hub id with its commit.
@@ -103,11 +94,11 @@ def caption(
 def without(prompt: str, text: str) -> str:
     """A decoded text less the prompt it may begin with; tokenizers lower-case and re-space, so only
     letters and digits are compared."""
-    bare, k, n = [c for c in prompt.lower() if c.isalnum()], 0, 0
-    while n < len(bare) and k < len(text) and (not text[k].isalnum() or text[k].lower() == bare[n]):
-        n, k = n + text[k].isalnum(), k + 1
-    whole = n == len(bare) > 0 and not text[k : k + 1].isalnum()
-    return " ".join(text[k:].split()).lstrip(",.:;!?>) ") if whole else " ".join(text.split())
+    letters = [c for c in prompt if c.isalnum()]
+    gap = r"[\W_]*"
+    begins = letters and re.match(gap + gap.join(letters) + r"(?![^\W_])", text, re.IGNORECASE)
+    rest = text[begins.end() :] if begins else text
+    return " ".join(rest.split()).lstrip(",.:;!?>) " if begins else "")
 
 
 class Similarity(ModelMixin, ConfigMixin):
@@ -127,7 +118,7 @@ class Similarity(ModelMixin, ConfigMixin):
         return normalize(self.look(self.read(self.norm(patches)) + self.place).mean(1), dim=-1)
 
     def text(self, bags: list[list[int]]) -> torch.Tensor:
-        """Bags of token ids -> sums of their vectors (B, D), not of unit length; no words: zeros."""
+        """Bags of token ids -> sums of their vectors (B, D), of any length; no words: zeros."""
         weight = self.words.weight
         flat = [(k, i) for k, bag in enumerate(bags) for i in bag]
         rows, ids = torch.tensor(flat, dtype=torch.long, device=weight.device).reshape(-1, 2).T
@@ -149,14 +140,7 @@ def phrase_bank(dataset: Dataset, least: int = 5) -> list[str]:
 
 
 @torch.no_grad()
-def interrogate(
-    similarity: Similarity,
-    tokenizer,
-    patches: torch.Tensor,
-    bank: list[str],
-    most: int = 16,
-    B: int = 256,
-) -> list[str]:
+def interrogate(similarity, tokenizer, patches, bank, most: int = 16, B=256) -> list[str]:
     """CLIP Interrogator: the phrase most like the picture, then again and again the one that lifts
     the chain's similarity most, until none does or `most` words are written.
     patches (M, P, F) -> M strings."""
@@ -191,14 +175,7 @@ def interrogate(
 
 @torch.no_grad()
 def interrogate_by_clip(
-    dataset: Dataset,
-    model: str,
-    bank: list[str],
-    revision: str | None = None,
-    *,
-    shortlist: int = 128,
-    most: int = 40,
-    B: int = 64,
+    dataset, model: str, bank, revision=None, *, shortlist=128, most=40, B=64
 ) -> list[str]:
     """CLIP Interrogator with a CLIP of transformers (CLIP, SigLIP: any with get_text_features and
     get_image_features), a folder or a Hub id with its commit -> one string an image. Its text tower
@@ -213,16 +190,15 @@ def interrogate_by_clip(
         )
     # SigLIP was trained with its padding visible
     padding = "longest" if net.config.model_type == "clip" else "max_length"
-    options = dict(max_length=net.config.text_config.max_position_embeddings, return_tensors="pt")
+    limit = net.config.text_config.max_position_embeddings
+    options = dict(padding=padding, truncation=True, max_length=limit, return_tensors="pt")
 
     def read(texts: list[str]) -> torch.Tensor:
         """-> unit vectors (M, D)."""
-        batches = (texts[i : i + B] for i in range(0, len(texts), B))
-        tokenised = (
-            processor.tokenizer(batch, padding=padding, truncation=True, **options)
-            for batch in batches
-        )
-        found = [net.get_text_features(**ids.to(device())).pooler_output for ids in tokenised]
+        found = []
+        for i in range(0, len(texts), B):
+            ids = processor.tokenizer(texts[i : i + B], **options).to(device())
+            found.append(net.get_text_features(**ids).pooler_output)
         return normalize(torch.cat(found), dim=-1)
 
     def chained(v: torch.Tensor) -> str:
@@ -249,96 +225,76 @@ def interrogate_by_clip(
     return texts
 
 
-class WordSearch:
+def search_words(loss, table, tokenizer, M, *, name, N, steps, rate, seed, B, last) -> list[str]:
     """PEZ (Wen et al. 2023): N free word vectors an image; each step projects them to the nearest
-    words that may be written, takes the gradient of a loss there, and moves the free ones by it."""
+    words of `table` (V, D) that may be written, takes the gradient of the loss there, and moves the
+    free ones by it. -> M strings: the words of least loss that were met, or the `last` ones.
 
-    def __init__(self, table: torch.Tensor, tokenizer, N: int, steps: int, rate: float):
-        self.table, self.N, self.steps = table.detach(), N, steps  # (V, D)
-        allowed = allowed_tokens(tokenizer)
-        self.allowed = pad(allowed, (0, len(table) - len(allowed))).to(table.device)  # (V,)
-        self.unit, self.rate = normalize(self.table, dim=-1), rate * self.table.std().item()
+    loss   (words (b, N, D), rows, generator of this batch) -> (b,)"""
+    table, allowed = table.detach(), allowed_tokens(tokenizer)
+    allowed = pad(allowed, (0, len(table) - len(allowed))).to(table.device)  # (V,)
+    unit, choices = normalize(table, dim=-1), allowed.nonzero().flatten()
+    texts, progress = [], Progress(f"hard prompts ({name})", M)
 
-    def nearest(self, free: torch.Tensor) -> torch.Tensor:
-        """(B, N, D) -> ids (B, N)"""
-        likeness = normalize(free.detach(), dim=-1) @ self.unit.T
-        return likeness.masked_fill(~self.allowed, -2.0).argmax(-1)
+    def nearest(free):  # (b, N, D) -> ids (b, N)
+        likeness = normalize(free.detach(), dim=-1) @ unit.T
+        return likeness.masked_fill(~allowed, -2.0).argmax(-1)
 
-    def __call__(self, loss, M: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Search for M images, loss: words (M, N, D) -> (M,). -> the ids of least loss that were
-        met, and the last ones, both (M, N)."""
-        choices = self.allowed.nonzero().flatten()
-        drawn = torch.randint(len(choices), (M, self.N), generator=rng)
-        best = choices[drawn.to(choices.device)]
-        free = self.table[best].clone().requires_grad_(True)  # (M, N, D)
-        optimizer = torch.optim.AdamW([free], lr=self.rate, weight_decay=0.0)
-        least = self.table.new_full((M,), float("inf"))
-        for _ in range(self.steps):
-            near = self.nearest(free)
-            words = self.table[near].requires_grad_(True)  # (M, N, D)
-            losses = loss(words)
+    for i in range(0, M, B):
+        rows, rng = slice(i, min(i + B, M)), generator(seed, f"{name}/{i}")
+        drawn = torch.randint(len(choices), (rows.stop - i, N), generator=rng)
+        best = choices[drawn.to(table.device)]
+        least = table.new_full((len(best),), float("inf"))
+        free = table[best].clone().requires_grad_(True)  # (b, N, D)
+        optimizer = torch.optim.AdamW([free], lr=rate * table.std().item(), weight_decay=0.0)
+        for _ in range(steps):
+            near = nearest(free)
+            words = table[near].requires_grad_(True)  # (b, N, D)
+            losses = loss(words, rows, rng)
             (free.grad,) = torch.autograd.grad(losses.sum(), words)
             optimizer.step()
             better = losses.detach() < least
             least = torch.where(better, losses.detach(), least)
             best = torch.where(better[:, None], near, best)
-        return best, self.nearest(free)
-
-
-def hard_prompts(
-    similarity: Similarity,
-    tokenizer,
-    patches: torch.Tensor,
-    N: int = 16,
-    steps: int = 100,
-    rate: float = 0.1,
-    seed: int = 0,
-    B: int = 256,
-) -> list[str]:
-    """PEZ: the words most like the picture by `similarity`, the best of all steps.
-    patches (M, P, F) -> M strings."""
-    search = WordSearch(similarity.words.weight, tokenizer, N, steps, rate)
-    texts, progress = [], Progress("hard prompts", len(patches))
-    for i in range(0, len(patches), B):
-        with torch.no_grad():
-            v = similarity.image(patches[i : i + B].to(device()).float())  # (b, D)
-        loss = lambda words: -(normalize(words.sum(1), dim=-1) * v).sum(-1)  # noqa: B023
-        texts += to_strings(tokenizer, search(loss, len(v), generator(seed, f"pez/{i}"))[0])
+        texts += to_strings(tokenizer, nearest(free) if last else best)
         progress(len(texts))
     return texts
 
 
-def hard_prompts_by_loss(
-    decoder,
-    z_0: torch.Tensor,
-    N: int = 16,
-    steps: int = 40,
-    rate: float = 0.1,
-    t_from: float = 0.5,
-    seed: int = 0,
-    B: int = 64,
+def hard_prompts(
+    similarity, tokenizer, patches, N=16, steps=100, rate=0.1, seed=0, B=256
 ) -> list[str]:
-    """After PH2P (Mahajan et al. 2024): hard prompts of the decoder's own denoising loss,
-    De-Diffusion's objective searched anew for every picture. It is PEZ with that loss; noise and
-    its level (the noisier 1 - t_from of them, as in training) are drawn anew each step, and the
-    last nearest words are kept. The paper differs: L-BFGS, words projected now and then, and many
-    more steps. z_0 (M, C, h, h) -> M strings."""
-    table = decoder.text_encoder.get_input_embeddings().weight
-    search = WordSearch(table, decoder.tokenizer, N, steps, rate)
-    texts, progress = [], Progress("hard prompts by loss", len(z_0))
+    """PEZ: the words most like the picture by `similarity`, the best of all steps.
+    patches (M, P, F) -> M strings."""
+    with torch.no_grad():
+        v = torch.cat(
+            [similarity.image(p.to(device()).float()) for p in patches.split(B)]
+        )  # (M, D)
+    loss = lambda words, rows, _: -(normalize(words.sum(1), dim=-1) * v[rows]).sum(-1)
+    options = dict(N=N, steps=steps, rate=rate, seed=seed, B=B)
+    table = similarity.words.weight
+    return search_words(loss, table, tokenizer, len(v), name="pez", last=False, **options)
 
-    def loss(words, z, rng):
+
+def hard_prompts_by_loss(
+    decoder, z_0, N=16, steps=40, rate=0.1, t_from=0.5, seed=0, B=64
+) -> list[str]:
+    """After PH2P (Mahajan et al. 2024): PEZ with the decoder's own denoising loss, De-Diffusion's
+    objective searched anew for every picture. Noise and its level (the noisier 1 - t_from of them,
+    as in training) are drawn anew each step; the last words are kept. The paper differs: L-BFGS,
+    words projected now and then, and many more steps. z_0 (M, C, h, h) -> M strings."""
+
+    def loss(words, rows, rng):
+        z = z_0[rows].to(device())
         t = torch.randint(int(t_from * decoder.T), decoder.T, (len(z),), generator=rng)
         eps = torch.randn(z.shape, generator=rng).to(z.device)
         with autocast():
             states = decoder.embedded_states(words)  # (b, L, D)
         return decoder.loss(z, states, t.to(z.device), eps)
 
-    for i in range(0, len(z_0), B):
-        z, rng = z_0[i : i + B].to(device()), generator(seed, f"ph2p/{i}")
-        texts += to_strings(decoder.tokenizer, search(partial(loss, z=z, rng=rng), len(z), rng)[1])
-        progress(len(texts))
-    return texts
+    table = decoder.text_encoder.get_input_embeddings().weight
+    options = dict(N=N, steps=steps, rate=rate, seed=seed, B=B)
+    return search_words(loss, table, decoder.tokenizer, len(z_0), name="ph2p", last=True, **options)
 
 
 # What each position of a captioner is for: the words of one kind, then nothing. The places are
@@ -347,6 +303,8 @@ CAPTIONS = {
     "captioner": {"name": 6},
     "captioner_detailed": {"name": 5, "style": 3, "colours": 4, "regions": 10, "shape": 7},
 }
+CAPTIONER = {"width": 256, "blocks": 5, "B": 128, "peak": 5.0e-4, "seed": 0}
+SIMILARITY = {"B": 256, "peak": 2.0e-3, "seed": 0}
 
 
 def caption_slots(part: dict[str, list[str]], kind: str) -> list[str]:
@@ -378,20 +336,7 @@ def fit(net, batch_loss, out, name, recipe, M, probe, weight_decay, title="", **
 
 
 def train_captioner(
-    dataset: Dataset,
-    decoder,
-    out: Path,
-    *,
-    kind: str,
-    seen: int,
-    width: int = 256,
-    blocks: int = 5,
-    B: int = 128,
-    peak: float = 5.0e-4,
-    seed: int = 0,
-    probe: Dataset | None = None,
-    checkpoint_every: int = 100,
-    patches: torch.Tensor | None = None,
+    dataset, decoder, out, *, kind, seen, probe=None, patches=None, checkpoint_every=100, **changed
 ) -> Encoder:
     """The encoder's backbone and pooler, taught by people: cross-entropy with given words instead
     of a decoder's loss.
@@ -402,8 +347,7 @@ def train_captioner(
     All words are written at once, one a position (CAPTIONS); the end token says nothing there.
     Words are whole tokens, so the decoder's vocabulary must be of words.
     Resumes from `out/captioner.state.safetensors`."""
-    recipe = dict(kind=kind, seen=seen, width=width, blocks=blocks, B=B, peak=peak, seed=seed)
-    recipe["images"] = dataset.fingerprint()
+    recipe = made_by(CAPTIONER, changed, kind=kind, seen=seen, images=dataset.fingerprint())
     nothing, unknown = decoder.tokenizer.eos_token_id, decoder.tokenizer.unk_token_id
     known = decoder.tokenizer.get_vocab()
     slots = lambda dataset: [caption_slots(part, kind) for part in alt_text_parts(dataset)]
@@ -415,12 +359,14 @@ def train_captioner(
             f"{kind}: {decoder.name} has no token of their own for {pieces} of {len(words)} words; "
             "captioners trained here need a decoder with a vocabulary of words"
         )
-    encoder = Encoder.new(decoder, sum(CAPTIONS[kind].values()), D=width, blocks=blocks, seed=seed)
+    made = dict(D=recipe["width"], blocks=recipe["blocks"], seed=recipe["seed"])
+    encoder = Encoder.new(decoder, sum(CAPTIONS[kind].values()), **made)
     encoder.pooler.allowed[nothing] = True
 
-    def targets(dataset):  # (M, N)
-        id_of = {"": nothing, **known}
-        return torch.tensor([[id_of.get(w, nothing) for w in row] for row in slots(dataset)])
+    id_of = {"": nothing, **known}
+    targets = lambda dataset: torch.tensor(
+        [[id_of.get(w, nothing) for w in row] for row in slots(dataset)]
+    )  # (M, N)
 
     def cross_entropy(patches, target):
         with autocast():
@@ -429,42 +375,31 @@ def train_captioner(
 
     patches = backbone_features(dataset.pixels()) if patches is None else patches  # (M, P, F)
     target = targets(dataset)
-    held_out = None if probe is None else (backbone_features(probe.pixels()), targets(probe))
-    fit(
-        *(encoder.pooler, lambda rows, *_: (cross_entropy(patches[rows], target[rows]), {})),
-        *(out, "captioner", recipe, len(dataset)),
-        probe=held_out and (lambda: cross_entropy(*held_out).item()),
-        weight_decay=0.05,
-        title=kind,
-        checkpoint_every=checkpoint_every,
-    )
+    batch_loss = lambda rows, *_: (cross_entropy(patches[rows], target[rows]), {})
+    if probe is not None:
+        held_out = backbone_features(probe.pixels()), targets(probe)
+    run = (encoder.pooler, batch_loss, out, "captioner", recipe, len(dataset))
+    probed = None if probe is None else (lambda: cross_entropy(*held_out).item())
+    options = dict(weight_decay=0.05, title=kind, checkpoint_every=checkpoint_every)
+    fit(*run, probe=probed, **options)
     encoder.recipe = recipe
     return encoder
 
 
 def train_similarity(
-    dataset: Dataset,
-    tokenizer,
-    out: Path,
-    *,
-    seen: int,
-    B: int = 256,
-    peak: float = 2.0e-3,
-    seed: int = 0,
-    probe: Dataset | None = None,
-    checkpoint_every: int = 100,
-    patches: torch.Tensor | None = None,
+    dataset, tokenizer, out, *, seen, probe=None, patches=None, checkpoint_every=100, **changed
 ) -> Similarity:
     """CLIP's contrastive loss at the smallest size: in each batch every picture must find its own
     text, and every text its picture. Texts are drawn anew each time from the decoder's caption
     mixture. Drawings of one concept may share a text, and then neither can win.
     Resumes from `out/similarity.state.safetensors`."""
-    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, images=dataset.fingerprint())
+    recipe = made_by(SIMILARITY, changed, seen=seen, images=dataset.fingerprint())
+    seed, own = recipe["seed"], torch.arange(recipe["B"], device=device())
     torch.manual_seed(seed)
     net, parts = Similarity(V=len(tokenizer)).to(device()), alt_text_parts(dataset)
     bags = lambda texts: [tokenizer(t, add_special_tokens=False).input_ids for t in texts]
     patches = backbone_features(dataset.pixels()) if patches is None else patches  # (M, P, F)
-    own, cross_entropy = torch.arange(B, device=device()), nn.functional.cross_entropy
+    cross_entropy = nn.functional.cross_entropy
 
     def contrastive_loss(rows, step, _):
         rng = random.Random(f"{seed}/similarity/{step}")
@@ -472,16 +407,15 @@ def train_similarity(
         logits = net(patches[rows].to(device()).float(), bags(texts))  # (B, B)
         return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2, {}
 
-    if probe is not None:
-        probe_patches = backbone_features(probe.pixels()).to(device()).float()
-        probe_bags = bags(alt_text(p) for p in alt_text_parts(probe))
-
     def found():
         """The share of held-out pictures whose own alt text is nearest."""
-        nearest = net(probe_patches, probe_bags).argmax(1).cpu()
+        nearest = net(*held_out).argmax(1).cpu()
         return float((nearest == torch.arange(len(nearest))).float().mean())
 
+    if probe is not None:
+        texts = [alt_text(p) for p in alt_text_parts(probe)]
+        held_out = backbone_features(probe.pixels()).to(device()).float(), bags(texts)
     run = (net, contrastive_loss, out, "similarity", recipe, len(dataset))
-    found = None if probe is None else found
-    fit(*run, probe=found, weight_decay=0.1, checkpoint_every=checkpoint_every)
+    options = dict(weight_decay=0.1, checkpoint_every=checkpoint_every)
+    fit(*run, probe=None if probe is None else found, **options)
     return net

@@ -74,6 +74,13 @@ def descend(loss: torch.Tensor, optimizer, net: nn.Module, rate: float, accelera
     optimizer.step()
 
 
+def made_by(table: dict, changed: dict, **facts) -> dict:
+    """A recipe: the entries of a table, some of them replaced, and facts of this training."""
+    if unknown := set(changed) - set(table):
+        raise TypeError(f"no such option of a training: {', '.join(sorted(unknown))}")
+    return {**facts, **table, **changed}
+
+
 class Log:
     """Progress and JSON lines of one run. A resumed run drops the lines after its checkpoint and
     goes on with the checkpoint's `window` (the last losses) and `seconds`."""
@@ -236,9 +243,7 @@ def train_encoder(
     Resumes from `out/encoder.state.safetensors`."""
     from accelerate import Accelerator
 
-    if unknown := set(changed) - set(RECIPE):
-        raise TypeError(f"train_encoder has no option {', '.join(sorted(unknown))}")
-    recipe = {"seen": seen, **RECIPE, **changed, "images": dataset.fingerprint()}
+    recipe = made_by(RECIPE, changed, seen=seen, images=dataset.fingerprint())
     recipe["decoder"] = weights_hash(decoder.denoiser, decoder.text_encoder)
     recipe["latents"] = latents_hash(decoder.vae)
     r, steps = SimpleNamespace(**recipe), seen // recipe["B"]
