@@ -270,7 +270,7 @@ def train_denoiser(
     stage, stream = ("more", "more") if start else ("denoiser", "diet")
     recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels)
     recipe |= dict(images=dataset.fingerprint(), autoencoder=weights_hash(vae), levels="T sqrt(u)")
-    recipe |= dict(kind=kind, caption_mixture=CAPTION_MIXTURES[kind], start=None)
+    recipe |= {"kind": kind, "diet": CAPTION_MIXTURES[kind], "start": None}  # names of old files
     if start:
         recipe["start"] = weights_hash(start.text_encoder, Decoder(start, kind).denoiser)
     torch.manual_seed(seed)
