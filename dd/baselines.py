@@ -25,7 +25,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn.functional import normalize, pad
 
-from .captions import alt_text, alt_text_parts, caption_mixture
+from .captions import alt_text, alt_text_phrases, caption_mixture
 from .data import Dataset
 from .encoder import FEATURES, Encoder, P, backbone_features
 from .runtime import Progress, autocast, device, generator, pinned, quiet
@@ -134,7 +134,7 @@ def phrase_bank(dataset: Dataset, least: int = 5) -> list[str]:
     """Every phrase that people or the alt text use for at least `least` of these (training)
     drawings, commonest first."""
     kinds, counts = ("name", "keywords", "colours", "regions", "shape"), Counter()
-    for part in alt_text_parts(dataset):
+    for part in alt_text_phrases(dataset):
         counts.update({" ".join(part["style"]), *(p for kind in kinds for p in part[kind])} - {""})
     return [p for p, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])) if n >= least]
 
@@ -308,8 +308,8 @@ SIMILARITY = {"B": 256, "peak": 2.0e-3, "seed": 0}
 
 
 def caption_slots(part: dict[str, list[str]], kind: str) -> list[str]:
-    """What a captioner learns to write of one drawing (of `alt_text_parts`): a word or "" for each
-    position."""
+    """What a captioner learns to write of one drawing (of `alt_text_phrases`): a word or "" for
+    each position."""
     slots = []
     for key, places in CAPTIONS[kind].items():
         words = " ".join(part[key]).split()[:places]
@@ -350,7 +350,7 @@ def train_captioner(
     recipe = made_by(CAPTIONER, changed, kind=kind, seen=seen, images=dataset.fingerprint())
     nothing, unknown = decoder.tokenizer.eos_token_id, decoder.tokenizer.unk_token_id
     known = decoder.tokenizer.get_vocab()
-    slots = lambda dataset: [caption_slots(part, kind) for part in alt_text_parts(dataset)]
+    slots = lambda dataset: [caption_slots(part, kind) for part in alt_text_phrases(dataset)]
     words = {w for row in slots(dataset) for w in row if w}
     ids = lambda w: decoder.tokenizer(w, add_special_tokens=False).input_ids
     pieces = sum(ids(w) not in ([known.get(w)], [unknown]) for w in words)
@@ -396,7 +396,7 @@ def train_similarity(
     recipe = made_by(SIMILARITY, changed, seen=seen, images=dataset.fingerprint())
     seed, own = recipe["seed"], torch.arange(recipe["B"], device=device())
     torch.manual_seed(seed)
-    net, parts = Similarity(V=len(tokenizer)).to(device()), alt_text_parts(dataset)
+    net, parts = Similarity(V=len(tokenizer)).to(device()), alt_text_phrases(dataset)
     bags = lambda texts: [tokenizer(t, add_special_tokens=False).input_ids for t in texts]
     patches = backbone_features(dataset.pixels()) if patches is None else patches  # (M, P, F)
     cross_entropy = nn.functional.cross_entropy
@@ -413,7 +413,7 @@ def train_similarity(
         return float((nearest == torch.arange(len(nearest))).float().mean())
 
     if probe is not None:
-        texts = [alt_text(p) for p in alt_text_parts(probe)]
+        texts = [alt_text(p) for p in alt_text_phrases(probe)]
         held_out = backbone_features(probe.pixels()).to(device()).float(), bags(texts)
     run = (net, contrastive_loss, out, "similarity", recipe, len(dataset))
     options = dict(weight_decay=0.1, checkpoint_every=checkpoint_every)

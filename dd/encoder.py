@@ -11,6 +11,7 @@ D pooler width, V vocabulary. As in the paper: tau the Gumbel-softmax temperatur
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,9 +99,12 @@ class PoolerBlock(nn.Module):
         return q + self.mlp(self.norms[2](q))
 
 
-class Pooler(ModelMixin, ConfigMixin):
-    """N learned queries read the image, one per text position; a linear layer gives logits over the
-    decoder's own vocabulary."""
+class Pooler(nn.Module):
+    """N learned queries read the image, one per text position; a linear layer gives logits over
+    the decoder's own vocabulary. Its folder is laid out as diffusers lays out a model's; diffusers
+    itself is not asked, because importing it takes longer than writing a text."""
+
+    WEIGHTS = "diffusion_pytorch_model.safetensors"
 
     def __init__(
         self, N: int, V: int, F: int = FEATURES, D: int = 256, blocks: int = 5, heads: int = 4
@@ -118,7 +122,7 @@ class Pooler(ModelMixin, ConfigMixin):
         """patches (B, P, F) -> logits (B, N, V); forbidden tokens at a value no noise can lift."""
         image = self.read(patches) + self.place  # (B, P, D)
         q = self.queries.expand(len(patches), -1, -1)  # (B, N, D)
-        for block in self.layers:  # `self.blocks` would be diffusers' config entry of that name
+        for block in self.layers:
             q = block(q, image)
         return self.to_logits(self.norm(q)).float().masked_fill(~self.allowed, -1e4)  # (B, N, V)
 
@@ -169,9 +173,11 @@ class Encoder:
                 "see python -m dd train-encoder --help"
             )
         quiet()
-        pooler = Pooler.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        return cls(pooler.eval().requires_grad_(False), tokenizer, path.name)
+        # AutoTokenizer takes half a second to import: only where a class of its own is needed
+        plain = '"TokenizersBackend"' in (path / "tokenizer_config.json").read_text()
+        kind = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
+        tokenizer = kind.from_pretrained(path, local_files_only=True)
+        return cls(Pooler.load(path).eval().requires_grad_(False), tokenizer, path.name)
 
     def save(self, path: Path, half: bool = False) -> None:
         """Safetensors, config, tokenizer, and the recipe of a trained one. `half`: in float16."""

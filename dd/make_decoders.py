@@ -274,7 +274,7 @@ def train_denoiser(
     if start:
         recipe["start"] = weights_hash(start.text_encoder, Decoder(start, kind).denoiser)
     torch.manual_seed(seed)
-    parts = alt_text_parts(dataset)
+    parts = alt_text_phrases(dataset)
     texts = (alt_text(p, limit=10_000) for p in parts)
     pipeline = start or new_pipeline(kind, vae, texts, L, channels)
     decoder = Decoder(pipeline, kind)

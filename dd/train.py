@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .captions import alt_text, alt_text_parts
+from .captions import alt_text, alt_text_phrases
 from .data import Dataset
 from .encoder import Encoder, backbone_features, relax, temperature
 from .runtime import (
@@ -251,7 +251,7 @@ def train_encoder(
     encoder = Encoder.new(decoder, r.tokens, **made)
     if r.least:
         texts = (
-            [alt_text(p, limit=10_000) for p in alt_text_parts(dataset)]
+            [alt_text(p, limit=10_000) for p in alt_text_phrases(dataset)]
             if "style" in dataset.frame
             else [" ".join(c) for c in dataset.frame["captions"]]
         )

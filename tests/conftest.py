@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dd import train
-from dd.captions import alt_text, alt_text_parts
+from dd.captions import alt_text, alt_text_phrases
 from dd.data import load_dataset
 from dd.decoder import Decoder
 from dd.make_decoders import new_sketch
