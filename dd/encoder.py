@@ -1,14 +1,16 @@
-"""The encoder: frozen backbone -> attentional pooler -> logits over the decoder's vocabulary -> relaxed tokens -> (argmax) a string.
+"""The encoder: frozen backbone -> attentional pooler -> logits over the decoder's vocabulary
+-> relaxed tokens -> (argmax) a string.
 
     encoder = Encoder.load("encoder")                        # shipped
     texts = encoder.write(pixels)                            # (B, 3, H, W) in [-1, 1] -> B strings
 
-Letters: B batch, P image patches, F feature channels, N written tokens (= queries), D pooler width, V vocabulary.
-Symbols as in the paper: tau the Gumbel-softmax temperature, s of S training steps.
+Letters: B batch, M images, P image patches, F feature channels, N written tokens (= queries),
+D pooler width, V vocabulary. As in the paper: tau the Gumbel-softmax temperature, s of S steps.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +39,7 @@ FEATURES = 24 + 40 + 112 + 3  # F: their channels, and the mean colour of the pa
 
 
 def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:
-    """pixels (M, 3, H, W) in [-1, 1] -> frozen ImageNet features (M, P, F) float16, on the CPU. Computed once per image and cached."""
+    """pixels (M, 3, H, W) in [-1, 1] -> frozen ImageNet features (M, P, F) float16, on the CPU."""
     net = placed(efficientnet(0))
 
     def some(rows):
@@ -51,7 +53,7 @@ def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tenso
 
 
 def temperature(s: int, S: int, start: float = 2.0, end: float = 0.3) -> float:
-    """tau(s) = start * (end / start)^(s / S): exponential over the whole run, however long (the paper: 2.0 to 0.3)."""
+    """tau(s) = start * (end / start)^(s / S): exponential over the whole run, however long."""
     return start * (end / start) ** (s / S)
 
 
@@ -66,14 +68,12 @@ def relax(
     """Gumbel-softmax: logits (B, N, V) -> weights (B, N, V), rows summing to 1, differentiable.
 
     noise             scale of the Gumbel noise: 1 is the paper's sample, 0 a plain softmax
-    straight_through  forward the one-hot argmax, backward the soft weights (the paper does not mention it)
+    straight_through  forward the one-hot argmax, backward the soft weights (not in the paper)
     """
     logits = logits.float()
     if noise > 0:
-        uniform = (
-            torch.rand(logits.shape, generator=generator).clamp_(1e-9, 1 - 1e-7).to(logits.device)
-        )
-        logits = logits - noise * torch.log(-torch.log(uniform))
+        uniform = torch.rand(logits.shape, generator=generator).clamp_(1e-9, 1 - 1e-7)
+        logits = logits - noise * torch.log(-torch.log(uniform.to(logits.device)))
     soft = torch.softmax(logits / tau, -1)
     if not straight_through:
         return soft
@@ -82,7 +82,8 @@ def relax(
 
 
 class PoolerBlock(nn.Module):
-    """Self-attention over the queries, cross-attention to the image, MLP; pre-norm (the paper names the parts, not the norms)."""
+    """Self-attention over the queries, cross-attention to the image, MLP; pre-norm (the paper does
+    not say where norms are)."""
 
     def __init__(self, D: int, heads: int):
         super().__init__()
@@ -91,10 +92,8 @@ class PoolerBlock(nn.Module):
         self.cross_attention = nn.MultiheadAttention(D, heads, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(D, 4 * D), nn.GELU(), nn.Linear(4 * D, D))
 
-    def forward(
-        self, q: torch.Tensor, image: torch.Tensor
-    ) -> torch.Tensor:  # q (B, N, D), image (B, P, D)
-        y = self.norms[0](q)
+    def forward(self, q: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        y = self.norms[0](q)  # (B, N, D); image (B, P, D)
         q = q + self.self_attention(y, y, y, need_weights=False)[0]
         q = q + self.cross_attention(self.norms[1](q), image, image, need_weights=False)[0]
         return q + self.mlp(self.norms[2](q))
@@ -114,9 +113,7 @@ class Pooler(nn.Module):
         self.config = SimpleNamespace(N=N, V=V, F=F, D=D, blocks=blocks, heads=heads)
         self.read = nn.Sequential(nn.LayerNorm(F), nn.Linear(F, D), nn.LayerNorm(D))
         self.place = nn.Parameter(torch.randn(P, D) * 0.5)
-        self.queries = nn.Parameter(
-            torch.randn(N, D)
-        )  # unit scale: alike queries write the same word everywhere
+        self.queries = nn.Parameter(torch.randn(N, D))  # smaller ones would all write one word
         self.layers = nn.ModuleList(PoolerBlock(D, heads) for _ in range(blocks))
         self.norm, self.to_logits = nn.LayerNorm(D), nn.Linear(D, V)
         self.register_buffer("allowed", torch.ones(V, dtype=torch.bool))
@@ -146,24 +143,12 @@ class Encoder:
     """Backbone + pooler + the decoder's tokenizer: pictures in, strings out."""
 
     def __init__(self, pooler: Pooler, tokenizer, name: str = "encoder"):
-        self.pooler, self.tokenizer, self.name, self.recipe = (
-            pooler.to(device()),
-            tokenizer,
-            name,
-            {},
-        )
+        self.pooler, self.tokenizer = pooler.to(device()), tokenizer
+        self.name, self.recipe = name, {}
 
     @classmethod
     def new(
-        cls,
-        decoder,
-        N: int = 15,
-        *,
-        D: int = 256,
-        blocks: int = 5,
-        rule: str = "alphanumeric",
-        seed: int = 0,
-        tie: bool = False,
+        cls, decoder, N: int = 15, *, D=256, blocks=5, rule="alphanumeric", seed=0, tie=False
     ) -> Encoder:
         """An untrained encoder for a decoder's vocabulary."""
         if not 1 <= N <= decoder.L - 2:
@@ -173,7 +158,7 @@ class Encoder:
         allowed = allowed_tokens(decoder.tokenizer, rule)
         pooler.allowed[:] = F.pad(allowed, (0, decoder.V - len(allowed)))
         if tie and (table := decoder.text_encoder.get_input_embeddings().weight).shape[1] == D:
-            # start from the decoder's own sense of which words are alike, at the scale of a fresh layer
+            # words alike to the decoder begin alike, at the scale of a fresh layer
             pooler.to_logits.weight.data.copy_(F.normalize(table.detach().cpu().float()) * 0.6)
         return cls(pooler, decoder.tokenizer)
 
@@ -184,7 +169,8 @@ class Encoder:
         path = shipped(name)
         if not (path / "config.json").exists():
             raise FileNotFoundError(
-                f"encoder {name!r}: neither shipped nor a folder made by save(); see python -m dd train-encoder --help"
+                f"encoder {name!r}: neither shipped nor a folder made by save(); "
+                "see python -m dd train-encoder --help"
             )
         quiet()
         # AutoTokenizer takes half a second to import: only where a class of its own is needed
@@ -194,9 +180,7 @@ class Encoder:
         return cls(Pooler.load(path).eval().requires_grad_(False), tokenizer, path.name)
 
     def save(self, path: Path, half: bool = False) -> None:
-        """Safetensors, config, tokenizer, and the recipe of a trained one. `half` stores float16, to ship."""
-        import copy
-
+        """Safetensors, config, tokenizer, and the recipe of a trained one. `half`: in float16."""
         pooler = copy.deepcopy(self.pooler).cpu()
         (pooler.half() if half else pooler).save(Path(path))
         self.tokenizer.save_pretrained(path)

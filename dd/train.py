@@ -1,10 +1,12 @@
-"""The visible loops: train the frozen decoder's two halves once, then the encoder through it.
+"""The loop that every training uses, and the encoder's training through a frozen decoder.
 
-    python -m dd train-decoder --out my-sketch                    # autoencoder, then text-conditional denoiser
-    python -m dd train-encoder --out encoder                      # De-Diffusion: the loss is the decoder's own
+    python -m dd train-encoder --out encoder        # De-Diffusion: the loss is the decoder's own
+    python -m dd train-decoder --out my-sketch      # dd/make_decoders.py, by the same loop
 
-Every loop counts in images seen, logs JSON lines, writes a checkpoint that a killed run resumes from, and draws its batches from
-`(seed, step)`, so that a resumed run sees what an undisturbed one would have seen.
+`training_loop` is a generator: it yields its log after each step, and the caller probes, writes
+lines and shows what it likes. Batches and noise are functions of (seed, step) alone and checkpoints
+hold the rest, so a killed run goes on as if nothing had happened.
+Letters: B batch, M images, N written tokens, V vocabulary, P patches, F features, C/h latents.
 """
 
 from __future__ import annotations
@@ -12,14 +14,17 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import nn
 
+from .captions import alt_text, alt_text_phrases
 from .data import Dataset
-from .encoder import relax
+from .encoder import Encoder, backbone_features, relax, temperature
 from .runtime import (
     Progress,
     autocast,
@@ -31,16 +36,16 @@ from .runtime import (
     save_state,
     weights_hash,
 )
+from .vocab import often_seen, to_strings
 
 
 def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
-    """Row numbers of one training batch: epoch by epoch without replacement, a function of (seed, step) alone."""
+    """Row numbers of one batch: epochs without replacement, a function of (seed, step) alone."""
     if M < B:
         raise ValueError(
             f"{M} training images do not fill a batch of {B}: use more images or a smaller batch"
         )
-    per_epoch = M // B
-    epoch, i = divmod(step, per_epoch)
+    epoch, i = divmod(step, M // B)
     return np.random.default_rng((seed, epoch)).permutation(M)[i * B : (i + 1) * B]
 
 
@@ -48,98 +53,174 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int, floor: float = 
     """Linear warm-up, then cosine decay from `peak` to `floor * peak` (the paper: 3e-4 to 3e-6)."""
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * (
-        floor
-        + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    angle = math.pi * (step - warmup) / max(1, steps - warmup)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(angle)))
+
+
+def adamw(parameters, rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        parameters, lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
     )
 
 
-def descend(
-    loss: torch.Tensor,
-    optimizer: torch.optim.Optimizer,
-    net: nn.Module,
-    rate: float,
-    *,
-    backward=torch.Tensor.backward,
-    clip=nn.utils.clip_grad_norm_,
-) -> None:
-    """One optimizer step at learning rate `rate`, the gradient's norm clipped to 1. accelerate brings its own `backward` and `clip`."""
+def descend(loss: torch.Tensor, optimizer, net: nn.Module, rate: float, accelerator=None) -> None:
+    """One optimizer step at learning rate `rate`, the gradient's norm clipped to 1."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
-    backward(loss)
+    accelerator.backward(loss) if accelerator else loss.backward()
+    clip = accelerator.clip_grad_norm_ if accelerator else nn.utils.clip_grad_norm_
     clip(net.parameters(), 1.0)
     optimizer.step()
 
 
-class Log:
-    """JSON lines of one run. A resumed run takes back what was logged after its checkpoint, and goes on with the checkpoint's window
-    (the last losses) and seconds, so that its log reads like an undisturbed one's."""
+def made_by(table: dict, changed: dict, **facts) -> dict:
+    """A recipe: the entries of a table, some of them replaced, and facts of this training."""
+    if unknown := set(changed) - set(table):
+        raise TypeError(f"no such option of a training: {', '.join(sorted(unknown))}")
+    return {**facts, **table, **changed}
 
-    def __init__(self, path: Path, step: int, window=(), seconds: float = 0.0):
-        self.path, self.window, self.start = path, list(window), time.time() - seconds
+
+class Log:
+    """Progress and JSON lines of one run. A resumed run drops the lines after its checkpoint and
+    goes on with the checkpoint's `window` (the last losses) and `seconds`."""
+
+    def __init__(self, path: Path, title: str, B: int, steps: int, step: int, window=(), seconds=0):
+        self.path, self.B, self.steps, self.step = path, B, steps, step
+        self.window, self.start = list(window), time.time() - seconds
+        self.rate, self.progress = 0.0, Progress(title, steps * B, step * B)
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text().splitlines() if path.exists() else []
         path.write_text("".join(line + "\n" for line in before if json.loads(line)["step"] <= step))
 
-    def add(self, loss: float) -> float:
-        """-> the mean of the last 50 losses"""
+    def add(self, loss: float, rate: float, terms: dict) -> None:
+        """A step is done: its loss, learning rate, and what else the loss function told of it."""
+        self.step, self.rate = self.step + 1, rate
+        self.terms = {name: float(value) for name, value in terms.items()}
         self.window = [*self.window[-49:], loss]
-        return float(np.mean(self.window))
+        shown = {"loss": float(np.mean(self.window)), **self.terms}
+        note = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        self.progress(self.step * self.B, note)
+
+    def due(self, lines: int = 8, every: int = 100, last: bool = True) -> bool:
+        """Whether to write a line now: every so many steps, and at least `lines` times in all."""
+        often = max(1, min(every, self.steps // lines))
+        return self.step % often == 0 or (last and self.step == self.steps)
 
     def line(self, **facts) -> None:
+        loss, seconds = round(float(np.mean(self.window)), 5), round(time.time() - self.start, 1)
+        line = {"step": self.step, "seen": self.step * self.B, **facts}
         with self.path.open("a") as file:
-            file.write(
-                json.dumps(
-                    {
-                        **facts,
-                        "loss": round(float(np.mean(self.window)), 5),
-                        "seconds": round(time.time() - self.start, 1),
-                    }
-                )
-                + "\n"
-            )
+            file.write(json.dumps({**line, "loss": loss, "seconds": seconds}) + "\n")
 
-    def facts(self) -> dict:
-        return {"window": self.window, "seconds": time.time() - self.start}
+
+@torch.no_grad()
+def copy_into(parameters: dict, tensors: dict, prefix: str = "") -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[prefix + name])
+
+
+def training_loop(
+    net: nn.Module,
+    optimizer,
+    batch_loss: Callable,
+    out: Path,
+    name: str,
+    recipe: dict,
+    M: int,
+    *,
+    warmup: int,
+    average: bool = False,
+    checkpoint_every: int = 100,
+    title: str = "",
+    accelerator=None,
+) -> Iterator[Log]:
+    """Train `net` until recipe["seen"] of M images were seen; yields the log after each step, with
+    `net` in eval mode. In the end `net` is frozen.
+
+    batch_loss  (rows, step, generator of this step) -> (loss, {name: number} to show beside it)
+    recipe      what the weights depend on: seen, B, peak, seed and more; kept with the checkpoint
+    average     in the end `net` holds an exponential moving average (EMA) of its weights
+    Resumes from `out/<name>.state.safetensors`, logs to `out/<name>.jsonl`."""
+    B, seed, state = recipe["B"], recipe["seed"], out / f"{name}.state.safetensors"
+    steps = recipe["seen"] // B
+    tensors, done, told = resume(state, recipe)
+    weights = dict(net.train().named_parameters())
+    ema = {k: p.detach().clone() for k, p in weights.items()} if average else {}
+    if tensors:
+        copy_into(weights, tensors, "net/")
+        copy_into(ema, tensors, "ema/")
+        restore_optimizer(optimizer, tensors)
+    log = Log(out / f"{name}.jsonl", title or name, B, steps, done, **told)
+    for step in range(done, steps):
+        rows, rng = batch_rows(M, B, step, seed), generator(seed, f"{name}/{step}")
+        loss, terms = batch_loss(rows, step, rng)
+        rate = cosine_rate(step, steps, recipe["peak"], warmup)
+        descend(loss, optimizer, net, rate, accelerator)
+        if average:
+            decay, now = (
+                min(0.999, (step + 1) / (step + 21)),
+                [p.detach() for p in weights.values()],
+            )
+            torch._foreach_lerp_(list(ema.values()), now, 1 - decay)
+        log.add(loss.item(), rate, terms)
+        net.eval()
+        yield log
+        net.train()
+        if log.step % checkpoint_every == 0 or log.step == steps:
+            tensors = {f"net/{k}": p for k, p in weights.items()}
+            tensors |= {f"ema/{k}": p for k, p in ema.items()} | optimizer_tensors(optimizer)
+            told = {"window": log.window, "seconds": time.time() - log.start}
+            save_state(state, tensors, {"step": log.step, "recipe": recipe, "log": told})
+    if average:
+        copy_into(weights, ema)
+    net.eval().requires_grad_(False)
 
 
 def latents_hash(vae) -> str:
-    """Fingerprint of what makes the latents: an autoencoder without its half that draws, and their scale."""
-    return f"{weights_hash(*(net for name, net in vae.named_children() if name not in ('decoder', 'post_quant_conv')))} x {vae.config.scaling_factor:.6g}"
+    """Fingerprint of what makes latents: an autoencoder without its decoder, and their scale."""
+    drawing = ("decoder", "post_quant_conv")
+    nets = (net for name, net in vae.named_children() if name not in drawing)
+    return f"{weights_hash(*nets)} x {vae.config.scaling_factor:.6g}"
 
 
 @torch.no_grad()
 def encode_all(decoder, dataset: Dataset, B: int = 256) -> torch.Tensor:
-    """Latents of a whole world, float32 (M, C, h, h) on the CPU, computed once."""
-    return torch.cat(
-        [decoder.encode(dataset.pixels(slice(i, i + B))).cpu() for i in range(0, len(dataset), B)]
-    )
+    """Latents of a whole dataset, float32 (M, C, h, h) on the CPU, computed once."""
+    batches = (dataset.pixels(slice(i, i + B)) for i in range(0, len(dataset), B))
+    return torch.cat([decoder.encode(pixels).cpu() for pixels in batches])
 
 
-def relaxed_loss(
-    pooler,
-    decoder,
-    patches: torch.Tensor,
-    z_0: torch.Tensor,
-    t: torch.Tensor,
-    eps: torch.Tensor,
-    *,
-    tau: float,
-    noise: float = 0.0,
-    straight_through: bool = False,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """De-Diffusion's objective per image (B,): features (B, P, F) -> logits -> relaxed tokens -> the frozen decoder's denoising loss of z_0
-    (B, C, h, h) at noise levels t (B,) and noise eps. Section 3 of the paper."""
+def relaxed_loss(pooler, decoder, patches, z_0, t, eps, *, tau: float, noise=0.0, **relaxation):
+    """De-Diffusion's objective per image (B,), section 3 of the paper: features (B, P, F) -> logits
+    -> relaxed tokens -> the frozen decoder's denoising loss of z_0 (B, C, h, h) at noise levels
+    t (B,) and noise eps. `relaxation`: more of relax()'s options."""
     with autocast():
         logits = pooler(patches)  # (B, N, V)
-    weights = relax(
-        logits, tau, noise=noise, straight_through=straight_through, generator=generator
-    )
+    weights = relax(logits, tau, noise=noise, **relaxation)
     with autocast():
         states = decoder.soft_states(weights)  # (B, L, D)
     return decoder.loss(z_0, states, t, eps)
+
+
+# How the encoder is trained. The paper's own recipe is tau 2.0 -> 0.3, noise 1, hard_from 1,
+# t_from 0, least 0, tie False (it does not say how it samples noise levels).
+RECIPE = {
+    "tokens": 16,  # N
+    "width": 256,  # of the pooler, as are its blocks
+    "blocks": 5,
+    "B": 64,
+    "peak": 5.0e-4,
+    "tau_start": 1.0,  # the temperature schedule
+    "tau_end": 0.3,
+    "noise": 0.0,  # scale of the Gumbel noise
+    "hard_from": 0.7,  # share of the run after which the forward pass is the argmax; 1: never
+    "t_from": 0.5,  # share of noise levels left out at the quiet end, where words do not matter
+    "rule": "alphanumeric",  # which tokens may be written (dd/vocab.py)
+    "tie": True,  # start the output layer from the decoder's token embeddings if widths agree
+    "least": 30,  # only tokens of so many images' words: the decoder hardly knows rarer ones
+    "seed": 0,
+}
 
 
 def train_encoder(
@@ -148,223 +229,72 @@ def train_encoder(
     out: Path,
     *,
     seen: int,
-    tokens: int = 16,
-    width: int = 256,
-    blocks: int = 5,
-    B: int = 64,
-    peak: float = 5.0e-4,
-    tau_start: float = 1.0,
-    tau_end: float = 0.3,
-    noise: float = 0.0,
-    hard_from: float = 0.7,
-    t_from: float = 0.5,
-    rule: str = "alphanumeric",
-    least: int = 30,
-    tie: bool = True,
-    seed: int = 0,
     probe: Dataset | None = None,
     checkpoint_every: int = 100,
     patches: torch.Tensor | None = None,
     z_all: torch.Tensor | None = None,
-):
-    """De-Diffusion training: image -> relaxed tokens -> frozen decoder -> its own denoising loss. Only the pooler learns.
+    **changed,
+) -> Encoder:
+    """De-Diffusion: image -> relaxed tokens -> frozen decoder -> its own denoising loss, for `seen`
+    images. Only the pooler learns. `changed` replaces entries of RECIPE.
 
-    seen         images seen in all; tokens: N; tau_start, tau_end: the temperature schedule; noise: Gumbel noise scale
-    hard_from    share of the run after which the forward pass is the argmax (straight-through); 1.0 = never, as in the paper
-    rule         which tokens may be written (dd/vocab.py); least: and only those that occur in the words of at least so many of `world`'s
-                 images: a word the decoder has hardly met is an arbitrary vector to it, and a code word to everybody else
-    tie          start the output layer from the decoder's token embeddings (where the widths agree): alike words begin alike
-    t_from       share of the noise levels left out at the quiet end, where the decoder sees the picture and ignores the words; 0 uses
-                 all (the paper does not say how it samples them)
-    probe        a held-out, train-side world: its argmax text is printed and its denoising loss logged now and then
-    patches, z_all   cached features (M, P, F) and latents (M, C, h, h) of `world`, computed here if not given
-    The paper's recipe is tau 2.0 -> 0.3, noise 1, hard_from 1, t_from 0, least 0, tie False. Resumes from `out/encoder.state.safetensors`."""
+    probe           held-out images: their argmax text is shown and its loss logged now and then
+    patches, z_all  features (M, P, F) and latents (M, C, h, h) of `dataset`, computed if not given
+    Resumes from `out/encoder.state.safetensors`."""
     from accelerate import Accelerator
 
-    from .captions import alt_text, alt_text_phrases
-    from .encoder import Encoder, backbone_features, temperature
-    from .vocab import often_seen, to_strings
-
-    recipe = dict(
-        seen=seen,
-        tokens=tokens,
-        width=width,
-        blocks=blocks,
-        B=B,
-        peak=peak,
-        tau_start=tau_start,
-        tau_end=tau_end,
-        noise=noise,
-        hard_from=hard_from,
-        t_from=t_from,
-        rule=rule,
-        tie=tie,
-        least=least,
-        seed=seed,
-        images=dataset.fingerprint(),
-        decoder=weights_hash(decoder.denoiser, decoder.text_encoder),
-        latents=latents_hash(decoder.vae),
-    )
-    accelerator = Accelerator(cpu=device().type == "cpu")
-    encoder = Encoder.new(decoder, tokens, D=width, blocks=blocks, rule=rule, seed=seed, tie=tie)
-    if least:
-        said = (
+    recipe = made_by(RECIPE, changed, seen=seen, images=dataset.fingerprint())
+    recipe["decoder"] = weights_hash(decoder.denoiser, decoder.text_encoder)
+    recipe["latents"] = latents_hash(decoder.vae)
+    r, steps = SimpleNamespace(**recipe), seen // recipe["B"]
+    made = dict(D=r.width, blocks=r.blocks, rule=r.rule, seed=r.seed, tie=r.tie)
+    encoder = Encoder.new(decoder, r.tokens, **made)
+    if r.least:
+        texts = (
             [alt_text(p, limit=10_000) for p in alt_text_phrases(dataset)]
             if "style" in dataset.frame
             else [" ".join(c) for c in dataset.frame["captions"]]
         )
-        encoder.pooler.allowed &= often_seen(decoder.tokenizer, said, least, decoder.V).to(device())
-    patches = (
-        backbone_features(dataset.pixels()) if patches is None else patches
-    )  # (M, P, F) float16
-    z_all = encode_all(decoder, dataset) if z_all is None else z_all  # (M, C, h, h)
+        often = often_seen(decoder.tokenizer, texts, r.least, decoder.V)
+        encoder.pooler.allowed &= often.to(device())
+    patches = backbone_features(dataset.pixels()) if patches is None else patches
+    z_all = encode_all(decoder, dataset) if z_all is None else z_all
     if probe is not None:
         probe_patches, probe_z = backbone_features(probe.pixels()), encode_all(decoder, probe)
-    optimizer = torch.optim.AdamW(
-        encoder.pooler.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
-    pooler, optimizer = accelerator.prepare(
-        encoder.pooler.train(), optimizer
-    )  # only what is trained
-    state, steps = out / "encoder.state.safetensors", seen // B
-    tensors, step, told = resume(state, recipe)
-    if tensors:
-        accelerator.unwrap_model(pooler).load_state_dict(
-            {k[4:]: v for k, v in tensors.items() if k.startswith("net/")}
-        )
-        restore_optimizer(optimizer.optimizer, tensors)
-    progress, log = (
-        Progress("encoder", steps * B, step * B),
-        Log(out / "encoder.jsonl", step, **told),
-    )
-    while step < steps:
-        rng = generator(seed, f"encoder/{step}")
-        rows = torch.from_numpy(batch_rows(len(dataset), B, step, seed))
-        z_0, seen_patches = z_all[rows].to(device()), patches[rows].to(device()).float()
-        t = torch.randint(int(t_from * decoder.T), decoder.T, (B,), generator=rng).to(
-            device()
-        )  # one noise level per image
-        eps = torch.randn(z_0.shape, generator=rng).to(device())
-        tau = temperature(step, steps, tau_start, tau_end)
-        loss = relaxed_loss(
-            pooler,
-            decoder,
-            seen_patches,
-            z_0,
-            t,
-            eps,
-            tau=tau,
-            noise=noise,
-            straight_through=step >= hard_from * steps,
-            generator=rng,
-        ).mean()
-        rate = cosine_rate(step, steps, peak, warmup=min(50, steps // 10))
-        descend(
-            loss,
-            optimizer,
-            pooler,
-            rate,
-            backward=accelerator.backward,
-            clip=accelerator.clip_grad_norm_,
-        )
-        step += 1
-        progress(step * B, f"loss {log.add(loss.item()):.4f} tau {tau:.2f}")
-        if (
-            step % max(1, min(100, steps // 8)) == 0 or step == steps
-        ):  # short runs log eight times, too
-            facts = dict(step=step, seen=step * B, tau=round(tau, 3))
-            if probe is not None:
-                pooler.eval()
-                ids = encoder.ids(probe_patches)
-                pooler.train()
-                texts = to_strings(decoder.tokenizer, ids)
-                facts |= dict(
-                    probe=round(
-                        float(decoder.probe_loss(probe_z, texts, list(probe.frame["id"])).mean()), 5
-                    ),
-                    distinct_per_text=round(
-                        float(np.mean([len(set(row)) for row in ids.tolist()])), 2
-                    ),
-                    distinct=len(set(ids.flatten().tolist())),
-                    text=texts[0],
-                    of=probe.frame["name"].iloc[0],
-                )
-                progress.show(
-                    f"probe {facts['probe']:.4f}, {facts['distinct_per_text']:.1f} distinct words a text, {facts['distinct']} in all | "
-                    f"{facts['of']}: {facts['text']}"
-                )
-            log.line(**facts)
-        if step % checkpoint_every == 0 or step == steps:
-            save_state(
-                state,
-                {
-                    **{
-                        f"net/{k}": v
-                        for k, v in accelerator.unwrap_model(pooler).state_dict().items()
-                    },
-                    **optimizer_tensors(optimizer.optimizer),
-                },
-                {"step": step, "recipe": recipe, "log": log.facts()},
-            )
-    encoder.pooler, encoder.recipe = (
-        accelerator.unwrap_model(pooler).eval().requires_grad_(False),
-        recipe,
-    )
+    accelerator = Accelerator(cpu=device().type == "cpu")
+    optimizer = adamw(encoder.pooler.parameters(), r.peak, weight_decay=0.01)
+    pooler, optimizer = accelerator.prepare(encoder.pooler, optimizer)  # only what is trained
+
+    def batch_loss(rows, step, rng):
+        z_0, x = z_all[rows].to(device()), patches[rows].to(device()).float()
+        t = torch.randint(int(r.t_from * decoder.T), decoder.T, (r.B,), generator=rng)
+        eps = torch.randn(z_0.shape, generator=rng)
+        tau, hard = temperature(step, steps, r.tau_start, r.tau_end), step >= r.hard_from * steps
+        relaxation = dict(tau=tau, noise=r.noise, straight_through=hard, generator=rng)
+        noised = (z_0, t.to(device()), eps.to(device()))
+        return relaxed_loss(pooler, decoder, x, *noised, **relaxation).mean(), {"tau": tau}
+
+    def probed() -> dict:
+        ids = encoder.ids(probe_patches)  # (M, N)
+        texts = to_strings(decoder.tokenizer, ids)
+        loss = decoder.probe_loss(probe_z, texts, list(probe.frame["id"])).mean()
+        return {
+            "probe": round(float(loss), 5),
+            "distinct_per_text": round(float(np.mean([len(set(i)) for i in ids.tolist()])), 2),
+            "distinct": len(ids.unique()),
+            "text": texts[0],
+            "of": probe.frame["name"].iloc[0],
+        }
+
+    options = dict(warmup=min(50, steps // 10), checkpoint_every=checkpoint_every)
+    run = (encoder.pooler, optimizer, batch_loss, out, "encoder", recipe, len(dataset))
+    for log in training_loop(*run, **options, accelerator=accelerator):
+        if log.due():
+            facts = {} if probe is None else probed()
+            log.line(tau=round(log.terms["tau"], 3), **facts)
+            if facts:
+                shown = "probe {probe:.4f}, {distinct_per_text:.1f} distinct words a text, "
+                shown += "{distinct} in all | {of}: {text}"
+                log.progress.show(shown.format(**facts))
+    encoder.recipe = recipe
     return encoder
-
-
-def fit(
-    net: nn.Module,
-    batch_loss,
-    out: Path,
-    name: str,
-    recipe: dict,
-    M: int,
-    *,
-    weight_decay: float,
-    checkpoint_every: int,
-    title: str = "",
-    probe=None,
-) -> nn.Module:
-    """The loop that rivals learn by: `batch_loss(rows, step)` of the rows that come next, one step of AdamW, until `recipe["seen"]` of the M images.
-
-    probe   a held-out number, logged now and then; called without gradients, `net` in eval mode; None: none
-    Logs to `out/<name>.jsonl`, resumes from `out/<name>.state.safetensors`; `title` is what progress calls it. -> `net`, frozen."""
-    B, peak, seed = recipe["B"], recipe["peak"], recipe["seed"]
-    optimizer = torch.optim.AdamW(
-        net.train().parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
-    )
-    state, steps = out / f"{name}.state.safetensors", recipe["seen"] // B
-    tensors, step, told = resume(state, recipe)
-    if tensors:
-        net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
-        restore_optimizer(optimizer, tensors)
-    progress, log = (
-        Progress(title or name, steps * B, step * B),
-        Log(out / f"{name}.jsonl", step, **told),
-    )
-    while step < steps:
-        loss = batch_loss(batch_rows(M, B, step, seed), step)
-        descend(loss, optimizer, net, cosine_rate(step, steps, peak, warmup=min(50, steps // 10)))
-        step += 1
-        progress(step * B, f"loss {log.add(loss.item()):.3f}")
-        if (
-            step % max(1, min(100, steps // 8)) == 0 or step == steps
-        ):  # short runs log eight times, too
-            facts = dict(step=step, seen=step * B)
-            if probe is not None:
-                net.eval()
-                with torch.no_grad():
-                    facts |= dict(probe=round(probe(), 4))
-                net.train()
-            log.line(**facts)
-        if step % checkpoint_every == 0 or step == steps:
-            save_state(
-                state,
-                {
-                    **{f"net/{k}": v for k, v in net.state_dict().items()},
-                    **optimizer_tensors(optimizer),
-                },
-                {"step": step, "recipe": recipe, "log": log.facts()},
-            )
-    return net.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Tiny but real components: a decoder saved and loaded the way the shipped one is, a Stable-Diffusion-1-shaped one, a small world."""
+"""Tiny but real components: decoders saved and loaded as the shipped ones are, a small dataset."""
 
 import os
 
@@ -8,7 +8,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import pytest
 import torch
 
-from dd import make_decoders, train
+from dd import train
 from dd.captions import alt_text, alt_text_phrases
 from dd.data import load_dataset
 from dd.decoder import Decoder
@@ -53,7 +53,7 @@ class Killed(Exception):
 
 
 def killed_after(monkeypatch, steps: int):
-    """The real Progress, until the process 'dies' at its n-th call: after the step, before its checkpoint."""
+    """The real Progress, until the process dies at its n-th call: before that step's checkpoint."""
 
     class Dying(train.Progress):
         calls = 0
@@ -64,8 +64,7 @@ def killed_after(monkeypatch, steps: int):
                 raise Killed
             super().__call__(done, note)
 
-    for module in (train, make_decoders):
-        monkeypatch.setattr(module, "Progress", Dying)
+    monkeypatch.setattr(train, "Progress", Dying)
 
 
 def assert_same(a: dict, b: dict):

@@ -1,8 +1,7 @@
-"""Rivals that search: the chain is the greedy one, the hard prompt climbs, the similarity learns and resumes."""
+"""Baselines that search: the chain is the greedy one, hard prompts climb, the similarity learns."""
 
 import pytest
 import torch
-from conftest import Killed, assert_same, killed_after
 from torch.nn.functional import normalize
 
 from dd.baselines import (
@@ -94,7 +93,8 @@ def test_hard_prompts_climb_with_words_that_may_be_written(similarity, tiny_deco
 
 
 def test_hard_prompts_by_loss_say_something_to_the_decoder(small_dataset):
-    """Through the shipped decoder, a short search already denoises better than the words it began with."""
+    """Through the shipped decoder, a short search already denoises better than the words it began
+    with."""
     from dd.decoder import Decoder
     from dd.train import encode_all
 
@@ -135,33 +135,14 @@ def _own(net, decoder, dataset, patches):
     return float((net(patches.float(), ids).argmax(1) == torch.arange(len(ids))).float().mean())
 
 
-def test_similarity_killed_and_resumed_is_the_same(
-    small_dataset, small_patches, tiny_decoder, tmp_path, monkeypatch
-):
-    go = lambda out: train_similarity(
-        small_dataset,
-        tiny_decoder.tokenizer,
-        out,
-        seen=6 * 16,
-        B=16,
-        checkpoint_every=2,
-        patches=small_patches,
-    )
-    whole = go(tmp_path / "whole").state_dict()
-    with monkeypatch.context() as patch:
-        killed_after(patch, 4)
-        with pytest.raises(Killed):
-            go(tmp_path / "cut")
-    torch.manual_seed(12345)
-    assert_same(go(tmp_path / "cut").state_dict(), whole)
-
-
 SMALL = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
 TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] }} : {% for c in m['content'] %}{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}assistant : {% endif %}"
+    "{% for m in messages %}{{ m['role'] }} : {% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}assistant : {% endif %}"
 )
-SAID = "a red blue round cat sign of picture the describe this detailed sentence in one user assistant : .".split()
+SAID = "a red blue round cat sign of picture the describe this detailed sentence in one".split()
+SAID += "user assistant : .".split()
 
 
 def word_tokenizer(specials=("<pad>", "<unk>", "<s>", "</s>", "<image>"), **more):
@@ -365,7 +346,8 @@ def llava():
 
 @pytest.mark.parametrize("make", [blip, blip2, florence2, llava])
 def test_models_of_transformers_caption_a_world(make, small_dataset, tmp_path):
-    """Miniatures of the real classes, with weights as they fall, saved and loaded as a Hub folder is."""
+    """Miniatures of the real classes, with weights as they fall, saved and loaded as a Hub folder
+    is."""
     from dd.baselines import caption
 
     dataset, folder = small_dataset.subset("all", 5), str(tmp_path / make.__name__)
@@ -441,7 +423,8 @@ def clip_folder(tmp_path_factory, bpe_tokenizer):
 
 
 def test_a_clip_of_transformers_interrogates(clip_folder, small_dataset, tmp_path, monkeypatch):
-    """The greedy chain by hand, every text read alone, against the batched one; a shortlist is a part of the bank."""
+    """The greedy chain by hand, every text read alone, against the batched one; a shortlist is a
+    part of the bank."""
     from PIL import Image
     from transformers import CLIPModel, CLIPProcessor
 

@@ -1,4 +1,5 @@
-"""The frozen decoder: relaxed one-hot = input_ids, the gradient's truth, noise fixed per image, drawing."""
+"""The frozen decoder: relaxed one-hot = input_ids, the gradient's truth, noise fixed per image,
+drawing."""
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ def test_one_hot_equals_input_ids(decoder, N, float32):
 
 
 def test_one_hot_equals_input_ids_where_padding_is_another_token(sd_decoder, sd_folder, float32):
-    """Stable Diffusion 2 pads with `!`, not with the end token: the end must still follow the last word."""
+    """Stable Diffusion 2 pads with `!`, not with the end token: the end must still follow the last
+    word."""
     import copy
 
     other = copy.copy(sd_decoder)
@@ -65,7 +67,8 @@ def loss_of(decoder, weights):
 
 
 def test_gradient_says_which_other_token_would_be_better(decoder, float32):
-    """The gradient differs across vocabulary entries and is the loss's own slope (finite differences), entry by entry."""
+    """The gradient differs across vocabulary entries and is the loss's own slope (finite
+    differences), entry by entry."""
     weights = torch.softmax(
         torch.randn(2, 4, decoder.V, generator=torch.Generator().manual_seed(0)), -1
     ).requires_grad_(True)
@@ -102,7 +105,8 @@ def test_loss_is_the_schedulers_own(decoder):
 
 
 def test_a_t5_reader_works_in_the_stock_pipeline(spelling_decoder, float32):
-    """judge-b's folder is a plain StableDiffusionPipeline: the library's own call reads with its T5."""
+    """judge-b's folder is a plain StableDiffusionPipeline: the library's own call reads with its
+    T5."""
     go = lambda text: spelling_decoder.pipeline(
         text,
         num_inference_steps=2,
@@ -139,7 +143,8 @@ def test_drawing_is_deterministic_and_order_independent(decoder, sampler, float3
 
 
 def test_same_noise_for_every_source(decoder, monkeypatch, float32):
-    """Whatever the text, the sampler starts one image from one noise: seen in what the U-Net is first given."""
+    """Whatever the text, the sampler starts one image from one noise: seen in what the U-Net is
+    first given."""
     given = []
     handle = decoder.denoiser.register_forward_pre_hook(
         lambda module, args: given.append(args[0].clone())
@@ -166,7 +171,8 @@ def test_guidance_one_needs_no_empty_half(decoder, float32):
 
 
 def test_stable_diffusion_is_driven_unchanged(sd_decoder, sd_folder):
-    """Drawing as the library's own pipeline does it, from the same start noise, gives the same picture."""
+    """Drawing as the library's own pipeline does it, from the same start noise, gives the same
+    picture."""
     from diffusers import DDIMScheduler
 
     from dd.runtime import plain_float32

@@ -1,4 +1,5 @@
-"""The encoder: temperature, relaxation, forbidden tokens, text that depends on the image, the string as interface."""
+"""The encoder: temperature, relaxation, forbidden tokens, text that depends on the image, the
+string as interface."""
 
 import math
 
@@ -87,7 +88,8 @@ def test_text_depends_on_the_image(tiny_decoder, small_patches):
 
 
 def test_pooler_can_tell_pictures_apart(tiny_decoder, small_patches):
-    """Taught a different word for each of sixteen pictures it writes them: impossible for a pooler that ignores the image."""
+    """Taught a different word for each of sixteen pictures it writes them: impossible for a pooler
+    that ignores the image."""
     encoder = Encoder.new(tiny_decoder, 2, D=64, blocks=2)
     words = encoder.pooler.allowed.nonzero().flatten()[:16]
     optimizer = torch.optim.AdamW(encoder.pooler.parameters(), lr=2e-3)
@@ -120,7 +122,8 @@ def test_save_and_load_write_the_same(tiny_decoder, small_dataset, tmp_path):
 
 
 def test_the_string_is_what_is_read_again(tiny_decoder, small_patches):
-    """A decoder is given strings: a written text, read back, gives the written ids (word-level vocabulary)."""
+    """A decoder is given strings: a written text, read back, gives the written ids (word-level
+    vocabulary)."""
     encoder = Encoder.new(tiny_decoder, 10, D=64, blocks=1)
     ids = encoder.ids(small_patches)
     texts = to_strings(encoder.tokenizer, ids)

@@ -1,12 +1,14 @@
 """The loops: who learns, who does not, and a killed run that ends like an undisturbed one."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from conftest import Killed, assert_same, killed_after, tiny_vae
 
-from dd.baselines import train_captioner
-from dd.make_decoders import LAST_BLOCKS, RECIPES, deepen, train_autoencoder, train_denoiser
+from dd.baselines import train_captioner, train_similarity
+from dd.make_decoders import FINISH_BLOCKS, RECIPES, deepen, train_autoencoder, train_denoiser
 from dd.runtime import generator, weights_hash
 from dd.train import batch_rows, cosine_rate, latents_hash, train_encoder
 
@@ -95,48 +97,15 @@ def test_gradient_reaches_the_logits_and_differs_across_words(
 
 
 def test_log_says_images_seen_and_the_last_temperature(go, tmp_path):
-    import json
-
     go(tmp_path, tau_start=2.0, tau_end=0.3)
     line = json.loads((tmp_path / "encoder.jsonl").read_text().splitlines()[-1])
     assert line["step"] == 6 and line["seen"] == 48 and 0 < line["loss"] < 10
     assert line["tau"] == pytest.approx(2.0 * (0.3 / 2.0) ** (5 / 6), abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "options", [dict(noise=0.0, hard_from=0.5), dict(noise=1.0, tau_start=2.0, hard_from=1.0)]
-)
-def test_encoder_killed_and_resumed_is_the_same(go, tmp_path, monkeypatch, options):
-    whole = go(tmp_path / "whole", **options).pooler.state_dict()
-    with monkeypatch.context() as patch:
-        killed_after(patch, 4)
-        with pytest.raises(Killed):
-            go(tmp_path / "cut", **options)
-    assert (tmp_path / "cut" / "encoder.state.safetensors").exists()
-    torch.manual_seed(12345)  # another process has another global state
-    assert_same(go(tmp_path / "cut", **options).pooler.state_dict(), whole)
-
-
-def test_denoiser_killed_and_resumed_is_the_same(small_dataset, tmp_path, monkeypatch):
-    dataset = small_dataset.subset("all", 16)
-    go = lambda out: train_denoiser(
-        dataset, tiny_vae().eval(), out, seen=6 * 4, B=4, channels=(32, 64), checkpoint_every=2
-    )
-    whole = go(tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        killed_after(patch, 4)
-        with pytest.raises(Killed):
-            go(tmp_path / "cut")
-    torch.manual_seed(12345)
-    resumed = go(tmp_path / "cut")
-    for part in ("unet", "text_encoder", "vae"):
-        assert_same(getattr(resumed, part).state_dict(), getattr(whole, part).state_dict())
-    assert resumed.vae.config.scaling_factor == whole.vae.config.scaling_factor != 1.0
-    assert resumed.tokenizer.get_vocab() == whole.tokenizer.get_vocab()
-
-
 def test_denoiser_goes_on_from_what_it_was(small_dataset, tmp_path):
-    """The second go: its own log and checkpoint, the same vocabulary and scale, and its first step starts from the weights that were there."""
+    """More training: its own log and checkpoint, the same vocabulary and scale, and its first step
+    starts from the weights that were there."""
     dataset = small_dataset.subset("all", 16)
     first = train_denoiser(dataset, tiny_vae().eval(), tmp_path, seen=8, B=4, channels=TWO_A_GROUP)
     before, scale, words = (
@@ -168,13 +137,14 @@ def test_judge_learns_without_its_text_encoder(small_dataset, tmp_path):
     assert [p.name for p in tmp_path.glob("*.jsonl")] == ["denoiser.jsonl"]
 
 
-# With one channel to each of the 32 groups, the normalisation behind it takes the time embedding out again: no gradient reaches that matrix, and only
-# bfloat16's rounding ever turned it.
+# With one channel to each of the 32 groups, the normalisation behind it takes the time embedding
+# out again: no gradient reaches that matrix, and only bfloat16's rounding ever turned it.
 TWO_A_GROUP = (64, 96)
 
 
 def not_learnt(before: dict, after: dict) -> list[str]:
-    """The weight matrices that no gradient has reached: weight decay alone shortens their rows and turns none of them."""
+    """The weight matrices that no gradient has reached: weight decay alone shortens their rows and
+    turns none of them."""
     turn = lambda a, b: float(
         (
             1
@@ -192,7 +162,8 @@ def not_learnt(before: dict, after: dict) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["sketch", "judge-b"])
 def test_text_encoder_and_denoiser_learn_in_every_matrix(small_dataset, tmp_path, kind):
-    """A step that leaves the cross-attention out (as a compiled one once did) still lowers the loss, and the decoder stays deaf."""
+    """A step that leaves the cross-attention out (as a compiled one once did) still lowers the
+    loss, and the decoder ignores texts."""
     from dd.make_decoders import new_judge_b, new_sketch
 
     pipeline = train_denoiser(
@@ -226,7 +197,8 @@ def test_text_encoder_and_denoiser_learn_in_every_matrix(small_dataset, tmp_path
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_shipped_decoders_have_learnt_to_listen(name):
-    """What the text passes through on its way into the picture is no longer what it began as: sketch once shipped with all of that untrained."""
+    """No matrix between the text and the picture is what it began as: sketch once shipped with all
+    of them untrained."""
     from dd.decoder import Decoder
     from dd.make_decoders import new_judge_a, new_judge_b, new_sketch
 
@@ -251,7 +223,7 @@ def test_shipped_decoders_have_learnt_to_listen(name):
 def test_captioner_learns_what_it_is_shown(
     small_dataset, small_patches, tiny_decoder, tmp_path, kind
 ):
-    """Taught long enough on a few drawings it writes their words, and no others; before that it does not."""
+    """Taught long enough on a few drawings it writes their words, before that it does not."""
     from dd.baselines import caption_slots
     from dd.captions import alt_text_phrases
     from dd.vocab import to_strings
@@ -295,72 +267,94 @@ def test_captioner_refuses_a_vocabulary_of_pieces(
     assert not (tmp_path / "none").exists()
 
 
-def test_captioner_killed_and_resumed_is_the_same(
-    small_dataset, small_patches, tiny_decoder, tmp_path, monkeypatch
-):
-    go = lambda out: train_captioner(
-        small_dataset,
-        tiny_decoder,
-        out,
-        kind="captioner",
-        seen=6 * 8,
-        B=8,
-        width=32,
-        blocks=1,
-        checkpoint_every=2,
-        patches=small_patches,
-    )
-    whole = go(tmp_path / "whole").pooler.state_dict()
+@pytest.fixture
+def trainings(go, small_dataset, small_patches, tiny_decoder):
+    """name -> a training of a few steps into a folder -> everything it made, {name: tensor}."""
+    few, every = small_dataset.subset("all", 16), dict(checkpoint_every=2)
+    taught = dict(patches=small_patches, **every)
+
+    def denoiser(out, **options):
+        options |= dict(seen=6 * 4, B=4, channels=(32, 64), **every)
+        made = train_denoiser(few, tiny_vae().eval(), out, **options)
+        assert made.vae.config.scaling_factor != 1.0
+        nets = {n: getattr(made, n).state_dict() for n in ("unet", "text_encoder", "vae")}
+        tensors = {f"{n}/{k}": v for n, state in nets.items() for k, v in state.items()}
+        scale = torch.tensor(made.vae.config.scaling_factor)
+        vocabulary = {f"word/{w}": torch.tensor(i) for w, i in made.tokenizer.get_vocab().items()}
+        return tensors | vocabulary | {"scale": scale}
+
+    def autoencoder(out, **options):
+        options |= dict(seen=4 * 4, B=4, channels=8, **every)
+        return train_autoencoder(small_dataset, out, **options).state_dict()
+
+    def captioner(out):
+        options = dict(kind="captioner", seen=6 * 8, B=8, width=32, blocks=1, **taught)
+        return train_captioner(small_dataset, tiny_decoder, out, **options).pooler.state_dict()
+
+    def similarity(out):
+        options = dict(seen=6 * 16, B=16, **taught)
+        return train_similarity(small_dataset, tiny_decoder.tokenizer, out, **options).state_dict()
+
+    encoder = lambda out, **options: go(out, **options).pooler.state_dict()
+    return {
+        "encoder": lambda out: encoder(out, noise=0.0, hard_from=0.5),
+        "encoder, sampled": lambda out: encoder(out, noise=1.0, tau_start=2.0, hard_from=1.0),
+        "denoiser": denoiser,
+        "autoencoder": autoencoder,
+        "finish": lambda out: autoencoder(out, vae=deepen(tiny_vae())),
+        "captioner": captioner,
+        "similarity": similarity,
+    }
+
+
+NAMES = (
+    "encoder",
+    "encoder, sampled",
+    "denoiser",
+    "autoencoder",
+    "finish",
+    "captioner",
+    "similarity",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_and_resumed_is_the_same(trainings, name, tmp_path, monkeypatch):
+    """Weights to the bit, and a log that reads like an undisturbed one's."""
+    train, stage = trainings[name], name.split(",")[0]
+    whole = train(tmp_path / "whole")
     with monkeypatch.context() as patch:
         killed_after(patch, 4)
         with pytest.raises(Killed):
-            go(tmp_path / "cut")
-    torch.manual_seed(12345)
-    assert_same(go(tmp_path / "cut").pooler.state_dict(), whole)
-    assert (tmp_path / "cut" / "captioner.jsonl").exists()
+            train(tmp_path / "cut")
+    assert (tmp_path / "cut" / f"{stage}.state.safetensors").exists()
+    torch.manual_seed(12345)  # another process has another global state
+    assert_same(train(tmp_path / "cut"), whole)
+    lines = [(tmp_path / out / f"{stage}.jsonl").read_text() for out in ("whole", "cut")]
+    said = [[{**json.loads(i), "seconds": 0} for i in text.splitlines()] for text in lines]
+    assert said[0] == said[1] and len(said[0]) >= 4
 
 
-def test_autoencoder_killed_and_resumed_is_the_same(small_dataset, tmp_path, monkeypatch):
-    go = lambda out: train_autoencoder(
-        small_dataset, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2
-    )
-    whole = go(tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        killed_after(patch, 4)
-        with pytest.raises(Killed):
-            go(tmp_path / "cut")
-    torch.manual_seed(12345)
-    assert_same(go(tmp_path / "cut").state_dict(), whole.state_dict())
-
-
-def test_finish_changes_how_latents_are_drawn_and_never_the_latents(
-    small_dataset, tmp_path, monkeypatch
-):
-    """Denoisers and encoders made for these latents stay valid; killed and resumed, the finish is the same."""
+def test_finish_changes_how_latents_are_drawn_and_never_the_latents(small_dataset, tmp_path):
+    """Denoisers and encoders made for these latents stay valid."""
     vae = train_autoencoder(small_dataset, tmp_path, seen=2 * 4, B=4, channels=8)
-    before = {k: v.clone() for k, v in vae.state_dict().items()}
-    finish = lambda out: train_autoencoder(
-        small_dataset, out, seen=4 * 4, B=4, channels=8, checkpoint_every=2, vae=deepen(vae)
-    )
-    whole = finish(tmp_path / "whole")
-    assert latents_hash(whole) == latents_hash(vae) and weights_hash(whole) != weights_hash(
-        deepen(vae)
-    )
-    assert list(whole.config.num_decoder_blocks) == list(LAST_BLOCKS)
-    whole = whole.state_dict()
-    assert_same(
-        {k: v for k, v in whole.items() if k.startswith("encoder.")},
-        {k: v for k, v in before.items() if k.startswith("encoder.")},
-    )
-    with monkeypatch.context() as patch:
-        killed_after(patch, 4)
-        with pytest.raises(Killed):
-            finish(tmp_path / "cut")
-    assert_same(finish(tmp_path / "cut").state_dict(), whole)
+    before = {k: v.clone() for k, v in vae.encoder.state_dict().items()}
+    options = dict(seen=4 * 4, B=4, channels=8, vae=deepen(vae))
+    finished = train_autoencoder(small_dataset, tmp_path, **options)
+    assert latents_hash(finished) == latents_hash(vae)
+    assert weights_hash(finished) != weights_hash(deepen(vae))
+    assert list(finished.config.num_decoder_blocks) == list(FINISH_BLOCKS)
+    assert_same(finished.encoder.state_dict(), before)
+
+
+def test_an_unknown_option_is_refused(go, tmp_path):
+    with pytest.raises(TypeError, match="no such option of a training: temperature"):
+        go(tmp_path, temperature=1.0)
 
 
 def test_deepening_keeps_what_was_learnt(small_dataset, tmp_path):
-    """The same blocks: the same pictures. More of them: every trained layer is still there, and each new block passes on what is above zero."""
+    """The same blocks: the same pictures. More of them: every trained layer is still there, and
+    each new block passes on what is above zero."""
     vae = tiny_vae().eval()
     z = torch.randn(2, vae.config.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(deepen(vae, (1, 1, 0, 0)).decode(z).sample, vae.decode(z).sample)
@@ -368,7 +362,7 @@ def test_deepening_keeps_what_was_learnt(small_dataset, tmp_path):
         deepen(vae, (1, 2, 1, 1)),
         torch.randn(1, vae.config.decoder_block_out_channels[0], 8, 8),
     )
-    blocks = [l for l in deeper.decoder.layers if type(l).__name__ == "AutoencoderTinyBlock"]
+    blocks = [x for x in deeper.decoder.layers if type(x).__name__ == "AutoencoderTinyBlock"]
     assert len(blocks) == 5 and all(torch.equal(b(x), x.relu()) for b in blocks[2:])
     mine, theirs = (
         {v.double().sum().item() for v in net.decoder.state_dict().values()}
