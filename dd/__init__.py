@@ -1,6 +1,7 @@
-"""De-Diffusion, reproduced small enough to run. Start with README.md, then data.py and follow the arrows."""
+"""De-Diffusion, reproduced small enough to run. Start with README.md; the method is vocab, vision,
+data, encoder, decoder and train."""
 
 import warnings
 
-# transformers asks tqdm for notebook widgets that this study does not use; the notice would land in every notebook's output
+# transformers asks tqdm for notebook widgets that this study does not use
 warnings.filterwarnings("ignore", message="IProgress not found")

@@ -90,7 +90,7 @@ def tiny_vae():
 
 
 def quick_features(images, *a, **k):
-    """Every 35th number of a picture: enough for the plumbing of scores, and no network to wait for."""
+    """Every 35th number of a picture: enough for the plumbing of scores, and no network runs."""
     return torch.from_numpy(images.reshape(len(images), -1)[:, ::35][:, :352]).float()
 
 
@@ -112,7 +112,8 @@ def tiny_decoder(tiny_folder):
 
 @pytest.fixture(scope="session")
 def bpe_tokenizer(mixture_texts):
-    """The real CLIPTokenizer class over a small byte-pair vocabulary learnt here: sub-words, end-of-word marks, punctuation."""
+    """The real CLIPTokenizer class over a small byte-pair vocabulary learnt here: sub-words,
+    end-of-word marks, punctuation."""
     import json
 
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -138,7 +139,8 @@ def bpe_tokenizer(mixture_texts):
 
 @pytest.fixture(scope="session")
 def sd_folder(tmp_path_factory, bpe_tokenizer):
-    """Stable Diffusion 1 in miniature, every part of the real class: AutoencoderKL, CLIPTextModel, CLIPTokenizer, PNDM, epsilon."""
+    """Stable Diffusion 1 in miniature, every part of the real class: AutoencoderKL, CLIPTextModel,
+    CLIPTokenizer, PNDM, epsilon."""
     from diffusers import (
         AutoencoderKL,
         PNDMScheduler,
@@ -212,7 +214,8 @@ def sd_decoder(sd_folder):
 
 @pytest.fixture(scope="session")
 def judge_folder(tmp_path_factory):
-    """judge-a's shape: the real MiniLM from its package, a small diffusion transformer with an output that is not zero."""
+    """judge-a's shape: the real MiniLM from its package, a small diffusion transformer with an
+    output that is not zero."""
     from dd.make_decoders import new_judge_a
 
     vae = tiny_vae()
@@ -263,15 +266,19 @@ def decoder(request):
 @pytest.fixture(scope="session")
 def small_patches(small_dataset):
     from dd.encoder import backbone_features
+    from dd.runtime import plain_float32
 
-    return backbone_features(small_dataset.pixels())
+    with plain_float32():  # kept for the session, so never in a test's own number format
+        return backbone_features(small_dataset.pixels())
 
 
 @pytest.fixture(scope="session")
 def small_latents(small_dataset, tiny_decoder):
+    from dd.runtime import plain_float32
     from dd.train import encode_all
 
-    return encode_all(tiny_decoder, small_dataset)
+    with plain_float32():
+        return encode_all(tiny_decoder, small_dataset)
 
 
 def narrow_features(images, *a, **k):

@@ -166,7 +166,8 @@ NOTEBOOKS = {
     "cross_seen tokens rivals rivals_seen",
     "07_editing": f"{_DRAWING} pairs",
     "08_language": "seed decoder encoder language_models contexts further_contexts shots "
-    "class_shots questions episodes captions example_seeds n_train n_test n_novel rivals_seen lengths_seen",
+    "class_shots questions episodes captions example_seeds n_train n_test n_novel rivals_seen "
+    "lengths_seen",
 }
 
 
