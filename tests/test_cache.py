@@ -85,3 +85,10 @@ def test_no_key_is_made_of_source_text():
 
     package = Path(cache.__file__).parent.parent
     assert not [p for p in package.rglob("*.py") if "getsource" in p.read_text()]
+
+
+def test_a_stage_follows_the_stages_inside_it(monkeypatch):
+    before = {name: cache.key(name, x=1) for name in ("draw", "write", "look", "score")}
+    monkeypatch.setitem(cache.STAGES, "look", cache.STAGES["look"]._replace(version=99))
+    after = {name: cache.key(name, x=1) for name in before}
+    assert {name for name in before if before[name] != after[name]} == {"draw", "look"}

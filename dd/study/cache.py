@@ -24,21 +24,22 @@ class Stage(NamedTuple):
     version: int
     libraries: str = _ALL  # whose releases (major.minor) may move its numbers
     number_format: bool = True  # whether it computes in the number format of the machine
+    uses: str = ""  # stages that run inside it, or whose results it does not take by content
 
 
 STAGES = {
     "features": Stage(1, "torch"),  # the backbone's maps, which the encoder reads
     "latents": Stage(1, "torch diffusers"),  # what the decoder's autoencoder stores
     "look": Stage(1, "torch"),  # image features, which the metrics compare
-    "write": Stage(1),  # texts of a network or a search
-    "draw": Stage(1),  # pictures of texts, and their image features
+    "write": Stage(1, uses="features latents"),  # texts of a network or a search
+    "draw": Stage(1, uses="features latents look"),  # pictures of texts, and their image features
     "score": Stage(1, "torch", number_format=False),  # FID, KID, paired scores, intervals
     "answer": Stage(1, "torch transformers"),  # of a language model to prompts
     "bits": Stage(1, "torch transformers"),  # that a language model needs for texts
     "train_denoiser": Stage(1),  # and the autoencoder before it
-    "train_encoder": Stage(1),
-    "train_captioner": Stage(1),
-    "train_similarity": Stage(1),
+    "train_encoder": Stage(1, uses="features latents"),
+    "train_captioner": Stage(1, uses="features"),
+    "train_similarity": Stage(1, uses="features"),
     "notebook": Stage(1, "", number_format=False),
 }
 
@@ -67,6 +68,8 @@ def made_by(stage: str, **inputs) -> dict:
         from ..runtime import compute_dtype
 
         facts["numbers"] = str(compute_dtype())
+    if row.uses:
+        facts["uses"] = {name: STAGES[name].version for name in row.uses.split()}
     releases = {name: version(name).split(".")[:2] for name in row.libraries.split()}
     return {**facts, "libraries": releases, "inputs": inputs}
 
