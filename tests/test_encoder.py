@@ -133,7 +133,7 @@ def test_the_string_is_what_is_read_again(tiny_decoder, small_patches):
     ] == ids.tolist()
 
 
-def test_backbone_features_are_per_image(small_dataset, small_patches):
+def test_backbone_features_are_per_image(small_dataset, small_patches, float32):
     assert small_patches.shape[1:] == (64, 179) and small_patches.isfinite().all()
     torch.testing.assert_close(
         backbone_features(small_dataset.pixels(slice(3, 4)))[0].float(),

@@ -273,7 +273,7 @@ def test_the_study_asks_once_and_goes_on_after_a_kill(llm_folder, monkeypatch, w
     monkeypatch.setattr(few_shot, "commonest", lambda dataset: said)
 
     def study(name):
-        sizes = dict(questions=24, episodes=12, captions=8, example_seeds=2, n_test=300, n_novel=0)
+        sizes = dict(questions=24, episodes=12, captions=8, example_seeds=2, n_test=300, n_train=0)
         shown = dict(contexts=["names", "empty"], shots=[0, 2], class_shots=[1])
         made = Study(
             dict(study=name, language_models=[str(llm_folder)], encoder="shipped", **sizes, **shown)

@@ -22,14 +22,16 @@ from .parameters import (
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SECONDS = {  # of `quick` on two cores
-    "01_data": 25,
-    "02_decoder": 90,
-    "03_encoder": 180,
+    "01_data": 12,
+    "02_decoder": 50,
+    "03_encoder": 60,
     "04_texts": 20,
-    "05_reconstruction": 280,
-    "06_judges": 240,
-    "07_editing": 60,
-    "08_language": 80,
+    "05_metrics": 20,
+    "05_reconstruction": 100,
+    "05_side_experiments": 20,
+    "06_judges": 110,
+    "07_editing": 30,
+    "08_language": 70,
 }
 
 
