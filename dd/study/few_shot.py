@@ -213,9 +213,11 @@ def read_captions(file: str | Path) -> pd.DataFrame:
 # -- open-ended classification (Table 3) --------------------------------------------------------
 
 
-def episodes(dataset: Dataset, support: Dataset, ways: int, n: int, seed: str) -> list[tuple]:
+def episodes(
+    dataset: Dataset, support: Dataset, ways: int, n: int, seed: str, shots: int = MOST_SHOTS
+) -> list[tuple]:
     """n // ways episodes of `ways` concepts -> (support, queries) of each, drawings as (row, name):
-    MOST_SHOTS rounds of one drawing per class from `support`, and one query per class, another
+    `shots` rounds of one drawing per class from `support`, and one query per class, another
     drawing, from `dataset`. Fewer shots take the first rounds of the same episodes."""
     if "concept" not in dataset.frame:
         raise BadData(f"dataset {dataset.name!r} has no concepts to classify; emoji has")
@@ -227,19 +229,19 @@ def episodes(dataset: Dataset, support: Dataset, ways: int, n: int, seed: str) -
 
     possible: dict[str, list[int]] = {}
     for i, concept in enumerate(dataset.frame["concept"]):
-        if len(others(concept, i)) >= MOST_SHOTS:
+        if len(others(concept, i)) >= shots:
             possible.setdefault(concept, []).append(i)
     if len(possible) < ways:
         raise BadData(
-            f"{len(possible)} concepts have a query and {MOST_SHOTS} other drawings; {ways} are "
-            "needed: judge more drawings"
+            f"{len(possible)} concepts have a query and {shots} other drawings; {ways} are needed: "
+            "judge more drawings"
         )
     rng, out = random.Random(f"{seed}/episodes/{ways}"), []
     for _ in range(n // ways):
         chosen = rng.sample(sorted(possible), ways)
         queries = [rng.choice(possible[c]) for c in chosen]
         names = [simple(dataset.frame["name"].iloc[q]) for q in queries]
-        pools = [rng.sample(others(c, q), MOST_SHOTS) for c, q in zip(chosen, queries)]
+        pools = [rng.sample(others(c, q), shots) for c, q in zip(chosen, queries)]
         rounds = [rng.sample(list(zip(drawings, names)), ways) for drawings in zip(*pools)]
         out.append((sum(rounds, []), list(zip(queries, names))))
     return out
@@ -395,7 +397,8 @@ def class_task(study, context: str) -> Iterator[Setting]:
     n, draws = study.episodes // study.example_seeds, range(study.example_seeds)
     for split, ways, k in product(supports if study.episodes else (), (2, 5), draws):
         dataset, support = study.subset(split), study.subset(supports[split])
-        played = episodes(dataset, support, ways, n, f"{study.seed}/{split}/{k}")
+        seed, shots = f"{study.seed}/{split}/{k}", max(study.class_shots)
+        played = episodes(dataset, support, ways, n, seed, shots)
         rows, labels = [[q[j] for _, queries in played for q in queries] for j in (0, 1)]
         texts = study.texts(context, split), study.texts(context, supports[split])
         asked = pd.DataFrame(dict(id=dataset.frame["id"].iloc[rows].tolist(), answer=labels))
