@@ -159,6 +159,8 @@ def _draw_bars(
     axis.barh(rows, values, xerr=error, height=0.68, color=colour, error_kw=look)
     axis.set(yticks=rows, yticklabels=names, xlabel=ylabel, title=title)
     axis.grid(False, axis="y")
+    if digits is not None:
+        axis.margins(x=0.15)  # room for the numbers
     near = {"textcoords": "offset points", "va": "center"}
     for k, value in enumerate(values if digits is not None else []):
         side, end = (-1, low[k]) if value < 0 else (1, high[k])  # outside the bar and its interval

@@ -12,7 +12,19 @@ What a study lacks (no sweep in `quick`, a notebook not yet run) is left out, ne
 from ..sources import LABELS
 from .claims import CLAIMS, claims, verdicts
 from .page import build_report
-from .plots import answered, curve, exact_match, narrow, ranking, rate, readers, second_look
+from .plots import (
+    answered,
+    blends,
+    classes,
+    curve,
+    edits,
+    exact_match,
+    narrow,
+    ranking,
+    rate,
+    readers,
+    second_look,
+)
 from .tables import (
     blocks,
     crossing,

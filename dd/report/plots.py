@@ -13,6 +13,7 @@ from ..sources import LABELS, SOURCES
 from .tables import QUESTIONS, most_shots, own, pooled, read_table, rows_of, short
 
 COLOURS = {row.label: row.colour for row in SOURCES.values()}
+GREY = "#9a9a9a"  # of what another bar is compared with
 LIKE = {  # texts of the paper's Fig. 3, and the source of ours whose colour they share
     "human, random 1 of 5": "names",
     "human, 5 concatenated": "names_keywords",
@@ -203,3 +204,61 @@ def readers(folder: Path) -> Path | None:
             rows = _by_context(most[most["model"] == model], kind).loc[shown]
             plots.append(exact_match(rows, f"{model}: {QUESTIONS[kind]}"))
     return figures.bar_panels(plots, Path(folder) / "figures" / "few_shot_readers")
+
+
+def classes(folder: Path) -> Path | None:
+    """Classification with the classes named against drawings shown of each, first model, for the
+    contexts that every model was shown: figures/few_shot_classes. None with one number of shots."""
+    table = read_table(folder, "few_shot")
+    if table is None:
+        return None
+    rows = pooled(table, "test", "exact")
+    rows = rows[rows["induction"] & (rows["task"] == "classification")]
+    if rows["shots"].nunique() < 2:
+        return None
+    models, asked = rows["model"].unique(), rows.groupby("context")["model"].nunique()
+    columns, plots = ["score", "lo", "hi"], []
+    rows = rows[rows["model"] == models[0]].sort_values("shots").set_index(["context", "ways"])
+    rows[columns] *= 100
+    for ways in (2, 5):
+        series = {
+            LABELS[s]: tuple(rows.loc[[(s, ways)], ["shots", *columns]].to_numpy().T)
+            for s in LABELS
+            if asked.get(s, 0) == len(models)
+        }
+        look = {"xlabel": "drawings of each class", "ylabel": "exact match, %", "markers": True}
+        look |= {"title": f"{ways}-way, classes named", "legend": "below", "colours": COLOURS}
+        plots.append({"series": series, "lines": {"chance among the named": 100 / ways}, **look})
+    return figures.panels(plots, Path(folder) / "figures" / "few_shot_classes", size=(3.6, 3.3))
+
+
+def _tested(names: pd.Series, rows: pd.DataFrame, score: str, tested, out: Path, **more) -> Path:
+    """Bars of `score` +- half; those of `tested` in De-Diffusion's colour, the others grey."""
+    colours = dict.fromkeys(names, GREY)
+    colours |= dict.fromkeys(tested, SOURCES["dediffusion"].colour)
+    ends = {"low": rows[score] - rows["half"], "high": rows[score] + rows["half"]}
+    return figures.bars(names, rows[score], out, colours=colours, **ends, **more)
+
+
+def blends(folder: Path) -> Path | None:
+    """Similarity to the less similar parent, by kind of blend: figures/editing_blend_scores."""
+    table = read_table(folder, "blending")
+    if table is None:
+        return None
+    rows = table[table["similarity to"] == "lower of both"]
+    told = {"ylabel": "similarity to the less similar parent", "digits": 3}
+    told["tested"] = ("words in turn", "states halfway")
+    out = Path(folder) / "figures" / "editing_blend_scores"
+    return _tested(rows["picture from"], rows, "mean", out=out, **told)
+
+
+def edits(folder: Path) -> Path | None:
+    """How much of the change is shown, edit by edit and text by text: figures/editing_rates."""
+    table = read_table(folder, "editing")
+    if table is None or table.empty:
+        return None
+    names = table["edit"] + ": " + table["text"]
+    told = {"ylabel": "share that shows it (heart: similarity)", "digits": 2}
+    told["tested"] = names[table["text"] == "edited"]
+    out = Path(folder) / "figures" / "editing_rates"
+    return _tested(names, table, "asked for", out=out, **told)
