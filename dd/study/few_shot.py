@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..captions import COLOURS, pixel_words, words
+from ..captions import COLOURS, STYLE_WORDS, pixel_words, words
 from ..data import BadData, Dataset, stable_hash
 from ..files import write_csv
 from ..llm import BUCKET, ROWS, LanguageModel, Prompt, plain
@@ -49,17 +49,8 @@ GROUPS = {
     "symbols": "symbol",
     "travel-places": "place or travel",
 }
-STYLES = {
-    "noto": "noto",
-    "noto-v1": "blob",
-    "twemoji": "twemoji",
-    "openmoji": "openmoji",
-    "fluent-3d": "glossy",
-    "fluent-flat": "geometric",
-    "emojione": "emojione",
-    "emojione-v1": "emojione",
-    "fxemoji": "firefox",
-}
+STYLES = {style: said.split()[0] for style, said in STYLE_WORDS.items()}
+STYLES |= {"fluent-3d": "glossy", "fluent-flat": "geometric"}  # not the first word
 # kind of question: where its answer comes from
 KINDS = {
     "what": "CLDR name",
@@ -86,8 +77,12 @@ def query(context: str, field: str) -> str:
     return f"Context: {plain(context)}\n{field}:"
 
 
+def vqa_field(question: str) -> str:
+    return f"Question: {plain(question)}\nAnswer"
+
+
 def vqa_query(context: str, question: str) -> str:
-    return query(context, f"Question: {plain(question)}\nAnswer")
+    return query(context, vqa_field(question))
 
 
 def example(query: str, answer: str) -> str:
@@ -369,18 +364,27 @@ def questions_of(study, k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return asked, questions(study.subset("train"), shown, f"{study.seed}/examples/{k}")
 
 
-def question_prompts(study, context: str, k: int, shots: int) -> tuple[pd.DataFrame, list[Prompt]]:
-    """The questions of draw k, and a prompt for each with examples of its own kind. As in the
-    paper, 0 shots show questions and answers without contexts."""
-    asked, shown = questions_of(study, k)
+def prompts_of(
+    study, context: str, instruction: str, asked: pd.DataFrame, shown: pd.DataFrame, shots: int
+) -> list[Prompt]:
+    """A prompt for each row of `asked` with examples of its own kind from `shown`: columns row (of
+    the test and the train split), kind, field, answer. As in the paper, 0 shots show examples
+    without contexts."""
     here, there = study.texts(context, "test"), study.texts(context, "train")
-    shown = shown.groupby("kind").head(shots or PSEUDO)
     examples: dict[str, tuple[str, ...]] = dict.fromkeys(KINDS, ())
-    for e in shown.itertuples():
-        context = there[e.row] if shots else ""
-        examples[e.kind] += (vqa_example(context, e.question, e.answer),)
-    queries = [(q.kind, vqa_query(here[q.row], q.question)) for q in asked.itertuples()]
-    return asked, [Prompt(VQA, examples[kind], query) for kind, query in queries]
+    for e in shown.groupby("kind").head(shots or PSEUDO).itertuples():
+        examples[e.kind] += (example(query(there[e.row] if shots else "", e.field), e.answer),)
+    return [
+        Prompt(instruction, examples[q.kind], query(here[q.row], q.field))
+        for q in asked.itertuples()
+    ]
+
+
+def question_prompts(study, context: str, k: int, shots: int) -> tuple[pd.DataFrame, list[Prompt]]:
+    """The questions of draw k of the examples, and a prompt for each."""
+    asked, shown = questions_of(study, k)
+    fields = [table.assign(field=table["question"].map(vqa_field)) for table in (asked, shown)]
+    return asked, prompts_of(study, context, VQA, *fields, shots)
 
 
 def question_task(study, context: str) -> Iterator[Setting]:
@@ -414,21 +418,19 @@ def caption_task(study, context: str) -> Iterator[Setting]:
     n, most = study.captions // study.example_seeds, max(PSEUDO, *study.shots)
     test, train = study.subset("test"), study.subset("train")
     for k in range(study.example_seeds if study.captions else 0):
-        seed = f"{study.seed}/captions/{k}"
-        rows = questions(test, n, seed, ("what",))["row"]
-        shown = questions(train, most, seed, ("what",))["row"]
-        here, there = study.texts(context, "test"), study.texts(context, "train")
-        asked, names = test.frame.iloc[rows].reset_index(drop=True), train.frame["name"]
-        right = [[name, *more] for name, more in zip(asked["name"], asked["keywords"])]
-        asked = asked[["id"]].assign(answer=asked["name"], task="captioning", kind="caption")
-        asked = asked.assign(ways=0, induction=False, seed=k, question="")
-        for shots in study.shots:
-            examples = tuple(
-                example(query(there[i] if shots else "", "Caption"), names[i])
-                for i in shown[: shots or PSEUDO]
+        asked, shown = (
+            questions(of, size, f"{study.seed}/captions/{k}", ("what",)).assign(
+                field="Caption", answer=lambda t, of=of: of.frame["name"].to_numpy()[t["row"]]
             )
-            prompts = [Prompt(CAPTION, examples, query(here[i], "Caption")) for i in rows]
-            what, cells = f"captions, {shots} shots, examples {k}", asked.assign(shots=shots)
+            for of, size in ((test, n), (train, most))
+        )
+        keywords = test.frame["keywords"].iloc[asked["row"]]
+        right = [[name, *more] for name, more in zip(asked["answer"], keywords)]
+        rows = asked[["id", "answer"]].assign(task="captioning", kind="caption", question="")
+        rows = rows.assign(ways=0, induction=False, seed=k)
+        for shots in study.shots:
+            prompts = prompts_of(study, context, CAPTION, asked, shown, shots)
+            what, cells = f"captions, {shots} shots, examples {k}", rows.assign(shots=shots)
             yield Setting(what, cells, prompts, {"cider": right}, tokens=20)
 
 
@@ -499,3 +501,30 @@ def language_bits(study, model: str, n: int = 256) -> pd.Series:
     if rated is not None:
         write_csv(path, rated.assign(bits_lm=rated["source"].map(costs).round(3)))
     return costs
+
+
+# -- answers to look at -------------------------------------------------------------------------
+
+
+def side_by_side(study) -> pd.DataFrame:
+    """What was answered to the first draw's questions with the most examples: a row a model and
+    question, columns (value, context) for exact match and (line, context) for text and answer."""
+    told = pd.read_parquet(study.path("few_shot_answers.parquet"))
+    told = told[(told["task"] == "vqa") & (told["metric"] == "exact") & (told["seed"] == 0)]
+    told = told[(told["shots"] == max(study.shots)) & (told["context"] != COMMONEST)]
+    ids = study.subset("test").frame["id"]
+    texts = {s: dict(zip(ids, study.texts(s))) for s in told["context"].unique()}
+    lines = [f"{texts[t.context][t.id]} -> {t.said}" for t in told.itertuples()]
+    index, values = ["model", "kind", "id", "question", "answer"], ["value", "line"]
+    return told.assign(line=lines).pivot(index=index, columns="context", values=values)
+
+
+def dialogue(model: str, text: str, turns: Iterable[str], tokens: int = 40) -> list[dict[str, str]]:
+    """A talk about a picture that the model knows by its text only: the messages."""
+    role = "You see one picture through this list of words about it, and talk about the picture: "
+    messages = [{"role": "system", "content": role + text}]
+    for turn in turns:
+        messages.append({"role": "user", "content": turn})
+        said = language_model(model).reply(messages, tokens=tokens)
+        messages.append({"role": "assistant", "content": said})
+    return messages
