@@ -10,6 +10,7 @@ query, K of everything before the next token, V vocabulary, M texts.
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import importlib.util
 import math
@@ -86,9 +87,11 @@ class LanguageModel:
             lambda layer, states: (states[0].contiguous(),)
         )
         self.start = tokenizer("").input_ids  # nothing, or the tokenizer's own begin token
-        named = {t for t in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab())}
+        named = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
         self.specials = sorted((t for t in named if t.strip()), key=len, reverse=True)
-        self._pieces: dict[str, list[int]] = {}  # ids of instructions and examples
+        self._piece = functools.cache(
+            self.ids
+        )  # of instructions and examples, which many prompts share
 
         V = net.get_input_embeddings().num_embeddings
         texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
@@ -120,12 +123,6 @@ class LanguageModel:
         for special in self.specials:
             text = text.replace(special, " ")
         return self.tokenizer(text, add_special_tokens=False).input_ids
-
-    def _piece(self, text: str) -> list[int]:
-        """Ids of an instruction or an example, which many prompts share."""
-        if text not in self._pieces:
-            self._pieces[text] = self.ids(text)
-        return self._pieces[text]
 
     def cut(self, prompt: Prompt, tokens: int) -> tuple[tuple[str, ...], list[int]]:
         """-> the head (instruction, examples) that leaves room for the query and its answer, and

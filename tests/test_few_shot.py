@@ -319,3 +319,27 @@ def test_the_study_asks_once_and_goes_on_after_a_kill(llm_folder, monkeypatch, w
     assert all(e.startswith("Context: \n") for e in prompts[0].examples)
     train = set(whole_dataset.subset("train").frame["id"])
     assert set(few_shot.questions_of(two, 0)[1]["id"]) <= train  # never from the test split
+
+    beside = few_shot.side_by_side(two)  # of the first draw, with the most examples
+    assert set(beside["line"].columns) == {"names", "empty"} and len(beside) == 12
+    names = dict(zip(two.subset("test").frame["id"], two.texts("names")))
+    index = beside.index.to_frame()
+    starts = [f"{names[i]} -> " for i in index["id"]]
+    assert all(line.startswith(s) for line, s in zip(beside["line"]["names"], starts))
+    said = [line.removeprefix(s) for line, s in zip(beside["line"]["names"], starts)]
+    right = [few_shot.exact(s, a) for s, a in zip(said, index["answer"])]
+    assert beside["value"]["names"].tolist() == right
+
+
+def test_a_dialogue_holds_the_text_and_every_turn_before(monkeypatch):
+    class Parrot:
+        def reply(self, messages, tokens):
+            heard.append([m["content"] for m in messages])
+            return f"reply {len(heard)}"
+
+    heard = []
+    monkeypatch.setattr(few_shot, "language_model", lambda name: Parrot())
+    messages = few_shot.dialogue("parrot", "red round", ["what?", "why?"])
+    assert [m["role"] for m in messages] == ["system", *["user", "assistant"] * 2]
+    assert messages[0]["content"].endswith("red round")
+    assert heard[0][1:] == ["what?"] and heard[1][1:] == ["what?", "reply 1", "why?"]

@@ -19,9 +19,11 @@ def test_figures_name_the_decoder(tmp_path):
 
 def test_nothing_is_drawn_of_what_a_study_lacks(tmp_path):
     plots = (report.curve, report.ranking, report.narrow, report.second_look, report.rate)
-    assert all(plot(tmp_path) is None for plot in (*plots, report.answered, report.readers))
+    plots += (report.answered, report.readers, report.classes, report.blends, report.edits)
+    assert all(plot(tmp_path) is None for plot in plots)
     answers().to_csv(tmp_path / "few_shot.csv", index=False)
     assert report.readers(tmp_path) is None  # one model: nothing to compare
+    assert report.classes(tmp_path) is None  # one number of shots: no curve
 
 
 def test_a_source_has_one_colour_in_every_figure(tmp_path, monkeypatch):
@@ -51,3 +53,18 @@ def test_a_source_has_one_colour_in_every_figure(tmp_path, monkeypatch):
         assert LABELS["dediffusion"] in labels and len(labels) == len(colours)
         for label, colour in zip(labels, colours):
             assert to_hex(colour) == SOURCES[source[label]].colour, (name, label)
+
+
+def test_classes_are_a_curve_over_shots_of_what_all_models_read(tmp_path, monkeypatch):
+    one = answers()
+    both = pd.concat([one, one[one["context"] != "captioner"].assign(model="n")])
+    more = both[both["task"] == "classification"].assign(shots=3)
+    pd.concat([both, more]).to_csv(tmp_path / "few_shot.csv", index=False)
+    figure = []
+    monkeypatch.setattr(figures, "save", lambda drawn, path: figure.append(drawn))
+    report.classes(tmp_path)
+    lines = {line.get_label(): line for line in figure[0].axes[1].lines}
+    assert LABELS["captioner"] not in lines and lines["chance among the named"].get_ydata()[0] == 20
+    ours = lines[LABELS["dediffusion"]]
+    assert ours.get_xdata().tolist() == [1, 3] and ours.get_color() == SOURCES["dediffusion"].colour
+    assert ours.get_ydata().tolist() == [80, 80]  # 0.6, and 0.2 more with the classes named

@@ -126,8 +126,8 @@ def ask(dataset: Dataset, row: int, kind: str, rng: random.Random) -> dict:
             question, answer = f"Is there any {asked} in it?", "yes" if yes else "no"
     answer, *others = map(simple, (answer, *others))
     given = [answer] * (10 - len(others)) + others
-    asked = dict(row=row, id=drawing["id"], kind=kind, question=question)
-    return asked | dict(answer=answer, answers=given, origin=KINDS[kind])
+    facts = dict(row=row, id=drawing["id"], kind=kind, origin=KINDS[kind], question=question)
+    return facts | dict(field=vqa_field(question), answer=answer, answers=given)
 
 
 def questions(dataset: Dataset, n: int, seed: str, kinds=tuple(KINDS)) -> pd.DataFrame:
@@ -383,15 +383,14 @@ def prompts_of(
 def question_prompts(study, context: str, k: int, shots: int) -> tuple[pd.DataFrame, list[Prompt]]:
     """The questions of draw k of the examples, and a prompt for each."""
     asked, shown = questions_of(study, k)
-    fields = [table.assign(field=table["question"].map(vqa_field)) for table in (asked, shown)]
-    return asked, prompts_of(study, context, VQA, *fields, shots)
+    return asked, prompts_of(study, context, VQA, asked, shown, shots)
 
 
 def question_task(study, context: str) -> Iterator[Setting]:
     for k, shots in product(range(study.example_seeds), study.shots):
         asked, prompts = question_prompts(study, context, k, shots)
-        rows = asked.drop(columns="row").assign(answers=asked["answers"].map("|".join))
-        rows = rows.assign(task="vqa", shots=shots, ways=0, induction=False, seed=k)
+        rows = asked.assign(task="vqa", shots=shots, ways=0, induction=False, seed=k)
+        rows["answers"] = rows["answers"].map("|".join)
         what, right = f"questions, {shots} shots, examples {k}", dict(exact=asked["answer"])
         yield Setting(what, rows, prompts, right | dict(vqa=asked["answers"]))
 
