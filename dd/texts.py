@@ -102,6 +102,12 @@ def exchanged(text: str, old: set[str], new: str, known: list[str], rng: random.
     return " ".join(tokens)
 
 
+def word_shares(texts: list[str]) -> dict[str, float]:
+    """In which share of the texts each word is, the commonest first."""
+    counts = Counter(w for t in texts for w in set(t.split()))
+    return {w: n / len(texts) for w, n in sorted(counts.items(), key=lambda p: (-p[1], p[0]))}
+
+
 def unigram_bits(texts: list[str], known: list[str]) -> float:
     """Mean bits per text under a unigram model: word frequencies of the texts `known` plus one,
     every text ended by an end mark. One model for all sources makes their rates comparable; a word

@@ -36,6 +36,33 @@ def test_lengths_are_trained_and_drawn_once(cheap_study, no_features, monkeypatc
     assert {len(t.split()) for t in shown} == {4}
 
 
+def test_training_recipes_are_compared_once(cheap_study, no_features, monkeypatch):
+    """A row and a log a recipe; what differs is what the recipe replaces. A second call trains
+    nothing."""
+    monkeypatch.setattr(experiments, "RELAXATIONS", {"here": {}, "3 words": dict(tokens=3)})
+    study = cheap_study("relaxations", probe_seen=128, n_train=256)
+    table, logs = experiments.relaxations(study)
+    assert list(table["name"]) == list(logs) == ["here", "3 words"] and set(table["seen"]) == {128}
+    assert [len(log["text"].iloc[-1].split()) for log in logs.values()] == [5, 3]
+    assert list(table["probe_loss"]) == [log["probe"].iloc[-1] for log in logs.values()]
+    monkeypatch.setattr("dd.train.descend", None)
+    again, _ = experiments.relaxations(study)
+    assert again.equals(table) and study.path("relaxations.csv").exists()
+
+
+def test_decoder_logs_put_one_training_behind_the_other(cheap_study, tmp_path):
+    (tmp_path / "denoiser.jsonl").write_text('{"seen": 1, "loss": 0.9}\n{"seen": 2, "loss": 0.8}\n')
+    (tmp_path / "more.jsonl").write_text('{"seen": 1, "loss": 0.7}\n')
+    study = cheap_study("logs", decoder=str(tmp_path))
+    logs = experiments.decoder_logs(study, tmp_path / "nothing")
+    assert {name: list(log["seen"]) for name, log in logs.items()} == {
+        "shipped": [1, 2],
+        "shipped, second go": [3],
+    }
+    written = study.path("decoder_training.csv").read_text().splitlines()
+    assert written[0] == "run,seen,loss" and len(written) == 4
+
+
 def test_fid_of_infinitely_many_is_less_biased(study, monkeypatch):
     """Two samples of one Gaussian: FID is 0, measured too high at any n; the extrapolated value
     comes nearer. The slope is c / n's."""

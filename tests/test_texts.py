@@ -18,6 +18,7 @@ from dd.texts import (
     shuffled,
     swapped,
     unigram_bits,
+    word_shares,
     write_texts,
 )
 
@@ -95,6 +96,12 @@ def test_written_texts_are_read_back(small_dataset, tmp_path):
     texts = WRITERS["names"](small_dataset)
     write_texts(tmp_path / "t" / "names.parquet", small_dataset, texts)
     assert read_texts(tmp_path / "t" / "names.parquet", small_dataset)[1] == texts
+
+
+def test_word_shares_count_texts_and_not_words():
+    shares = word_shares(["red red car", "red apple", "blue car", ""])
+    assert shares == {"car": 0.5, "red": 0.5, "apple": 0.25, "blue": 0.25}
+    assert list(shares) == ["car", "red", "apple", "blue"]
 
 
 def test_shuffle_has_no_fixed_point_and_keeps_the_texts():

@@ -23,8 +23,6 @@ from dd.study.run import notebook_keys
 OLD = json.loads(Path(__file__).with_name("old_keys.json").read_text())
 CODE = OLD["numbers"][str(compute_dtype())]
 MODEL = OLD["language_model"], str(compute_dtype())
-PAPER = dict(tau_start=2.0, tau_end=0.3, noise=1.0, hard_from=1.0, t_from=0.0, least=0, tie=False)
-RECIPES = ({}, PAPER, dict(least=100), dict(least=0), dict(tokens=8), dict(tokens=24))  # notebook 3
 
 
 class Missing(Exception):
@@ -89,7 +87,7 @@ class Migrating(core.Study):
         elif stage == "train_encoder":
             yield key(tokens, seen, seed, decoder)  # lengths and crossed
             yield key(seed, tokens, seen, decoder)  # the study's own
-            for recipe in RECIPES:
+            for recipe in experiments.RELAXATIONS.values():
                 if {"tokens": self.tokens, **recipe} == {"tokens": tokens, **more}:
                     yield key(recipe, seen, seed, self.tokens, decoder)
         else:
@@ -174,7 +172,7 @@ def everything(study: Migrating):
     yield lambda: study.training(
         "encoder_run/", "train_encoder", tokens=study.tokens, seen=study.encoder_seen
     )
-    for recipe in RECIPES if study.probe_seen else ():
+    for recipe in experiments.RELAXATIONS.values() if study.probe_seen else ():
         options = {"tokens": study.tokens, "seen": study.probe_seen, **recipe}
         yield lambda options=options: study.training("relaxations/", "train_encoder", **options)
     for split in ("train", "test", *(s for s in ("val", "novel") if study.parameters[f"n_{s}"])):

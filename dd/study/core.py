@@ -37,7 +37,7 @@ from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
 from . import cache
 from .cache import folder_hash
-from .parameters import PARAMETERS, BadParameter, check, results_root, taken
+from .parameters import MANY, PARAMETERS, BadParameter, check, results_root, taken
 
 _SCORES = ["n"] + [f"{name}{end}" for name in ("fid", "kid") for end in ("", "_lo", "_hi")]
 _SCORES += ["paired", "paired_lo", "paired_hi", "r_at_1"]
@@ -99,6 +99,12 @@ class Study:
             of, n = ("test", "curve") if split == "curve" else (split, f"n_{split}")
             self.subsets[split] = self.dataset.subset(of, self.parameters.get(n) or None)
         return self.subsets[split]
+
+    @cached_property
+    def probe(self) -> Dataset:
+        """Validation drawings that trainings are watched on: 256, or a twentieth of the training
+        drawings where that is fewer."""
+        return self.dataset.subset("val", min(256, (self.n_train or MANY) // 20))
 
     @cached_property
     def dec(self) -> Decoder:
@@ -179,8 +185,8 @@ class Study:
         saved, saving = folder / "saved", folder / "saving"
         if saved.exists():
             return saved
-        train, probe = self.subset("train"), self.dataset.subset("val", 256)
-        options = dict(seen=self.rivals_seen, seed=self.seed, probe=probe)
+        train = self.subset("train")
+        options = dict(seen=self.rivals_seen, seed=self.seed, probe=self.probe)
         options["patches"] = self.patches("train")
         if captions:
             made = baselines.train_captioner(train, self.dec, folder, kind=source, **options)

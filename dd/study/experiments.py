@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,11 @@ import torch
 from .. import metrics
 from ..data import Dataset
 from ..files import write_csv
-from ..runtime import say
+from ..runtime import say, shipped
 from ..sources import LENGTHS
 from ..texts import WRITERS as PLAIN
+from ..texts import readability
+from ..train import train_encoder
 from ..vocab import to_strings
 from .cache import made_by
 from .core import COLUMNS, WRITERS, Study
@@ -89,6 +92,83 @@ def lengths(study: Study, best: dict[str, float]) -> pd.DataFrame:
         rows.append({**facts, "tokens": N, "seen": study.lengths_seen, **scores})
     columns = ["source", "tokens", "seen", *COLUMNS[4:17]]
     return written(study, "lengths.csv", pd.DataFrame(rows)[columns])
+
+
+# Notebook 3 compares training recipes: the entries of train.RECIPE that each replaces.
+RELAXATIONS = {
+    "here: no noise, hard at the end": {},
+    "the paper's recipe": dict(
+        tau_start=2.0, tau_end=0.3, noise=1.0, hard_from=1.0, t_from=0.0, least=0, tie=False
+    ),
+    "words of 100 drawings": dict(least=100),
+    "rare words allowed": dict(least=0),
+    "8 words": dict(tokens=8),
+    "24 words": dict(tokens=24),
+}
+
+
+def relaxations(study: Study) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Training recipes at equal numbers of images seen, judged by the strings that are written of
+    the probe drawings -> the table, written to relaxations.csv, and each one's log."""
+    rows, logs, probe = [], {}, study.probe
+    given = dict(patches=study.patches("train"), z_all=study.latents("train"), probe=probe)
+    for name, replaced in RELAXATIONS.items():
+        changed = {"tokens": study.tokens, "seen": study.probe_seen, **replaced}
+        folder = study.training("relaxations/", "train_encoder", **changed)
+        how = dict(seed=study.seed, **changed, **given)
+        encoder = train_encoder(study.subset("train"), study.dec, folder, **how)
+        texts = to_strings(encoder.tokenizer, encoder.ids(study.patches(probe)))
+        said, logs[name] = readability(probe, texts), training_log(folder / "encoder.jsonl")
+        last = logs[name].iloc[-1]
+        rows.append(
+            {
+                "name": name,
+                "seen": int(last["seen"]),
+                "probe_loss": last["probe"],
+                "distinct_words": last["distinct_per_text"],
+                "fitting_words": round(said["precision"], 4),
+                "names_covered": round(said["coverage"], 4),
+                "seed": study.seed,
+            }
+        )
+    table = pd.DataFrame(rows)
+    write_csv(study.path("relaxations.csv"), table)
+    return table, logs
+
+
+def training_log(path: Path) -> pd.DataFrame:
+    """The log of a training, a row a line."""
+    return pd.read_json(path, lines=True).drop_duplicates("seen", keep="last").sort_values("seen")
+
+
+def decoder_logs(study: Study, demonstration: Path) -> dict[str, pd.DataFrame]:
+    """Logs of notebook 2's demonstration and of the shipped decoder's two trainings, as far as they
+    are there; written to decoder_training.csv."""
+    first, second, shipped_folder = "shipped", "shipped, second go", shipped(study.decoder)
+    paths = {"this run": demonstration / "denoiser.jsonl"}
+    paths |= {first: shipped_folder / "denoiser.jsonl", second: shipped_folder / "more.jsonl"}
+    logs = {name: training_log(path) for name, path in paths.items() if path.exists()}
+    if second in logs:  # it counts from its own start
+        logs[second]["seen"] += logs[first]["seen"].max()
+    if logs:
+        table = pd.concat(logs, names=["run"]).reset_index("run")
+        write_csv(study.path("decoder_training.csv"), table)
+    return logs
+
+
+def baseline_panels(study: Study, sources) -> list[dict]:
+    """How the trainings of these sources went: panels for figures.panels, one a network."""
+    folders = {study.rival(source).parent: None for source in sources}  # some share a network
+    panels, both = [], dict(xlabel="images seen", markers=True)
+    for path in (path for folder in folders for path in folder.glob("*.jsonl")):
+        log, kind = training_log(path), path.parent.name.rsplit("-", 1)[0]
+        series, ylabel = {"validation": (log["seen"], log["probe"])}, "cross-entropy a position"
+        if kind == "similarity":
+            ylabel = f"own alt text found, of {len(study.probe)}"
+        else:
+            series = {"training": (log["seen"], log["loss"]), **series}
+        panels.append(dict(series=series, title=kind, ylabel=ylabel, **both))
+    return panels
 
 
 def hard_prompt_lengths(study: Study, guidance: float) -> pd.DataFrame:

@@ -154,7 +154,7 @@ PARAMETERS = {
 _DRAWING = "seed decoder encoder n_test guidance steps sampler"
 NOTEBOOKS = {
     "01_data": "seed",
-    "02_decoder": "seed decoder decoder_seen autoencoder_seen steps sampler",
+    "02_decoder": "seed decoder n_train decoder_seen autoencoder_seen steps sampler",
     "03_encoder": "seed decoder n_train encoder_seen probe_seen tokens",
     "04_texts": "seed encoder n_train n_test decoder rivals rivals_seen",
     "05_metrics": "seed decoder n_test",
