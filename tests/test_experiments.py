@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 from conftest import narrow_features
@@ -150,3 +151,33 @@ def test_recognised_counts_the_styles_that_show(cheap_study, monkeypatch):
     assert table.loc["empty", "share"] == 1 and set(table["n"]) == {120}  # one answer for all
     assert (table["lo"] <= table["recognised"]).all()
     assert study.path("style_recognised.csv").exists()
+
+
+def test_texts_are_cut_in_two_and_drawn_once_by_every_decoder(
+    cheap_study, judge_folder, tiny_folder, monkeypatch
+):
+    study = cheap_study("cut", judges=[str(judge_folder)])
+    guidance = dict.fromkeys(study.by_each, 2.0)
+    table = experiments.cut_words(study, guidance)
+    kinds = ["whole text", "words that fit", "the other words", "as many, any words"]
+    assert list(table["kept"]) == kinds * 2
+    assert list(table["decoder"]) == [str(tiny_folder)] * 4 + [str(judge_folder)] * 4
+    words = table.set_index(["decoder", "kept"])["words"][str(tiny_folder)]
+    assert words["words that fit"] + words["the other words"] == pytest.approx(5, abs=1e-4)
+    assert words["as many, any words"] == words["words that fit"]
+    monkeypatch.setattr(Decoder, "draw", None)
+    assert experiments.cut_words(study, guidance).equals(table)
+
+
+def test_what_texts_spend_and_what_of_them_arrives(cheap_study, judge_folder, tiny_folder):
+    study = cheap_study("spent", judges=[str(judge_folder)])
+    scores = pd.DataFrame(1.0, index=list(study.sources), columns=["fid", "fid_lo", "fid_hi"])
+    rated = experiments.rate_quality(study, scores).set_index("source")
+    assert list(rated.index) == [s for s in study.sources if s not in ("soft", "shuffled")]
+    assert rated.loc["random", "words"] == rated.loc["dediffusion", "words"] == 5
+    assert rated["bits"].idxmin() == "empty" and study.path("rate_quality.csv").exists()
+    rates = experiments.readings(study, ("names", "empty"))
+    assert list(rates["source"]) == ["names", "names"]
+    assert list(rates["decoder"]) == list(experiments.networks(study)) == list(study.by_each)
+    assert list(study.by_each) == [str(tiny_folder), str(judge_folder)]
+    assert study.by_each[study.decoder] is study

@@ -20,6 +20,7 @@ def test_figures_name_the_decoder(tmp_path):
 def test_nothing_is_drawn_of_what_a_study_lacks(tmp_path):
     plots = (report.curve, report.ranking, report.narrow, report.second_look, report.rate)
     plots += (report.answered, report.readers, report.classes, report.blends, report.edits)
+    plots += (report.styles, report.lengths, report.fid_at_n, report.cut_words)
     assert all(plot(tmp_path) is None for plot in plots)
     answers().to_csv(tmp_path / "few_shot.csv", index=False)
     assert report.readers(tmp_path) is None  # one model: nothing to compare
@@ -34,13 +35,18 @@ def test_a_source_has_one_colour_in_every_figure(tmp_path, monkeypatch):
     both.to_csv(tmp_path / "few_shot.csv", index=False)
     rated = rows[(rows["split"] == "test") & (rows["decoder"] == "sketch")]
     rated.assign(words=2.0, bits=3.0).to_csv(tmp_path / "rate_quality.csv", index=False)
+    ends = {"recognised": rated["paired"], "lo": rated["paired_lo"], "hi": rated["paired_hi"]}
+    rated.assign(**ends).to_csv(tmp_path / "style_recognised.csv", index=False)
+    sizes = [rated.assign(n=n) for n in (1433, 2048, 0)]
+    pd.concat(sizes).to_csv(tmp_path / "fid_at_n.csv", index=False)
     drawn = {}
     monkeypatch.setattr(figures, "save", lambda figure, path: drawn.setdefault(path.name, figure))
     plots = (report.curve, report.ranking, report.narrow, report.second_look, report.rate)
-    for plot in (*plots, report.answered, report.readers):
+    plots = (*plots, report.styles, report.fid_at_n, report.answered, report.readers)
+    for plot in plots:
         assert plot(tmp_path) is not None, plot.__name__
-    bars = ("judges_paired", "kid_within", "few_shot", "few_shot_readers")
-    assert set(drawn) == {"fid_guidance", "second_eye", "rate_quality", *bars}
+    bars = ("judges_paired", "kid_within", "style_recognised", "few_shot", "few_shot_readers")
+    assert set(drawn) == {"fid_guidance", "second_eye", "rate_quality", "fid_at_n", *bars}
     source = {label: key for key, label in LABELS.items()}
     for name, figure in drawn.items():
         axis = figure.axes[0]
@@ -68,3 +74,30 @@ def test_classes_are_a_curve_over_shots_of_what_all_models_read(tmp_path, monkey
     ours = lines[LABELS["dediffusion"]]
     assert ours.get_xdata().tolist() == [1, 3] and ours.get_color() == SOURCES["dediffusion"].colour
     assert ours.get_ydata().tolist() == [80, 80]  # 0.6, and 0.2 more with the classes named
+
+
+def test_all_numbers_of_words_and_all_cuts_are_drawn(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.setdefault(path.name, figure))
+    told = pd.concat([table().query("source == 'names'"), table().query("source != 'names'")])
+    told.assign(tokens=range(len(told))).to_csv(tmp_path / "lengths.csv", index=False)
+    cuts = pd.DataFrame({"decoder": ["a", "a", "b", "b"], "kept": ["whole", "cut"] * 2})
+    cuts.assign(paired=0.2, half=0.1).to_csv(tmp_path / "judges_words.csv", index=False)
+    report.lengths(tmp_path), report.cut_words(tmp_path)
+    assert [len(axis.lines[0].get_xdata()) for axis in drawn["lengths"].axes] == [len(told) - 1] * 2
+    assert [len(axis.patches) for axis in drawn["judges_words"].axes] == [2, 2]
+
+
+def test_what_a_study_lacks_is_shown_as_shipped(tmp_path, monkeypatch, capsys):
+    own, shipped = tmp_path / "own", tmp_path / "shipped"
+    monkeypatch.setattr(report.plots, "SHIPPED", shipped)
+    asked = lambda: report.shown(own, "samplers", "steps", where={"sampler": "dpm"})
+    assert asked() == report.picture(own, "lengths") == "in no study here"
+    for folder, steps in ((shipped, 20), (own, 8)):
+        (folder / "figures").mkdir(parents=True)
+        rows = pd.DataFrame({"sampler": ["ddim", "dpm"], "steps": [50, steps]})
+        rows.to_csv(folder / "samplers.csv", index=False)
+        (folder / "figures" / "lengths.png").write_bytes(folder.name.encode())
+        assert asked()["steps"].tolist() == [steps]
+        assert report.picture(own, "lengths").data == folder.name.encode()
+        assert capsys.readouterr().out == f"Of the study {folder.name}:\n" * 2

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dd.study import NOTEBOOKS, PARAMETERS, load_parameters
+from dd.study import NOTEBOOKS, load_parameters
+from dd.study.parameters import taken
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "dd" / "assets"
@@ -122,10 +123,9 @@ def parameters(path) -> dict:
 def test_parameters_cell(path):
     quick = load_parameters("quick")
     found = parameters(path)
-    assert found and set(found) <= set(PARAMETERS)
-    assert found == {
-        name: quick[name] for name in found
-    }  # a notebook opened by hand is the quick study
+    assert set(found) <= set(taken(path.stem)) and 2 <= len(found) <= 9
+    # a notebook opened by hand is the quick study
+    assert found == {name: quick[name] for name in found}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
@@ -135,6 +135,18 @@ def test_notebook_was_run_top_to_bottom(path):
     assert not [o for c in code for o in c["outputs"] if o["output_type"] == "error"]
     assert max(len("".join(c["source"]).splitlines()) for c in code) <= 30
     assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_notebooks_lead_from_one_to_the_next():
+    """Each ends with summary, exercises and a link to the next; links lead to notebooks."""
+    names = {p.stem for p in PATHS}
+    for name, following in zip(NOTEBOOKS, [*list(NOTEBOOKS)[1:], None]):
+        path = ROOT / "notebooks" / f"{name}.ipynb"
+        text = "\n".join("".join(c["source"]) for c in cells(path, "markdown"))
+        assert "## Summary" in text and "## Exercises" in text, name
+        assert set(re.findall(r"\]\((\w+)\.ipynb\)", text)) <= names, name
+        following = f"]({following}.ipynb)" if following else ""
+        assert following in text.split("## Summary")[1], name
 
 
 def recipe(name: str) -> dict:

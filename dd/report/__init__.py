@@ -13,17 +13,24 @@ from ..sources import LABELS
 from .claims import CLAIMS, claims, verdicts
 from .page import build_report
 from .plots import (
+    COLOURS,
     answered,
     blends,
     classes,
     curve,
+    cut_words,
     edits,
     exact_match,
+    fid_at_n,
+    lengths,
     narrow,
+    picture,
     ranking,
     rate,
     readers,
     second_look,
+    shown,
+    styles,
 )
 from .tables import (
     blocks,

@@ -16,7 +16,7 @@ CLAIMS = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text())
 FIRST = "reconstruction.csv yet; run notebook 05_reconstruction"
 MISSING = {
     "few_shot": "few_shot.csv yet; run notebook 08_language",
-    "lengths": "lengths.csv; notebook 05_reconstruction makes it if lengths_seen > 0",
+    "lengths": "lengths.csv; notebook 05_side_experiments makes it if lengths_seen > 0",
     "networks": "second_eye.csv yet; run notebook 06_judges",
     "crossed": "crossed.csv; notebook 06_judges makes it if cross_seen > 0",
 }

@@ -3,6 +3,7 @@ the ending, or None where the study lacks what it shows. Every source has its ow
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,8 @@ from .tables import QUESTIONS, most_shots, own, pooled, read_table, rows_of, sho
 
 COLOURS = {row.label: row.colour for row in SOURCES.values()}
 GREY = "#9a9a9a"  # of what another bar is compared with
+COLOURS["originals"] = SOURCES["real"].colour
+SHIPPED = Path(__file__).parents[2] / "results" / "full"
 LIKE = {  # texts of the paper's Fig. 3, and the source of ours whose colour they share
     "human, random 1 of 5": "names",
     "human, 5 concatenated": "names_keywords",
@@ -27,7 +30,7 @@ LIKE = {  # texts of the paper's Fig. 3, and the source of ours whose colour the
 def _bars(rows: pd.DataFrame, score: str, ylabel: str, title: str) -> dict:
     """A panel of bars from rows indexed by source."""
     value, low, high = (rows[c] for c in (score, f"{score}_lo", f"{score}_hi"))
-    names = [LABELS[s] for s in rows.index]
+    names = [LABELS.get(s, s) for s in rows.index]
     ends = {"values": value, "low": low, "high": high}
     return {"names": names, **ends, "ylabel": ylabel, "title": title, "colours": COLOURS}
 
@@ -139,6 +142,92 @@ def second_look(folder: Path) -> Path | None:
         panels.append({"rows": rows, "x": "fid", "y": "fid_2", "axis": axis})
     size = (2.3 * len(panels) + 2.2, 2.6)
     return _points(panels, Path(folder) / "figures" / "second_eye", size, False) if panels else None
+
+
+def styles(folder: Path) -> Path | None:
+    """In how many pictures the style of the original shows: figures/style_recognised."""
+    table = read_table(folder, "style_recognised")
+    if table is None:
+        return None
+    percent = table.set_index("source")[["recognised", "lo", "hi"]] * 100
+    percent.columns = ["score", "score_lo", "score_hi"]
+    panel = _bars(percent, "score", "style recognised, % of the test drawings", "")
+    return figures.bars(path=Path(folder) / "figures" / "style_recognised", digits=0, **panel)
+
+
+def lengths(folder: Path) -> Path | None:
+    """FID and paired similarity by number of words, and people's name across: figures/lengths."""
+    table = read_table(folder, "lengths")
+    if table is None:
+        return None
+    people, ours, plots = table.iloc[0], table.iloc[1:], []
+    both = {"xlabel": "words per text", "markers": True, "colours": COLOURS}
+    for score, label in (("fid", "FID, validation drawings"), ("paired", "paired similarity")):
+        line = (ours["tokens"], *(ours[f"{score}{end}"] for end in ("", "_lo", "_hi")))
+        series, across = {LABELS["dediffusion"]: line}, {LABELS["names"]: people[score]}
+        plots.append({**both, "series": series, "lines": across, "ylabel": label})
+    return figures.panels(plots, Path(folder) / "figures" / "lengths", size=(2.8, 2.3))
+
+
+def fid_at_n(folder: Path) -> Path | None:
+    """FID against 1 / n, and read off at infinitely many drawings: figures/fid_at_n."""
+    table = read_table(folder, "fid_at_n")
+    if table is None:
+        return None
+    table["x"] = (1000 / table["n"].where(table["n"] > 0)).fillna(0)
+    lines = {s: rows.sort_values("x") for s, rows in table.groupby("source")}
+    series = {LABELS[s]: (lines[s]["x"], lines[s]["fid"]) for s in LABELS if s in lines}
+    how = dict(markers=True, size=(4.4, 3.2), legend="below", colours=COLOURS)
+    out = Path(folder) / "figures" / "fid_at_n"
+    return figures.curves(series, out, "1000 / n", "FID, test drawings", **how)
+
+
+def cut_words(folder: Path) -> Path | None:
+    """Paired similarity of De-Diffusion's texts whole and cut, a panel a decoder:
+    figures/judges_words."""
+    table, plots = read_table(folder, "judges_words"), []
+    if table is None:
+        return None
+    for decoder, rows in table.groupby("decoder", sort=False):
+        ends = {"low": rows["paired"] - rows["half"], "high": rows["paired"] + rows["half"]}
+        look = {"title": f"drawn by {short(decoder)}", "ylabel": "paired similarity", "digits": 3}
+        look["colours"] = dict.fromkeys(rows["kept"], SOURCES["dediffusion"].colour)
+        plots.append({"names": rows["kept"], "values": rows["paired"], **ends, **look})
+    return figures.bar_panels(plots, Path(folder) / "figures" / "judges_words")
+
+
+def _own_or_shipped(folder: Path, find: Callable):
+    for of in (Path(folder), SHIPPED):
+        if (found := find(of)) is not None:
+            print(f"Of the study {of.name}:")
+            return found
+    return "in no study here"
+
+
+def shown(folder: Path, what: str | Callable, *columns: str, where: dict | None = None):
+    """A table that not every study makes, to end a notebook's cell with: this study's, or where it
+    has none the shipped full study's; which, is printed.
+
+    what    a result file, or a function of a folder
+    where   {column: value} of the rows shown"""
+
+    def find(of: Path) -> pd.DataFrame | None:
+        table = what(of) if callable(what) else read_table(of, what)
+        for column, value in (where or {}).items() if table is not None else ():
+            table = table[table[column] == value]
+        return None if table is None else table[list(columns or table)].round(3)
+
+    return _own_or_shipped(folder, find)
+
+
+def picture(folder: Path, name: str):
+    """The same for a figure."""
+
+    def find(of: Path):
+        path = of / "figures" / name
+        return figures.show(path) if path.with_suffix(".png").exists() else None
+
+    return _own_or_shipped(folder, find)
 
 
 def rate(folder: Path) -> Path | None:

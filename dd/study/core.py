@@ -376,14 +376,28 @@ class Study:
                 self.path(f"{other}.csv").unlink(missing_ok=True)
         return self.first_noise(table)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that this study draws, in printing order."""
+        return tuple(s for s in keys("drawn") if s in (*TEST, *self.rivals))
+
     def through(self, decoder: str) -> Study:
         """The same study, folder, texts and starting noise, drawn by another decoder."""
-        other = type(self)({**self.parameters, "decoder": decoder})
-        other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
-        return other
+        if decoder == self.decoder:
+            return self
+        if decoder not in self._models:
+            other = type(self)({**self.parameters, "decoder": decoder})
+            other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
+            self._models[decoder] = other
+        return self._models[decoder]
 
-    def judged(self) -> pd.DataFrame:
-        """reconstruction.csv, with every judge's rows behind those of the study's own decoder."""
+    @property
+    def by_each(self) -> dict[str, Study]:
+        """The same study drawn by its own decoder, then by every judge."""
+        return {name: self.through(name) for name in (self.decoder, *self.judges)}
+
+    def own_rows(self) -> pd.DataFrame:
+        """The rows of reconstruction.csv that this study's own decoder drew, every noise's."""
         path = self.path("reconstruction.csv")
         if not path.exists():
             raise BadParameter(f"{path} is missing; run notebook 05_reconstruction first")
@@ -395,9 +409,14 @@ class Study:
                 f"{path} is of another study (decoder, n_test or seed); run notebook "
                 "05_reconstruction with the same parameters first"
             )
+        return own
+
+    def judged(self) -> pd.DataFrame:
+        """reconstruction.csv, with every judge's rows behind those of the study's own decoder."""
+        own = self.own_rows()
         further = [self.through(judge).rows(JUDGED, NOVEL) for judge in self.judges]
         table = pd.concat([own, *further], ignore_index=True).round(5)
-        write_csv(path, table)
+        write_csv(self.path("reconstruction.csv"), table)
         return self.first_noise(table)
 
 

@@ -5,6 +5,7 @@ experiments.samplers(study)      # samplers.csv
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +15,21 @@ import pandas as pd
 import torch
 
 from .. import metrics
+from ..captions import words
 from ..data import Dataset
 from ..files import write_csv
 from ..runtime import say, shipped
 from ..sources import LENGTHS
 from ..texts import WRITERS as PLAIN
-from ..texts import readability
+from ..texts import own_words, readability, unigram_bits
 from ..train import train_encoder
-from ..vocab import to_strings
+from ..vocab import reading_rates, to_strings
 from .cache import made_by
 from .core import COLUMNS, WRITERS, Study
 
 SAMPLERS = (("ddim", 50), ("dpm", 20), ("dpm", 12), ("dpm", 8), ("dpm", 5))  # and their steps
 HARD = ((8, "pez"), (8, "ph2p"), (15, "pez"), (15, "ph2p"))  # words and search of hard prompts
+CUT = 160  # test drawings whose texts are cut in two; of few drawings a third
 CROSSED = 1024  # test drawings on which encoders trained through each decoder are compared
 
 
@@ -197,12 +200,11 @@ def crossed(study: Study, guidance: dict[str, float]) -> pd.DataFrame:
     each, its texts of CROSSED test drawings drawn by every decoder at that decoder's guidance for
     De-Diffusion. Written to crossed.csv."""
     images, rows = study.dataset.subset("test", CROSSED), []
-    through = {name: study.through(name) for name in (study.decoder, *study.judges)}
-    for trained, by in through.items():
+    for trained, by in study.by_each.items():
         encoder = by.trained_encoder("crossed", study.tokens, study.cross_seen)
         texts = to_strings(encoder.tokenizer, encoder.ids(study.patches(images)))
         facts = dict(seed=study.seed, of=images.frame["name"].iloc[0], example=texts[0])
-        for name, judged in through.items():
+        for name, judged in study.by_each.items():
             row = dict(trained_through=trained, decoder=name, guidance=guidance[name], **facts)
             rows.append({**row, **drawn_scores(judged, images, texts, guidance[name])})
     return written(study, "crossed.csv", pd.DataFrame(rows))
@@ -222,8 +224,7 @@ def second_eye(study: Study, sources) -> pd.DataFrame:
         say(f"second network: {source}, drawn by {name}")
         return metrics.score(real[0], look(pictures))
 
-    for name in (study.decoder, *study.judges):
-        by = study.through(name)
+    for name, by in study.by_each.items():
         of = table[(table["decoder"] == name) & (table["split"] == "test")].set_index("source")
         for source in (s for s in sources if s in of.index):
             guidance = float(of.loc[source, "guidance"])
@@ -238,14 +239,86 @@ def second_eye(study: Study, sources) -> pd.DataFrame:
     return written(study, "second_eye.csv", pd.DataFrame(rows)[COLUMNS[:17]])
 
 
+def rate_quality(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """What a text spends against the distance that it leaves: words, and bits under one unigram
+    model of all sources' validation texts. `rows`: scores of the test drawings, indexed by source.
+    Written to rate_quality.csv."""
+    sources = [s for s in study.sources if s not in ("soft", "shuffled")]
+    known = [text for s in sources for text in study.texts(s, "val")]
+    texts = {s: study.texts(s) for s in sources}
+    table = rows.loc[sources, ["fid", "fid_lo", "fid_hi"]].rename_axis("source").reset_index()
+    table["words"] = [np.mean([len(words(t)) for t in texts[s]]) for s in sources]
+    table["bits"] = [unigram_bits(texts[s], known) for s in sources]
+    return written(study, "rate_quality.csv", table)
+
+
+def networks(study: Study) -> pd.DataFrame:
+    """What the decoders are made of, one column each."""
+    size = lambda net: round(sum(p.numel() for p in net.parameters()) / 1e6, 1)
+    made = {}
+    for name, dec in ((name, by.dec) for name, by in study.by_each.items()):
+        made[name] = {
+            "tokenizer": type(dec.tokenizer.backend_tokenizer.model).__name__,
+            "vocabulary": dec.V,
+            "context": dec.L,
+            "text encoder": type(dec.text_encoder).__name__,
+            "denoiser": type(dec.denoiser).__name__,
+            "millions in it": size(dec.denoiser),
+        }
+    return pd.DataFrame(made)
+
+
+def readings(study: Study, sources) -> pd.DataFrame:
+    """What of each source's texts reaches each decoder through its tokenizer. Written to
+    judges_rates.csv."""
+    texts = {s: study.texts(s) for s in sources if s != "empty"}
+    rates = {}
+    for name, by in study.by_each.items():
+        read = {s: reading_rates(by.dec.tokenizer, told) for s, told in texts.items()}
+        rates[name] = pd.DataFrame(read).T
+    table = pd.concat(rates, names=["decoder", "source"]).reset_index()
+    return written(study, "judges_rates.csv", table)
+
+
+def cut_words(study: Study, guidance: dict[str, float]) -> pd.DataFrame:
+    """De-Diffusion's texts of some test drawings in two: the words that people or the alt text use
+    for the drawing, and the others; and as many words as fit, but any. Closeness of what every
+    decoder draws from each. Written to judges_words.csv; `half` is half the interval's width."""
+    test, rng, rows = study.subset("test"), random.Random(study.seed), []
+    few = np.linspace(0, len(test) - 1, min(CUT, len(test) // 3)).astype(int)
+    images, real, texts = test.rows(few), study.real("test")[few], study.texts("dediffusion")
+    pairs = [(texts[i].split(), known) for i, known in zip(few, own_words(images))]
+    fitting = [[w for w in text if w in known] for text, known in pairs]
+    cuts = {
+        "whole text": [text for text, _ in pairs],
+        "words that fit": fitting,
+        "the other words": [[w for w in text if w not in known] for text, known in pairs],
+        "as many, any words": [rng.sample(t, len(fit)) for (t, _), fit in zip(pairs, fitting)],
+    }
+    for name, by in study.by_each.items():
+        for kind, cut in cuts.items():
+            said, ids = [" ".join(text) for text in cut], list(images.frame["id"])
+            drawing = by.drawing(images, said, guidance[name])
+            how = {k: drawing[k] for k in ("guidance", "steps", "sampler", "seed")}
+
+            def make(by=by, said=said, ids=ids, how=how):
+                return {"eye": metrics.image_features(by.dec.draw(said, ids, **how))}
+
+            fake = by.kept("draw", make, "cut-", **drawing)["eye"]
+            mean, _, high = metrics.mean_interval(metrics.paired_similarity(real, fake))
+            facts = dict(decoder=name, kept=kind, words=np.mean([len(text) for text in cut]))
+            rows.append({**facts, "paired": mean, "half": high - mean})
+    return written(study, "judges_words.csv", pd.DataFrame(rows), digits=4)
+
+
 def at_many(
     study: Study, sources, guidance: dict[str, float], split: str = "test", repeats: int = 4
 ) -> pd.DataFrame:
     """FID at several n, and its value for infinitely many images: FID at finite n is biased upwards
     by about c / n, with a c of the generator's own (Chong and Forsyth 2020), so a line through FID
-    against 1/n is read off at 0. Columns source, n (0 for infinity), fid; empty with few images.
-    Subsets are drawn at random, `repeats` of each size; none below twice the features' width, where
-    the bias is no longer of that form."""
+    against 1/n is read off at 0. Columns source, n (0 for infinity), fid, written to fid_at_n.csv;
+    empty, and not written, with few images. Subsets are drawn at random, `repeats` of each size;
+    none below twice the features' width, where the bias is no longer of that form."""
     real, rng, rows = study.real(split), np.random.default_rng(study.seed), []
     M, D = real.shape
     sizes = [n for n in (int(M * share) for share in (0.25, 0.35, 0.5, 0.7, 1.0)) if n >= 2 * D]
@@ -259,7 +332,7 @@ def at_many(
         fids = {n: float(np.mean([fid(i) for i in picks[n]])) for n in sizes}
         limit = float(np.polyfit([1 / n for n in sizes], list(fids.values()), 1)[1])
         rows += [{"source": source, "n": n, "fid": f} for n, f in {**fids, 0: limit}.items()]
-    return pd.DataFrame(rows)
+    return written(study, "fid_at_n.csv", pd.DataFrame(rows), digits=3)
 
 
 def recognised(
@@ -279,7 +352,7 @@ def recognised(
             features, _ = study.drawn(source, "test", {**guidance, **fixed}[source])
         said = read(features)
         right, most = said == styles.to_numpy(), pd.Series(said).value_counts(normalize=True)
-        mean, spread = right.mean(), 1.96 * right.std() / len(right) ** 0.5
-        row = dict(source=source, n=len(right), recognised=mean, lo=mean - spread, hi=mean + spread)
+        row = dict(source=source, n=len(right))
+        row |= zip(("recognised", "lo", "hi"), metrics.mean_interval(right))
         rows.append({**row, "taken_for": most.index[0], "share": most.iloc[0]})
     return written(study, "style_recognised.csv", pd.DataFrame(rows))

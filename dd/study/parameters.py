@@ -160,8 +160,8 @@ NOTEBOOKS = {
     "05_metrics": "seed decoder n_test",
     "05_reconstruction": f"{_DRAWING} n_train n_val n_novel guidances rivals rivals_seen "
     "noise_seeds curve",
-    "05_side_experiments": f"{_DRAWING} n_train n_val guidances rivals rivals_seen hard_prompts "
-    "lengths_seen sampler_check",
+    "05_side_experiments": f"{_DRAWING} n_train n_val rivals rivals_seen hard_prompts lengths_seen "
+    "sampler_check",
     "06_judges": f"{_DRAWING} judges n_train n_val n_novel guidances curve noise_seeds eyes "
     "cross_seen tokens rivals rivals_seen",
     "07_editing": f"{_DRAWING} pairs",
