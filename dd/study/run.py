@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 import sys
 import time
@@ -23,15 +25,15 @@ from .parameters import (
 ASSETS = Path(__file__).parent.parent / "assets"
 SECONDS = {  # of `quick` on two cores
     "01_data": 12,
-    "02_decoder": 50,
-    "03_encoder": 60,
-    "04_texts": 20,
-    "05_metrics": 20,
-    "05_reconstruction": 100,
-    "05_side_experiments": 20,
-    "06_judges": 110,
-    "07_editing": 30,
-    "08_language": 70,
+    "02_decoder": 28,
+    "03_encoder": 45,
+    "04_texts": 12,
+    "05_metrics": 18,
+    "05_reconstruction": 83,
+    "05_side_experiments": 12,
+    "06_judges": 96,
+    "07_editing": 21,
+    "08_language": 100,
 }
 
 
@@ -130,6 +132,10 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
 
     from ..files import write_json
     from ..report import build_report, headline
+
+    # a parameters cell shows some of what its notebook takes; load_parameters has checked their names
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars, in kernels
 
     parameters = check_run({**load_parameters(study), **(overrides or {})})
     # kernels work in another folder than the one that a folder was named in
