@@ -133,7 +133,7 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     from ..files import write_json
     from ..report import build_report, headline
 
-    # a parameters cell shows some of what its notebook takes; load_parameters has checked their names
+    # a parameters cell shows some of what its notebook takes; their names are checked already
     logging.getLogger("papermill").setLevel(logging.ERROR)
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars, in kernels
 
