@@ -175,12 +175,12 @@ def test_rivals_write_and_are_drawn_and_judged(
 def test_a_notebook_takes_parameters_from_its_names_and_writes_them_before_the_work(tmp_path):
     names = dict(study="mine", n_test=400, decoder=core, Study=Study, seed=3, other=1, captions=len)
     study = Study.of_notebook("07_editing", names | dict(captions=lambda: 1))
-    assert (study.n_test, study.seed, study.decoder, study.captions) == (400, 3, "sketch", 0)
+    assert (study.n_test, study.seed, study.decoder) == (400, 3, "sketch")
     told = json.loads((study.folder / "parameters" / "07_editing.json").read_text())
-    wanted = "study seed decoder encoder n_test guidance steps sampler pairs".split()
+    wanted = "study seed decoder encoder n_test guidance steps sampler n_train pairs".split()
     assert told == {name: study.parameters[name] for name in wanted}
     again = Study.of_notebook("07_editing", {**names, "study": study, "captions": 0})
-    assert again.parameters == study.parameters
+    assert again.parameters == {**study.parameters, "captions": 0}
     with pytest.raises(BadParameter, match="n_test is 'all'"):
         Study.of_notebook("07_editing", dict(n_test="all"))
 
@@ -242,3 +242,13 @@ def test_the_curve_is_of_test_drawings_and_chooses_nothing(cheap_study, monkeypa
     told = report.guidance_summary(study.folder)["text source"]
     assert list(told) == [LABELS["names"], LABELS["dediffusion"]]
     assert report.curve(study.folder).with_suffix(".png").exists()
+
+
+def test_a_notebook_cannot_use_what_it_does_not_take():
+    """A parameter that a run does not hand over would be read as its default, in silence."""
+    study = Study.of_notebook("01_data", {"seed": 3})
+    assert study.seed == 3 and set(study.parameters) == {"study", "seed"}
+    with pytest.raises(BadParameter, match="'n_test' and does not take it"):
+        study.subset("test")
+    with pytest.raises(BadParameter, match="n_novel"):
+        Study.of_notebook("05_metrics", {}).through("judge-a").n_novel  # noqa: B018

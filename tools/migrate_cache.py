@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dd.files import write_json
 from dd.runtime import compute_dtype, load_state, say
 from dd.sources import SOURCES
 from dd.study import cache, core, experiments, few_shot, fingerprint, load_parameters
@@ -50,7 +51,9 @@ class Migrating(core.Study):
         else:
             for pattern in self.old_names(stage, **inputs):
                 for old in (self.folder / "cache").glob(pattern):
-                    self.move(old, Path(f"{new}{old.suffix}"))
+                    self.move(old, kept := Path(f"{new}{old.suffix}"))
+                    if stage == "bits" and "bits" in (value := json.loads(kept.read_text())):
+                        write_json(kept, value["bits"])  # a number now
         return new
 
     def kept(self, stage, make, name="", **inputs):

@@ -48,14 +48,25 @@ NOVEL, SWEPT = keys("novel"), keys("swept", without="chosen")
 
 
 class Study:
-    """One results folder and its parameters, each of which is an attribute: study.seed, ..."""
+    """One results folder and its parameters, each of which is an attribute: study.seed, ...
 
-    def __init__(self, parameters: dict):
-        self.parameters = check(parameters)
+    takes: the names that may be used; others are refused, not read as their defaults."""
+
+    def __init__(self, parameters: dict, takes: tuple[str, ...] = tuple(PARAMETERS)):
+        everything, self.takes = check(parameters), takes
+        self.parameters = {name: everything[name] for name in takes}
         self.__dict__.update(self.parameters)
         self.folder, self.subsets = results_root() / self.parameters["study"], {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._models: dict = {}
+
+    def __getattr__(self, name: str):
+        if name in PARAMETERS:
+            raise BadParameter(  # an AttributeError is lost inside a cached property
+                f"this notebook uses the parameter {name!r} and does not take it: name it in "
+                "NOTEBOOKS of dd/study/parameters.py"
+            )
+        raise AttributeError(f"a study has no {name!r}")
 
     @classmethod
     def of_notebook(cls, notebook: str, names: dict) -> Study:
@@ -65,10 +76,8 @@ class Study:
         given = {n: v for n, v in names.items() if n in PARAMETERS and literal(v)}
         if isinstance(given.get("study"), Study):  # the cell is run once more
             given["study"] = given["study"].parameters["study"]
-        study = cls(given)
-        told = dict.fromkeys((*taken(notebook), *given))
-        path = study.path(f"parameters/{notebook}.json")
-        write_json(path, {name: study.parameters[name] for name in told})
+        study = cls(given, tuple(dict.fromkeys((*taken(notebook), *given))))
+        write_json(study.path(f"parameters/{notebook}.json"), study.parameters)
         return study
 
     def path(self, name: str) -> Path:
@@ -97,7 +106,7 @@ class Study:
             return split
         if split not in self.subsets:
             of, n = ("test", "curve") if split == "curve" else (split, f"n_{split}")
-            self.subsets[split] = self.dataset.subset(of, self.parameters.get(n) or None)
+            self.subsets[split] = self.dataset.subset(of, getattr(self, n) or None)
         return self.subsets[split]
 
     @cached_property
@@ -386,7 +395,7 @@ class Study:
         if decoder == self.decoder:
             return self
         if decoder not in self._models:
-            other = type(self)({**self.parameters, "decoder": decoder})
+            other = type(self)({**self.parameters, "decoder": decoder}, self.takes)
             other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
             self._models[decoder] = other
         return self._models[decoder]

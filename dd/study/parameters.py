@@ -157,14 +157,14 @@ NOTEBOOKS = {
     "02_decoder": "seed decoder n_train decoder_seen autoencoder_seen steps sampler",
     "03_encoder": "seed decoder n_train encoder_seen probe_seen tokens",
     "04_texts": "seed encoder n_train n_test decoder rivals rivals_seen",
-    "05_metrics": "seed decoder n_test",
+    "05_metrics": "seed decoder n_test steps sampler",
     "05_reconstruction": f"{_DRAWING} n_train n_val n_novel guidances rivals rivals_seen "
     "noise_seeds curve",
     "05_side_experiments": f"{_DRAWING} n_train n_val rivals rivals_seen hard_prompts lengths_seen "
     "sampler_check",
     "06_judges": f"{_DRAWING} judges n_train n_val n_novel guidances curve noise_seeds eyes "
     "cross_seen tokens rivals rivals_seen",
-    "07_editing": f"{_DRAWING} pairs",
+    "07_editing": f"{_DRAWING} n_train pairs",
     "08_language": "seed decoder encoder language_models contexts further_contexts shots "
     "class_shots questions episodes captions example_seeds n_train n_test n_novel rivals_seen "
     "lengths_seen",
