@@ -126,7 +126,7 @@ class Study:
 
     @cached_property
     def encoder_folder(self) -> Path:
-        chosen = self.parameters["encoder"]
+        chosen = self.encoder
         places = {"trained": self.folder / "encoder", "shipped": ASSETS / "encoder"}
         path = places.get(chosen, Path(chosen))
         if not (path / "config.json").exists():
@@ -253,7 +253,9 @@ class Study:
         ids, every = list(images.frame["id"]), split == "test" and noise == 0
         bypass = source in ("autoencoder", "soft")  # these two are no text
         texts = [""] * len(ids) if bypass else self.texts(source, split)
-        told = dict(bypass=source, weights=folder_hash(self.encoder_folder)) if bypass else {}
+        told = dict(bypass=source) if bypass else {}
+        if source == "soft":
+            told["weights"] = folder_hash(self.encoder_folder)
         base = self.place(
             *("draw", f"cache/draw/{split}-{source}-"),
             **self.drawing(images, texts, guidance, noise),
