@@ -198,7 +198,7 @@ def test_best_guidance_is_chosen_on_validation_per_source(study):
 
 
 def test_missing_encoder_says_what_to_do(study):
-    study.parameters["encoder"] = "trained"
+    study.encoder = "trained"
     study.__dict__.pop("encoder_folder", None)
     with pytest.raises(BadParameter, match="run notebook 03_encoder first"):
         study.texts("dediffusion")
