@@ -359,8 +359,7 @@ def given(args, *names: str) -> dict:
 def train_decoder(args) -> None:
     from .make_decoders import make_decoder
 
-    changed = given(args, "seen", "more_seen", "autoencoder_seen", "finish_seen", "seed")
-    make_decoder(args.name, Path(args.out or f"my-{args.name}"), **changed)
+    make_decoder(args.name, Path(args.out), start=args.start, **given(args, "seen", "seed"))
 
 
 def train_encoder(args) -> None:

@@ -403,7 +403,9 @@ def train_similarity(
 
     def contrastive_loss(rows, step, _):
         rng = random.Random(f"{seed}/similarity/{step}")
-        texts = [caption_mixture(parts[r], rng) or " ".join(parts[r]["name"]) for r in rows]
+        texts = [
+            caption_mixture(parts[r], rng, "similarity") or " ".join(parts[r]["name"]) for r in rows
+        ]
         logits = net(patches[rows].to(device()).float(), bags(texts))  # (B, B)
         return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2, {}
 

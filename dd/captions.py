@@ -49,13 +49,19 @@ SIZES = ("tiny", "small", "medium", "large", "huge")  # by the share of the shee
 OUTLINES = ("sparse", "angular", "round", "boxy")  # by the share of the bounding box
 ORDER = ("name", "style", "colours", "regions", "shape", "keywords")  # of the phrases of alt text
 
-# Shares of a decoder's training texts. empty: nothing (condition dropout, for guidance), name: the
-# name, named: name and keywords, alt: the whole alt text. The rest are bags of alt-text phrases;
-# phrases: share of the bags whose phrases are shuffled, words: share whose words are.
+# Shares of a network's training texts. empty: nothing (condition dropout, for guidance), name: the
+# name, named: name and keywords, sentence: an ordinary sentence, alt: the whole alt text. The rest
+# are bags of alt-text phrases; phrases: share of the bags whose phrases are shuffled, words: share
+# whose words are. `similarity` is the baselines' image-text similarity, the others are decoders.
+_SHARES = ("empty", "name", "named", "sentence", "alt", "phrases", "words")
 CAPTION_MIXTURES = {
-    "sketch": dict(empty=0.10, name=0.12, named=0.13, alt=0.12, phrases=0.6, words=0.25),
-    "judge-a": dict(empty=0.10, name=0.20, named=0.30, alt=0.15, phrases=0.3, words=0.0),
-    "judge-b": dict(empty=0.10, name=0.15, named=0.20, alt=0.05, phrases=1.0, words=1.0),
+    name: dict(zip(_SHARES, shares))
+    for name, shares in {
+        "sketch": (0.1, 0.10, 0.10, 0.15, 0.12, 0.6, 0.25),
+        "judge-a": (0.1, 0.15, 0.20, 0.25, 0.15, 0.3, 0.0),
+        "judge-b": (0.1, 0.12, 0.15, 0.10, 0.05, 1.0, 1.0),
+        "similarity": (0.1, 0.12, 0.13, 0.00, 0.12, 0.6, 0.25),
+    }.items()
 }
 
 
@@ -155,14 +161,42 @@ def alt_text(phrases: dict[str, list[str]], limit: int = 30) -> str:
     return " ".join(" ".join(p for kind in ORDER for p in phrases[kind]).split()[:limit])
 
 
-def caption_mixture(
-    phrases: dict[str, list[str]], rng: random.Random, decoder: str = "sketch"
-) -> str:
-    """One training text for a decoder, from the phrases of one drawing and the shares above.
+def mirrored(phrases: dict[str, list[str]]) -> dict[str, list[str]] | None:
+    """The phrases of a drawing's mirror image; None if that would be another thing: flags, arrows,
+    signs and what people call left or right."""
+    said = " ".join([*phrases["name"], *phrases["keywords"]]).split()
+    if {"left", "right", "flag", "arrow", "symbol", "sign", "letter", "button", "clock"} & set(
+        said
+    ):
+        return None
+    other = {"left": "right", "right": "left"}
+    swap = lambda phrase: " ".join(other.get(word, word) for word in phrase.split())
+    return {**phrases, "regions": [swap(region) for region in phrases["regions"]]}
+
+
+def sentence(phrases: dict[str, list[str]], rng: random.Random) -> str:
+    """An ordinary sentence of a drawing, as people caption pictures: "a picture of a red apple"."""
+    thing, keywords = " ".join(phrases["name"]), [k for k in phrases["keywords"] if k]
+    if phrases["colours"] and rng.random() < 0.25:
+        thing = f"{phrases['colours'][0]} {thing}"
+    article = "an" if thing[:1] in "aeiou" else "a"
+    start = rng.choice(
+        ("", "", "", "", "a picture of ", "a drawing of ", "an emoji of ", "an icon of ")
+    )
+    text = f"{start}{rng.choice((article, article, 'the', ''))} {thing}"
+    if keywords and rng.random() < 0.4:
+        text += f" {rng.choice(('with', 'and', 'in', 'on'))} {rng.choice(keywords)}"
+    if phrases["style"] and rng.random() < 0.25:
+        text += f" in {' '.join(phrases['style'])} style"
+    return " ".join(text.split()[:30])
+
+
+def caption_mixture(phrases: dict[str, list[str]], rng: random.Random, mixture: str) -> str:
+    """One training text from the phrases of one drawing and the shares of a mixture above.
 
     Mixed on purpose: people's captions, the full alt text and short shuffled lists of words must
     all be in distribution, because all of them will be drawn."""
-    draw, shares = rng.random(), CAPTION_MIXTURES[decoder]
+    draw, shares = rng.random(), CAPTION_MIXTURES[mixture]
     if (draw := draw - shares["empty"]) < 0:
         return ""
     if (draw := draw - shares["name"]) < 0:
@@ -171,6 +205,8 @@ def caption_mixture(
     some = lambda most: rng.sample(keywords, rng.randint(0, min(most, len(keywords))))
     if (draw := draw - shares["named"]) < 0:
         return " ".join([*phrases["name"], *some(8)])
+    if (draw := draw - shares["sentence"]) < 0:
+        return sentence(phrases, rng)
     if draw < shares["alt"]:
         return alt_text(phrases)
     bag = list(phrases["name"]) if rng.random() < 0.8 else []

@@ -1,6 +1,8 @@
-"""How the shipped decoders were made: the autoencoder, the denoisers, and the judges.
+"""How decoders are made: one autoencoder, three denoisers on its latents, and an adversarial finish
+of the autoencoder's half that draws.
 
-    python -m dd train-decoder --out my-sketch      # autoencoder, then text-conditional denoiser
+    python -m dd train-decoder --out my-decoders                # all of it, in this order
+    python -m dd train-decoder --out my-decoders --name sketch  # one part; what it needs is there
 
 Letters: B batch, M images, L context length, D width, C latent channels, T noise levels.
 """
@@ -13,39 +15,34 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from .captions import CAPTION_MIXTURES, alt_text, alt_text_phrases, caption_mixture
+from .captions import CAPTION_MIXTURES, alt_text, alt_text_phrases, caption_mixture, mirrored
 from .data import Dataset, load_dataset
 from .decoder import Decoder, MiniLMPipeline
 from .runtime import autocast, device, weights_hash, write_json
-from .train import adamw, encode_all, training_loop
+from .train import MuonAndAdamW, adamw, constant_rate, encode_all, training_loop
 from .vision import efficientnet, features, resize
 from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
 
-# The study's decoders: images seen by each stage, learning rates, root seed. `more`: the denoiser
-# goes on in smaller batches, for after a few thousand steps more steps help more than larger ones.
-# `finish`: the autoencoder's decoder goes on, deeper.
+# The parts in the order in which they are made: images seen, peak learning rate, root seed.
 RECIPES = {
-    "sketch": {
-        "seen": 512_000,
-        "more_seen": 307_200,
-        "autoencoder_seen": 166_400,
-        "finish_seen": 72_000,
-        "peak": 1.0e-3,
-        "more_peak": 6.0e-4,
-        "finish_peak": 6.0e-4,
-        "seed": 0,
-    },
-    "judge-a": {"seen": 230_400, "peak": 6.0e-4, "seed": 1},
-    "judge-b": {"seen": 204_800, "peak": 1.0e-3, "seed": 2},
+    "autoencoder": {"seen": 200_000, "peak": 6.0e-4, "seed": 0},
+    "sketch": {"seen": 1_024_000, "peak": 1.5e-3, "seed": 0},
+    "judge-a": {"seen": 512_000, "peak": 1.5e-3, "seed": 1},
+    "judge-b": {"seen": 512_000, "peak": 1.5e-3, "seed": 2},
+    "finish": {"seen": 30_000, "peak": 3.0e-4, "seed": 0},
 }
-MORE_BATCH = 64
-FINISH_BLOCKS = (3, 2, 2, 1)  # residual blocks at 8, 16, 32 and 64 pixels after the finish
+DENOISERS = ("sketch", "judge-a", "judge-b")
 
-# EfficientNet-Lite0 blocks whose maps the perceptual loss compares (strides 2 to 16); the finish
-# compares deeper ones, of pictures at twice their size.
-LOOK_MAPS, FINISH_MAPS = (0, 2, 4, 7), (2, 4, 10, 15)
+MAPS = (0, 2, 4, 10)  # EfficientNet-Lite0 blocks whose maps the perceptual loss compares
 PERCEPTUAL = 0.5  # weight of the perceptual loss
+NOISE = 0.4  # most of the noise on the autoencoder's latents, as a share of their spread
+BLOCKS = (3, 2, 2, 1)  # residual blocks at 8, 16, 32 and 64 pixels of the half that draws
+# The finish: EfficientNet-Lite0 blocks whose maps the discriminators see, and the noise levels from
+# which the denoisers predict latents, with the weight of likeness there: a quiet level's prediction
+# is the drawing, a loud one's is a guess that need not be.
+LOOKED_AT, LEVELS = (0, 2, 4, 10, 15), {100: 1.0, 250: 0.8, 400: 0.6, 550: 0.4}
 
 
 def new_scheduler():
@@ -61,7 +58,7 @@ def new_autoencoder(channels: int, C: int = 16):
     from diffusers import AutoencoderTiny
 
     encoder = dict(encoder_block_out_channels=(channels,) * 4, num_encoder_blocks=(0, 0, 1, 3))
-    decoder = dict(decoder_block_out_channels=(channels,) * 4, num_decoder_blocks=(3, 2, 0, 0))
+    decoder = dict(decoder_block_out_channels=(channels,) * 4, num_decoder_blocks=BLOCKS)
     return AutoencoderTiny(3, 3, **encoder, **decoder, latent_channels=C, scaling_factor=1.0)
 
 
@@ -142,94 +139,64 @@ def train_autoencoder(
     B: int = 32,
     channels: int = 64,
     C: int = 16,
-    peak: float = 1.2e-3,
+    peak: float = 6.0e-4,
     seed: int = 0,
     checkpoint_every: int = 300,
-    vae=None,
+    start=None,
 ):
     """Train diffusers' AutoencoderTiny: drawings (B, 3, 64, 64) <-> latents (B, C, 8, 8) of about
-    unit variance.
+    unit variance. `start`: an autoencoder that goes on learning.
 
     Loss: L1 + perceptual (L1 between EfficientNet-Lite0 maps of four depths, as LPIPS has it; the
-    metrics use another network) + a pull of each latent channel towards mean 0, variance 1. Some
-    noise on the latents makes the decoder forgiving of a denoiser's errors.
-
-    `vae` given: its finish. Only its decoder goes on learning (`deepen` it first), from deeper maps
-    of pictures at twice their size; the latents stay as they are, and with them every denoiser and
-    encoder made for them.
-    Resumes from `out/autoencoder.state.safetensors`, the finish from `finish.state.safetensors`."""
-    stage, maps = ("autoencoder", LOOK_MAPS) if vae is None else ("finish", FINISH_MAPS)
+    metrics use another network) + a pull of each latent channel towards mean 0, variance 1.
+    The latents get noise of up to NOISE of their spread, for no small denoiser is right to less,
+    and half of them are mirrored and must give the mirrored drawing.
+    Resumes from `out/autoencoder.state.safetensors`."""
     recipe = dict(seen=seen, B=B, channels=channels, C=C, peak=peak, perceptual=PERCEPTUAL)
-    recipe |= dict(seed=seed, eye=maps, images=dataset.fingerprint(), vae=vae and weights_hash(vae))
+    recipe |= dict(seed=seed, eye=MAPS, images=dataset.fingerprint(), noise=NOISE)
+    recipe["start"] = start and weights_hash(start)
     torch.manual_seed(seed)
-    vae = vae or new_autoencoder(channels, C)
-    vae.encoder.requires_grad_(stage == "autoencoder")
-    vae.decoder.requires_grad_(True)
-    vae.to(device(), memory_format=torch.channels_last)
+    vae = start or new_autoencoder(channels, C)
+    spread = 1 / vae.config.scaling_factor  # of the latents, as the network gives them
+    vae.requires_grad_(True).to(device(), memory_format=torch.channels_last)
     backbone = efficientnet(0).to(device())
-
-    def look(x):
-        x = x if stage == "autoencoder" else resize(x, 2 * x.shape[-1])
-        return features(backbone, x, upto=maps[-1], keep=maps)
+    see = lambda x: features(backbone, x, upto=MAPS[-1], keep=MAPS)
 
     def batch_loss(rows, step, rng):
+        coin = lambda: torch.rand((B, 1, 1, 1), generator=rng)
+        mirror = lambda x, which: torch.where(which.to(x.device), x.flip(-1), x)
         x_0 = dataset.pixels(rows).to(device(), memory_format=torch.channels_last)  # (B, 3, 64, 64)
-        if torch.rand((), generator=rng) < 0.5:
-            x_0 = x_0.flip(-1)
+        x_0 = mirror(x_0, coin() < 0.5)
+        mirrored, level = coin() < 0.5, NOISE * spread * coin()
         with autocast():
             z = vae.encoder(x_0)  # (B, C, 8, 8)
-            noisy = z + 0.05 * torch.randn(z.shape, generator=rng).to(z)
-            x_hat = vae.decoder(noisy)  # (B, 3, 64, 64)
-            drawn = [m.float() for m in look(x_hat)]
-            with torch.no_grad():
-                true = [m.float() for m in look(x_0)]
-        l1 = (x_hat.float() - x_0).abs().mean()
-        ratios = [(a - b).abs().mean() / b.abs().mean() for a, b in zip(drawn, true)]
-        perceptual = sum(ratios) / len(maps)
+            noisy = z + (level * torch.randn(z.shape, generator=rng)).to(z)
+            x_hat, x_0 = vae.decoder(mirror(noisy, mirrored)), mirror(x_0, mirrored)
+            l1, perceptual, _ = likeness(see, x_hat.float(), x_0)
         mean, std = z.float().mean((0, 2, 3)), z.float().std((0, 2, 3))  # (C,)
-        spread = (mean.pow(2) + std.clamp_min(1e-3).log().pow(2)).mean()
-        loss = l1 + PERCEPTUAL * perceptual + 0.02 * spread
-        return loss, {"l1": l1.detach(), "perceptual": perceptual.detach()}
+        unit = (mean.pow(2) + std.clamp_min(1e-3).log().pow(2)).mean()
+        loss = l1.mean() + PERCEPTUAL * perceptual.mean() + 0.05 * unit
+        return loss, {"l1": l1.mean().detach(), "perceptual": perceptual.mean().detach()}
 
-    optimizer = adamw([p for p in vae.parameters() if p.requires_grad], peak, weight_decay=1e-4)
-    options = dict(warmup=100, average=True, checkpoint_every=checkpoint_every)
-    run = (vae, optimizer, batch_loss, out, stage, recipe, len(dataset))
-    for log in training_loop(*run, **options):
+    optimizer = adamw(list(vae.parameters()), peak, weight_decay=1e-4)
+    options = dict(warmup=min(100, seen // B // 10), average=0.999)
+    run = (vae, optimizer, batch_loss, out, "autoencoder", recipe, len(dataset))
+    for log in training_loop(*run, **options, checkpoint_every=checkpoint_every):
         if log.due(lines=4, every=50, last=False):
             log.line(**{name: round(value, 5) for name, value in log.terms.items()})
+    vae.register_to_config(scaling_factor=1.0)  # of the new latents: `scaled`
     return vae
 
 
-def deepen(vae, blocks: tuple[int, ...] = FINISH_BLOCKS, seed: int = 0):
-    """A copy of an AutoencoderTiny whose decoder has `blocks` residual blocks a stage, the latents
-    unchanged. Trained layers are kept, new blocks begin by adding nothing. The first training goes
-    without blocks where pictures are large, which is cheap, and leaves edges to linear layers."""
-    from diffusers import AutoencoderTiny
-    from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
-
-    torch.manual_seed(seed)
-    derived = lambda k: k.startswith("_") or k == "block_out_channels"
-    config = {k: v for k, v in vae.config.items() if not derived(k)}
-    deeper = AutoencoderTiny.from_config({**config, "num_decoder_blocks": tuple(blocks)})
-    deeper.encoder.load_state_dict(vae.encoder.state_dict())
-
-    def stages(net):
-        """(residual blocks, other convolutions) between one doubling of the size and the next"""
-        found = [([], [])]
-        for layer in net.decoder.layers:
-            if isinstance(layer, nn.Upsample):
-                found.append(([], []))
-            elif isinstance(layer, (AutoencoderTinyBlock, nn.Conv2d)):
-                found[-1][isinstance(layer, nn.Conv2d)].append(layer)
-        return found
-
-    for (old, convs), (new, new_convs) in zip(stages(vae), stages(deeper)):
-        for a, b in zip((*old, *convs), (*new[: len(old)], *new_convs)):
-            b.load_state_dict(a.state_dict())
-        for block in new[len(old) :]:
-            nn.init.zeros_(block.conv[-1].weight)
-            nn.init.zeros_(block.conv[-1].bias)
-    return deeper
+def likeness(see, x_hat: torch.Tensor, x_0: torch.Tensor):
+    """How unlike pictures x_hat (B, 3, H, W) are to x_0 -> (L1 (B,), perceptual distance (B,), and
+    the maps that `see` gives of both)."""
+    drawn = see(x_hat)
+    with torch.no_grad():
+        true = see(x_0)
+    apart = lambda a, b: (a.float() - b.float()).abs().mean((1, 2, 3))
+    ratios = [apart(a, b) / b.float().abs().mean() for a, b in zip(drawn, true)]
+    return apart(x_hat, x_0), sum(ratios) / len(ratios), (drawn, true)
 
 
 def new_pipeline(kind: str, vae, texts, L: int = 32, channels: tuple[int, ...] = (128, 192)):
@@ -247,12 +214,12 @@ def train_denoiser(
     out: Path,
     *,
     seen: int,
-    B: int = 128,
-    peak: float = 1.0e-3,
+    B: int = 64,
+    peak: float = 1.5e-3,
     seed: int = 0,
     L: int = 32,
     channels: tuple[int, int] = (128, 192),
-    checkpoint_every: int = 250,
+    checkpoint_every: int = 500,
     kind: str = "sketch",
     start=None,
 ):
@@ -262,87 +229,210 @@ def train_denoiser(
     kind    `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer
             on MiniLM's frozen states; `judge-b`: another U-Net with a text encoder that reads
             pieces of words. `L` and `channels` are sketch's
-    start   a pipeline of that kind, whose denoiser goes on learning by a schedule of its own
+    start   a pipeline of that kind, whose denoiser goes on learning on this autoencoder's latents
     One noise level per image, velocity target, mean squared error; each image's text is drawn anew
-    from the caption mixture each time. The density of noise levels grows with t (t = T sqrt(u)): a
-    text decides what a picture shows while hardly anything of it is there yet.
-    Resumes from `out/denoiser.state.safetensors`, with `start` from `more.state.safetensors`."""
-    stage, stream = ("more", "more") if start else ("denoiser", "diet")
-    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels)
-    recipe |= dict(images=dataset.fingerprint(), autoencoder=weights_hash(vae), levels="T sqrt(u)")
-    recipe |= {"kind": kind, "diet": CAPTION_MIXTURES[kind], "start": None}  # names of old files
+    from the caption mixture each time, half the drawings are mirrored where that keeps the meaning.
+    Half of the noise levels are uniform, half have a density that grows with t: a text decides what
+    a picture shows while hardly anything of it is there yet. Muon and AdamW at one learning rate,
+    which stays until it falls to zero over the last fifth.
+    Resumes from `out/denoiser.state.safetensors`."""
+    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, kind=kind)
+    recipe |= dict(images=dataset.fingerprint(), autoencoder=weights_hash(vae))
+    recipe |= dict(levels="T u, T sqrt(u)", captions=CAPTION_MIXTURES[kind], start=None)
     if start:
         recipe["start"] = weights_hash(start.text_encoder, Decoder(start, kind).denoiser)
+        start.register_modules(vae=vae)
     torch.manual_seed(seed)
-    parts = alt_text_phrases(dataset)
-    texts = (alt_text(p, limit=10_000) for p in parts)
-    pipeline = start or new_pipeline(kind, vae, texts, L, channels)
-    decoder = Decoder(pipeline, kind)
-    z_all = encode_all(decoder, dataset)  # (M, C, h, h)
+    phrases = alt_text_phrases(dataset)
+    texts = [alt_text(p, limit=10_000) for p in phrases]
+    decoder = Decoder(start or new_pipeline(kind, vae, texts, L, channels), kind)
+    z_all = torch.stack([encode_all(decoder, dataset, mirror) for mirror in (False, True)], 1)
     if vae.config.scaling_factor == 1.0:  # fresh from training; other latents keep their scale
         vae.register_to_config(scaling_factor=float(1 / z_all.std()))
-        z_all = z_all / z_all.std()
+        z_all = z_all / z_all.std()  # (M, 2, C, h, h)
+    both_ways = [(p, mirrored(p)) for p in phrases]
     learn = ("transformer",) if kind == "judge-a" else ("text_encoder", "unet")
-    nets = nn.ModuleDict({name: getattr(pipeline, name) for name in learn}).requires_grad_(True)
-    decays, others = (
-        [p for p in nets.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False)
-    )
-    groups = [{"params": decays, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
+    nets = nn.ModuleDict({name: getattr(decoder.pipeline, name) for name in learn})
 
     def batch_loss(rows, step, rng):
-        mixture_rng = random.Random(f"{seed}/{stream}/{step}")
-        texts = [caption_mixture(parts[r], mixture_rng, kind) for r in rows]
-        z_0 = z_all[rows].to(device()).float()  # (B, C, h, h)
-        t = (decoder.T * torch.rand(B, generator=rng).sqrt()).long().clamp_max(decoder.T - 1)
-        t, noise = t.to(device()), torch.randn(z_0.shape, generator=rng).to(device())
+        coins, mixture_rng = torch.rand(B, generator=rng), random.Random(f"{seed}/captions/{step}")
+        flips = [bool(c < 0.5) and both_ways[r][1] is not None for c, r in zip(coins, rows)]
+        texts = [caption_mixture(both_ways[r][f], mixture_rng, kind) for r, f in zip(rows, flips)]
+        z_0 = z_all[rows, torch.tensor(flips).long()].to(device()).float()  # (B, C, h, h)
+        u = torch.rand(B, generator=rng)
+        t = (decoder.T * torch.cat([u[: B // 2], u[B // 2 :].sqrt()])).long()
+        t = t.clamp_max(decoder.T - 1).to(device())
+        noise = torch.randn(z_0.shape, generator=rng).to(device())
         x_t, target = decoder.add_noise(z_0, noise, t)
         with autocast():
             states = decoder.read(tokenise(decoder.tokenizer, texts))  # (B, L, D)
         return (decoder.predict(x_t, t, states) - target).pow(2).mean(), {}
 
-    warmup, title = min(300, seen // B // 10), f"{stage} of {kind}"
-    options = dict(warmup=warmup, average=True, checkpoint_every=checkpoint_every, title=title)
-    run = (nets, adamw(groups, peak), batch_loss, out, stage, recipe, len(dataset))
+    options = dict(warmup=min(300, seen // B // 10), average=0.9998, schedule=constant_rate)
+    options |= dict(checkpoint_every=checkpoint_every, title=f"denoiser of {kind}")
+    nets.requires_grad_(True)
+    run = (nets, MuonAndAdamW(nets, peak), batch_loss, out, "denoiser", recipe, len(dataset))
     for log in training_loop(*run, **options):
-        if log.due(lines=10, last=False):
+        if log.due(lines=10, every=250, last=False):
             log.line(rate=log.rate)
-    return pipeline
+    return decoder.pipeline
 
 
-def make_decoder(name: str, out: Path, **changed) -> None:
-    """A shipped decoder by RECIPES[name], in which `changed` replaces entries: trained on the emoji
-    dataset's train split and saved as a float16 pipeline folder with its logs and its recipe.
+class Discriminators(nn.Module):
+    """A projected GAN's: three convolutions with spectral norm on each of a frozen network's maps
+    (Sauer et al., 2021). `scales`: what brings each map to unit spread."""
 
-    `sketch` from nothing: autoencoder, denoiser, more of it, the autoencoder's finish. The judges
-    use the latents of the shipped `sketch`'s autoencoder, everything else is their own."""
-    if unknown := set(changed) - set(RECIPES[name]):
-        raise ValueError(
-            f"{name} has no {', '.join(sorted(unknown))}: it looks at sketch's latents"
-        )
+    def __init__(self, channels: list[int], scales: list[float], width: int = 64):
+        super().__init__()
+        sn, self.scales = nn.utils.parametrizations.spectral_norm, scales
+        conv = lambda i, o, k: sn(nn.Conv2d(i, o, k, padding=k // 2))
+        nets = [[conv(c, width, 1), conv(width, width, 3), conv(width, 1, 3)] for c in channels]
+        slope = lambda: nn.LeakyReLU(0.2)
+        self.nets = nn.ModuleList(nn.Sequential(a, slope(), b, slope(), c) for a, b, c in nets)
+
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps [(B, c, h, w)] -> [(B, 1, h, w)], larger where a map looks like a drawing's."""
+        return [net(m * s).float() for net, m, s in zip(self.nets, maps, self.scales)]
+
+
+@torch.no_grad()
+def one_step(decoder, z_0: torch.Tensor, texts: list[str], t: torch.Tensor, noise: torch.Tensor):
+    """Latents z_0 (B, C, h, h) noised to levels t (B,) -> what the frozen denoiser, given texts,
+    takes them to have been, (B, C, h, h). For a denoiser of velocities."""
+    alpha_bar = decoder.alpha_bar[t].view(-1, 1, 1, 1)  # (B, 1, 1, 1)
+    a, s = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    x_t, _ = decoder.add_noise(z_0, noise, t)
+    return a * x_t - s * decoder.predict(x_t, t, decoder.text_states(texts))
+
+
+def train_finish(
+    dataset: Dataset,
+    decoders: dict[str, Decoder],
+    out: Path,
+    *,
+    seen: int,
+    B: int = 32,
+    peak: float = 3.0e-4,
+    seed: int = 0,
+    checkpoint_every: int = 100,
+):
+    """The adversarial finish: only the autoencoder's half that draws learns, latents and denoisers
+    stay as they are. It learns to draw crisply from latents that are as wrong as the denoisers
+    leave them: from true latents and from their one-step predictions. -> the autoencoder.
+
+    Loss: L1 + perceptual + a hinge loss by discriminators on EfficientNet-Lite0's maps of the
+    picture at twice its size (a projected GAN); both gradients at the picture have equal norm.
+    Resumes from `out/finish.state.safetensors`."""
+    vae = next(iter(decoders.values())).vae
+    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, levels=[*LEVELS], eye=LOOKED_AT)
+    recipe |= dict(images=dataset.fingerprint(), vae=weights_hash(vae))
+    recipe["denoisers"] = {name: weights_hash(d.denoiser) for name, d in decoders.items()}
+    torch.manual_seed(seed)
+    phrases, backbone = alt_text_phrases(dataset), efficientnet(0).to(device())
+    z_all = encode_all(next(iter(decoders.values())), dataset)  # (M, C, h, h)
+    levels, weights = torch.tensor([0, *LEVELS]), torch.tensor([1.0, *LEVELS.values()])
+    see = lambda x: features(backbone, resize(x, 128), upto=LOOKED_AT[-1], keep=LOOKED_AT)
+    with torch.no_grad():
+        maps = see(dataset.pixels(slice(64)).to(device()))
+    made = [m.shape[1] for m in maps], [float(1 / m.float().std()) for m in maps]
+    nets = nn.ModuleDict({"draw": vae.decoder, "judge": Discriminators(*made)}).to(device())
+    nets.requires_grad_(True)
+    steps = seen // B
+
+    def batch_loss(rows, step, rng):
+        x_0 = dataset.pixels(rows).to(device(), memory_format=torch.channels_last)  # (B, 3, 64, 64)
+        name, decoder = list(decoders.items())[step % len(decoders)]
+        which = torch.randint(len(levels), (B,), generator=rng)
+        z, t = z_all[rows].to(device()), levels[which].to(device())  # (B, C, h, h), (B,)
+        noise = torch.randn(z.shape, generator=rng).to(z)
+        of_step = random.Random(f"{seed}/captions/{step}")
+        texts = [caption_mixture(phrases[r], of_step, name) for r in rows]
+        predicted = one_step(decoder, z, texts, t, noise)
+        z = torch.where((t == 0).view(-1, 1, 1, 1), z + 0.05 * noise, predicted)
+        with autocast():
+            x_hat = nets["draw"](z / vae.config.scaling_factor).float()
+        x, w = x_hat.detach().requires_grad_(True), weights[which].to(device())
+        with autocast():
+            l1, perceptual, (drawn, true) = likeness(see, x, x_0)
+            fooled = -sum(o.mean() for o in nets["judge"](drawn)) / len(drawn)
+        like = ((l1 + PERCEPTUAL * perceptual) * w).mean()
+        to_like, to_fool = (torch.autograd.grad(v, x, retain_graph=True)[0] for v in (like, fooled))
+        strength = min(1.0, step / max(1, min(100, steps // 4)))
+        gradient = to_like + strength * to_like.norm() / (to_fool.norm() + 1e-8) * to_fool
+        with autocast():
+            false, real = (nets["judge"]([m.detach() for m in side]) for side in (drawn, true))
+        hinge = sum(F.relu(1 + f).mean() + F.relu(1 - r).mean() for f, r in zip(false, real))
+        pull = (x_hat * gradient).sum()  # its gradient at the weights is the picture's
+        loss = like.detach() + pull - pull.detach() + hinge / len(real)
+        shown = {"like": like, "fooled": fooled, "hinge": hinge / len(real)}
+        return loss, {name: v.detach() for name, v in shown.items()}
+
+    rates = dict(lr=peak, weight_decay=1e-4, betas=(0.5, 0.99), fused=True)
+    optimizer = torch.optim.AdamW(nets.parameters(), **rates)
+    options = dict(warmup=min(50, steps // 4), average=0.998, schedule=constant_rate)
+    run = (nets, optimizer, batch_loss, out, "finish", recipe, len(dataset))
+    for log in training_loop(*run, **options, checkpoint_every=checkpoint_every):
+        if log.due(lines=4, every=50, last=False):
+            log.line(**{name: round(value, 5) for name, value in log.terms.items()})
+    return vae
+
+
+def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> None:
+    """A part of RECIPES, in which `changed` replaces entries, or all of them in order, from the
+    emoji dataset's train split, into folders of `out`, where a part finds what it needs. `start`:
+    the autoencoder and the denoisers go on from the shipped ones.
+
+    The finish writes `out/finished`: float16 pipeline folders with their logs and recipes."""
+    from diffusers import AutoencoderTiny
+
+    if unknown := set(changed) - {"seen", "peak", "seed"}:
+        raise TypeError(f"a recipe has no {', '.join(sorted(unknown))}")
+    if name == "all":
+        for part in RECIPES:
+            make_decoder(part, out, start=start, **changed)
+        return
     dataset, recipe = load_dataset("emoji").subset("train"), {**RECIPES[name], **changed}
-    of = lambda stage: {k: recipe.get(stage + k) for k in ("seen", "peak")} | {
-        "seed": recipe["seed"]
-    }
-    if name == "sketch":
-        first = dict(seen=recipe["autoencoder_seen"], seed=recipe["seed"])
-        vae = train_autoencoder(dataset, out, **first)
+    folder = out / name
+    if name == "autoencoder":
+        train_autoencoder(
+            dataset, folder, **recipe, start=Decoder.load("sketch").vae if start else None
+        ).save_pretrained(folder / "made", safe_serialization=True)
+    elif name in DENOISERS:
+        vae = AutoencoderTiny.from_pretrained(needed(out, "autoencoder"), use_safetensors=True)
+        go_on = Decoder.load(name).pipeline if start else None
+        pipeline = train_denoiser(dataset, vae, folder, kind=name, start=go_on, **recipe)
+        pipeline.save_pretrained(folder / "made", safe_serialization=True)
     else:
-        vae = Decoder.load("sketch").vae
-    pipeline = train_denoiser(dataset, vae, out, kind=name, **of(""))
-    if recipe.get("more_seen"):
-        more = dict(B=MORE_BATCH, kind=name, start=pipeline, **of("more_"))
-        pipeline = train_denoiser(dataset, vae, out, **more)
-    if recipe.get("finish_seen"):
-        deeper = deepen(pipeline.vae, seed=recipe["seed"])
-        vae = train_autoencoder(dataset, out, vae=deeper, **of("finish_"))
-        pipeline.register_modules(vae=vae)
-    folder = out / "pipeline"
+        decoders = {kind: Decoder.load(needed(out, kind)) for kind in DENOISERS}
+        finished = train_finish(dataset, decoders, folder, **recipe)
+        for kind, decoder in decoders.items():
+            decoder.pipeline.register_modules(vae=finished)
+            told = {"name": kind, "captions": CAPTION_MIXTURES[kind], "start": start}
+            told |= {"train_images": len(dataset), "images": dataset.fingerprint()}
+            told |= {
+                "torch": torch.__version__,
+                "recipes": seen_by(out, ("autoencoder", kind, name)),
+            }
+            save_finished(decoder.pipeline, out / "finished" / kind, told)
+
+
+def needed(out: Path, part: str) -> Path:
+    """Where a part that is made earlier stands."""
+    if not (folder := out / part / "made").is_dir():
+        raise FileNotFoundError(f"{folder}: not there; run `train-decoder --name {part}` first")
+    return folder
+
+
+def seen_by(out: Path, parts: tuple[str, ...]) -> dict:
+    """The log of each of these parts' trainings: its last line."""
+    logs = {part: next((out / part).glob("*.jsonl")) for part in parts}
+    return {part: json.loads(log.read_text().splitlines()[-1]) for part, log in logs.items()}
+
+
+def save_finished(pipeline, folder: Path, recipe: dict) -> None:
+    """A pipeline as it ships: float16, no word of where a part was loaded from."""
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    for path in folder.rglob("config.json"):  # nobody needs to know where a model was loaded from
+    for path in folder.rglob("config.json"):
         config = json.loads(path.read_text())
         write_json(path, {k: v for k, v in config.items() if k != "_name_or_path"})
-    recipe |= {"name": name, "diet": CAPTION_MIXTURES[name], "train_images": len(dataset)}
-    recipe |= {"images": dataset.fingerprint(), "torch": torch.__version__}
     write_json(folder / "recipe.json", recipe)
-    for log in out.glob("*.jsonl"):
-        (folder / log.name).write_text(log.read_text())

@@ -236,19 +236,24 @@ def weights_hash(*nets: torch.nn.Module) -> str:
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:12]
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict:
-    states = optimizer.state_dict()["state"]
-    named = {f"optimizer/{i}/{k}": v for i, s in states.items() for k, v in s.items()}
-    return {k: torch.as_tensor(v) for k, v in named.items()}
+def optimizer_tensors(optimizer) -> dict:
+    """The state of an optimizer, or of one that has `parts`, by number of part and parameter."""
+    return {
+        f"optimizer/{part}/{i}/{name}": torch.as_tensor(value)
+        for part, one in enumerate(getattr(optimizer, "parts", [optimizer]))
+        for i, moments in one.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict) -> None:
-    state, groups = {}, optimizer.state_dict()["param_groups"]
-    for key in (k for k in tensors if k.startswith("optimizer/")):
-        _, i, name = key.split("/")
-        state.setdefault(int(i), {})[name] = tensors[key]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    for p, moments in optimizer.state.items():
-        for name, value in moments.items():
-            if value.shape == p.shape:  # fused Adam walks memory: as the weights lie there
-                moments[name] = torch.empty_like(p).copy_(value)
+def restore_optimizer(optimizer, tensors: dict) -> None:
+    for part, one in enumerate(getattr(optimizer, "parts", [optimizer])):
+        state, start = {}, f"optimizer/{part}/"
+        for key in (k for k in tensors if k.startswith(start)):
+            i, name = key.removeprefix(start).split("/")
+            state.setdefault(int(i), {})[name] = tensors[key]
+        one.load_state_dict({"state": state, "param_groups": one.state_dict()["param_groups"]})
+        for p, moments in one.state.items():
+            for name, value in moments.items():
+                if value.shape == p.shape:  # fused Adam walks memory: as the weights lie there
+                    moments[name] = torch.empty_like(p).copy_(value)

@@ -28,6 +28,7 @@ from .encoder import Encoder, backbone_features, relax, temperature
 from .runtime import (
     Progress,
     autocast,
+    compute_dtype,
     device,
     generator,
     optimizer_tensors,
@@ -57,10 +58,75 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int, floor: float = 
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(angle)))
 
 
+def constant_rate(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Linear warm-up, `peak`, and linearly to zero over the last fifth."""
+    return peak * min(1.0, (step + 1) / warmup if warmup else 1.0, 5 * (steps - step) / steps)
+
+
 def adamw(parameters, rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         parameters, lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
     )
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, made orthogonal by five Newton-Schulz steps (Jordan et al., 2024; Liu et al., 2025
+    for the size of the update), of matrices and of kernels seen as (out, in k k).
+
+    Not torch's, which takes no kernels and multiplies in bfloat16 on every processor: where there
+    is none, a step of `sketch` took minutes."""
+
+    def __init__(self, parameters, rate: float, momentum: float = 0.95, weight_decay: float = 0.02):
+        super().__init__(parameters, dict(lr=rate, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for p in (p for p in group["params"] if p.grad is not None):
+                mean = self.state[p].setdefault("mean", torch.zeros_like(p))
+                mean.lerp_(p.grad, 1 - group["momentum"])
+                update = orthogonal(p.grad.lerp(mean, group["momentum"]).reshape(len(p), -1))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                size = 0.2 * max(update.shape) ** 0.5  # of an update by AdamW
+                p.add_(update.reshape(p.shape), alpha=-group["lr"] * size)
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix (m, n) with singular values of about 1, by Newton-Schulz iteration."""
+    x = matrix.to(compute_dtype() or torch.float32)
+    x = x.T if len(matrix) > matrix.shape[1] else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if len(matrix) > matrix.shape[1] else x).to(matrix)
+
+
+class MuonAndAdamW:
+    """Muon for hidden matrices and kernels, AdamW for embeddings, vectors, first and last layer."""
+
+    def __init__(self, net: nn.Module, rate: float):
+        ends = ("embed", "conv_in", "conv_out", "proj_out", "shared")
+        hidden = lambda name, p: p.ndim > 1 and not any(end in name for end in ends)
+        named = [(hidden(n, p), p) for n, p in net.named_parameters() if p.requires_grad]
+        of = lambda kind: [p for is_hidden, p in named if is_hidden is kind]
+        self.parts = (Muon(of(True), rate), adamw(of(False), rate))
+
+    @property
+    def param_groups(self) -> list[dict]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    @property
+    def state(self) -> dict:
+        return {p: moments for part in self.parts for p, moments in part.state.items()}
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
 
 
 def descend(loss: torch.Tensor, optimizer, net: nn.Module, rate: float, accelerator=None) -> None:
@@ -130,9 +196,10 @@ def training_loop(
     M: int,
     *,
     warmup: int,
-    average: bool = False,
+    average: float = 0.0,
     checkpoint_every: int = 100,
     title: str = "",
+    schedule: Callable = cosine_rate,
     accelerator=None,
 ) -> Iterator[Log]:
     """Train `net` until recipe["seen"] of M images were seen; yields the log after each step, with
@@ -140,28 +207,29 @@ def training_loop(
 
     batch_loss  (rows, step, generator of this step) -> (loss, {name: number} to show beside it)
     recipe      what the weights depend on: seen, B, peak, seed and more; kept with the checkpoint
-    average     in the end `net` holds an exponential moving average (EMA) of its weights
+    average     decay of the exponential moving average (EMA) of the weights that `net` holds in the
+                end; 0: the last weights
+    schedule    (step, steps, peak, warm-up) -> learning rate
     Resumes from `out/<name>.state.safetensors`, logs to `out/<name>.jsonl`."""
     B, seed, state = recipe["B"], recipe["seed"], out / f"{name}.state.safetensors"
     steps = recipe["seen"] // B
     tensors, done, told = resume(state, recipe)
-    weights = dict(net.train().named_parameters())
+    weights, buffers = dict(net.train().named_parameters()), dict(net.named_buffers())
     ema = {k: p.detach().clone() for k, p in weights.items()} if average else {}
     if tensors:
         copy_into(weights, tensors, "net/")
         copy_into(ema, tensors, "ema/")
+        copy_into(buffers, tensors, "buffer/")
         restore_optimizer(optimizer, tensors)
     log = Log(out / f"{name}.jsonl", title or name, B, steps, done, **told)
     for step in range(done, steps):
         rows, rng = batch_rows(M, B, step, seed), generator(seed, f"{name}/{step}")
         loss, terms = batch_loss(rows, step, rng)
-        rate = cosine_rate(step, steps, recipe["peak"], warmup)
+        rate = schedule(step, steps, recipe["peak"], warmup)
         descend(loss, optimizer, net, rate, accelerator)
         if average:
-            decay, now = (
-                min(0.999, (step + 1) / (step + 21)),
-                [p.detach() for p in weights.values()],
-            )
+            now = [p.detach() for p in weights.values()]
+            decay = min(average, (step + 1) / (step + 21))
             torch._foreach_lerp_(list(ema.values()), now, 1 - decay)
         log.add(loss.item(), rate, terms)
         net.eval()
@@ -170,6 +238,7 @@ def training_loop(
         if log.step % checkpoint_every == 0 or log.step == steps:
             tensors = {f"net/{k}": p for k, p in weights.items()}
             tensors |= {f"ema/{k}": p for k, p in ema.items()} | optimizer_tensors(optimizer)
+            tensors |= {f"buffer/{k}": b for k, b in buffers.items()}
             told = {"window": log.window, "seconds": time.time() - log.start}
             save_state(state, tensors, {"step": log.step, "recipe": recipe, "log": told})
     if average:
@@ -185,9 +254,10 @@ def latents_hash(vae) -> str:
 
 
 @torch.no_grad()
-def encode_all(decoder, dataset: Dataset, B: int = 256) -> torch.Tensor:
-    """Latents of a whole dataset, float32 (M, C, h, h) on the CPU, computed once."""
+def encode_all(decoder, dataset: Dataset, mirror: bool = False, B: int = 256) -> torch.Tensor:
+    """Latents of a whole dataset, or of its mirror image, float32 (M, C, h, h) on the CPU."""
     batches = (dataset.pixels(slice(i, i + B)) for i in range(0, len(dataset), B))
+    batches = (pixels.flip(-1) if mirror else pixels for pixels in batches)
     return torch.cat([decoder.encode(pixels).cpu() for pixels in batches])
 
 

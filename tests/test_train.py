@@ -8,9 +8,24 @@ import torch
 from conftest import Killed, assert_same, killed_after, tiny_vae
 
 from dd.baselines import train_captioner, train_similarity
-from dd.make_decoders import FINISH_BLOCKS, RECIPES, deepen, train_autoencoder, train_denoiser
+from dd.decoder import Decoder
+from dd.make_decoders import (
+    DENOISERS,
+    RECIPES,
+    one_step,
+    train_autoencoder,
+    train_denoiser,
+    train_finish,
+)
 from dd.runtime import generator, weights_hash
-from dd.train import batch_rows, cosine_rate, latents_hash, train_encoder
+from dd.train import (
+    MuonAndAdamW,
+    batch_rows,
+    constant_rate,
+    cosine_rate,
+    latents_hash,
+    train_encoder,
+)
 
 
 def snapshot(module):
@@ -104,27 +119,54 @@ def test_log_says_images_seen_and_the_last_temperature(go, tmp_path):
 
 
 def test_denoiser_goes_on_from_what_it_was(small_dataset, tmp_path):
-    """More training: its own log and checkpoint, the same vocabulary and scale, and its first step
-    starts from the weights that were there."""
+    """On the same latents: the same vocabulary and scale, and its first step starts from the
+    weights that were there."""
     dataset = small_dataset.subset("all", 16)
     first = train_denoiser(dataset, tiny_vae().eval(), tmp_path, seen=8, B=4, channels=TWO_A_GROUP)
-    before, scale, words = (
-        {k: v.clone() for k, v in first.unet.state_dict().items()},
-        first.vae.config.scaling_factor,
-        first.tokenizer.get_vocab(),
-    )
+    before = {k: v.clone() for k, v in first.unet.state_dict().items()}
+    scale, words = first.vae.config.scaling_factor, first.tokenizer.get_vocab()
     go = lambda out, **o: train_denoiser(dataset, first.vae, out, seen=8, B=2, start=first, **o)
     kept = go(tmp_path / "still", peak=0.0)
     assert_same(kept.unet.state_dict(), before)
-    after = go(tmp_path)
-    assert (
-        not_learnt(before, after.unet.state_dict()) == []
-        and after.vae.config.scaling_factor == scale
-        and after.tokenizer.get_vocab() == words
-    )
-    assert sorted(p.name for p in tmp_path.glob("*.jsonl")) == ["denoiser.jsonl", "more.jsonl"]
+    after = go(tmp_path / "more")
+    assert not_learnt(before, after.unet.state_dict()) == []
+    assert after.vae.config.scaling_factor == scale and after.tokenizer.get_vocab() == words
     with pytest.raises(ValueError, match="start"):  # its checkpoint began from other weights
-        go(tmp_path)
+        go(tmp_path / "more")
+
+
+def test_muon_turns_matrices_and_adamw_the_rest():
+    """A hidden kernel is moved by a matrix whose singular values are all alike, much as by torch's
+    Muon when flattened; first, last and embedding layers are AdamW's."""
+
+    torch.manual_seed(0)
+    net = torch.nn.ModuleDict(
+        {
+            "embedding": torch.nn.Embedding(5, 6),
+            "conv_in": torch.nn.Conv2d(3, 6, 3),
+            "hidden": torch.nn.Conv2d(6, 8, 3),
+        }
+    )
+    before, optimizer = snapshot(net), MuonAndAdamW(net, 0.1)
+    assert [p.shape for p in optimizer.parts[0].param_groups[0]["params"]] == [(8, 6, 3, 3)]
+    torchs = torch.nn.Parameter(before["hidden.weight"].flatten(1).clone())
+    options = dict(lr=0.1, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
+    x = torch.randn(2, 3, 8, 8)
+    loss = net["hidden"](net["conv_in"](x)).pow(2).mean() + net["embedding"].weight.pow(2).sum()
+    loss.backward()
+    optimizer.step()
+    moved = {k: v - before[k] for k, v in net.state_dict().items()}
+    values = torch.linalg.svdvals(moved["hidden.weight"].flatten(1))
+    assert values.min() > 0.5 * values.max() > 0
+    torchs.grad = net["hidden"].weight.grad.flatten(1)
+    torch.optim.Muon([torchs], **options).step()  # in bfloat16
+    apart = torchs.detach() - before["hidden.weight"].flatten(1)
+    apart = apart - moved["hidden.weight"].flatten(1)
+    assert apart.norm() < 0.03 * moved["hidden.weight"].norm()
+    first = moved["conv_in.weight"].abs()  # AdamW's first step: the rate, whatever the gradient
+    assert torch.allclose(first, torch.full_like(first, 0.1), rtol=1e-3)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in net.parameters())
 
 
 def test_judge_learns_without_its_text_encoder(small_dataset, tmp_path):
@@ -195,7 +237,7 @@ def test_text_encoder_and_denoiser_learn_in_every_matrix(small_dataset, tmp_path
     ]  # the check can fail
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", DENOISERS)
 def test_shipped_decoders_have_learnt_to_listen(name):
     """No matrix between the text and the picture is what it began as: sketch once shipped with all
     of them untrained."""
@@ -268,7 +310,7 @@ def test_captioner_refuses_a_vocabulary_of_pieces(
 
 
 @pytest.fixture
-def trainings(go, small_dataset, small_patches, tiny_decoder):
+def trainings(go, small_dataset, small_patches, tiny_decoder, tiny_folder):
     """name -> a training of a few steps into a folder -> everything it made, {name: tensor}."""
     few, every = small_dataset.subset("all", 16), dict(checkpoint_every=2)
     taught = dict(patches=small_patches, **every)
@@ -295,13 +337,18 @@ def trainings(go, small_dataset, small_patches, tiny_decoder):
         options = dict(seen=6 * 16, B=16, **taught)
         return train_similarity(small_dataset, tiny_decoder.tokenizer, out, **options).state_dict()
 
+    def finish(out):
+        options = dict(seen=6 * 4, B=4, **every)
+        decoder = Decoder.load(tiny_folder)  # its own, for the autoencoder learns
+        return train_finish(few, {"sketch": decoder}, out, **options).state_dict()
+
     encoder = lambda out, **options: go(out, **options).pooler.state_dict()
     return {
         "encoder": lambda out: encoder(out, noise=0.0, hard_from=0.5),
         "encoder, sampled": lambda out: encoder(out, noise=1.0, tau_start=2.0, hard_from=1.0),
         "denoiser": denoiser,
         "autoencoder": autoencoder,
-        "finish": lambda out: autoencoder(out, vae=deepen(tiny_vae())),
+        "finish": finish,
         "captioner": captioner,
         "similarity": similarity,
     }
@@ -335,40 +382,27 @@ def test_killed_and_resumed_is_the_same(trainings, name, tmp_path, monkeypatch):
     assert said[0] == said[1] and len(said[0]) >= 4
 
 
-def test_finish_changes_how_latents_are_drawn_and_never_the_latents(small_dataset, tmp_path):
+def test_finish_changes_how_latents_are_drawn_and_never_the_latents(
+    small_dataset, tiny_folder, tmp_path
+):
     """Denoisers and encoders made for these latents stay valid."""
-    vae = train_autoencoder(small_dataset, tmp_path, seen=2 * 4, B=4, channels=8)
-    before = {k: v.clone() for k, v in vae.encoder.state_dict().items()}
-    options = dict(seen=4 * 4, B=4, channels=8, vae=deepen(vae))
-    finished = train_autoencoder(small_dataset, tmp_path, **options)
-    assert latents_hash(finished) == latents_hash(vae)
-    assert weights_hash(finished) != weights_hash(deepen(vae))
-    assert list(finished.config.num_decoder_blocks) == list(FINISH_BLOCKS)
-    assert_same(finished.encoder.state_dict(), before)
+    decoder = Decoder.load(tiny_folder)
+    before = latents_hash(decoder.vae), weights_hash(decoder.vae.decoder)
+    finished = train_finish(small_dataset, {"sketch": decoder}, tmp_path, seen=4 * 8, B=8)
+    assert latents_hash(finished) == before[0] and weights_hash(finished.decoder) != before[1]
+    line = json.loads((tmp_path / "finish.jsonl").read_text().splitlines()[-1])
+    assert line["like"] > 0 and 0 < line["hinge"] < 4
+
+
+def test_one_step_prediction_at_hardly_any_noise_is_the_latent(tiny_decoder, small_latents):
+    z_0, noise = small_latents[:4], torch.randn(4, 16, 8, 8)
+    at = lambda t: one_step(tiny_decoder, z_0, ["red"] * 4, torch.full((4,), t), noise)
+    assert (at(0) - z_0).pow(2).mean() < 0.01 < (at(900) - z_0).pow(2).mean()
 
 
 def test_an_unknown_option_is_refused(go, tmp_path):
     with pytest.raises(TypeError, match="no such option of a training: temperature"):
         go(tmp_path, temperature=1.0)
-
-
-def test_deepening_keeps_what_was_learnt(small_dataset, tmp_path):
-    """The same blocks: the same pictures. More of them: every trained layer is still there, and
-    each new block passes on what is above zero."""
-    vae = tiny_vae().eval()
-    z = torch.randn(2, vae.config.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(deepen(vae, (1, 1, 0, 0)).decode(z).sample, vae.decode(z).sample)
-    deeper, x = (
-        deepen(vae, (1, 2, 1, 1)),
-        torch.randn(1, vae.config.decoder_block_out_channels[0], 8, 8),
-    )
-    blocks = [x for x in deeper.decoder.layers if type(x).__name__ == "AutoencoderTinyBlock"]
-    assert len(blocks) == 5 and all(torch.equal(b(x), x.relu()) for b in blocks[2:])
-    mine, theirs = (
-        {v.double().sum().item() for v in net.decoder.state_dict().values()}
-        for net in (vae, deeper)
-    )
-    assert mine <= theirs and deeper.config.scaling_factor == vae.config.scaling_factor
 
 
 def test_another_recipe_does_not_go_on_from_this_checkpoint(go, tmp_path):
@@ -410,6 +444,11 @@ def test_rate_warms_up_and_falls_to_a_hundredth():
     assert cosine_rate(0, 1000, 3e-4, 10) == pytest.approx(3e-5)
     assert cosine_rate(10, 1000, 3e-4, 10) == pytest.approx(3e-4)
     assert cosine_rate(1000, 1000, 3e-4, 10) == pytest.approx(3e-6)
+
+
+def test_constant_rate_falls_to_zero_over_the_last_fifth():
+    rates = [constant_rate(step, 1000, 1.0, 10) for step in (0, 9, 500, 799, 800, 900, 999)]
+    assert rates == pytest.approx([0.1, 1, 1, 1, 1, 0.5, 0.005])
 
 
 def test_generators_of_two_purposes_are_independent():
