@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from .captions import CAPTION_MIXTURES, alt_text, alt_text_phrases, caption_mixture, mirrored
 from .data import Dataset, load_dataset
 from .decoder import Decoder, MiniLMPipeline
-from .runtime import autocast, device, weights_hash, write_json
+from .runtime import autocast, device, quiet, weights_hash, write_json
 from .train import MuonAndAdamW, adamw, constant_rate, encode_all, training_loop
 from .vision import efficientnet, features, resize
 from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
@@ -391,6 +391,7 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
         for part in RECIPES:
             make_decoder(part, out, start=start, **changed)
         return
+    quiet()
     dataset, recipe = load_dataset("emoji").subset("train"), {**RECIPES[name], **changed}
     folder = out / name
     if name == "autoencoder":

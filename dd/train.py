@@ -261,16 +261,28 @@ def encode_all(decoder, dataset: Dataset, mirror: bool = False, B: int = 256) ->
     return torch.cat([decoder.encode(pixels).cpu() for pixels in batches])
 
 
-def relaxed_loss(pooler, decoder, patches, z_0, t, eps, *, tau: float, noise=0.0, **relaxation):
+def relaxed_loss(pooler, decoder, patches, z_0, t, eps, *, tau, noise=0.0, repeats=0.0, **more):
     """De-Diffusion's objective per image (B,), section 3 of the paper: features (B, P, F) -> logits
     -> relaxed tokens -> the frozen decoder's denoising loss of z_0 (B, C, h, h) at noise levels
-    t (B,) and noise eps. `relaxation`: more of relax()'s options."""
+    t (B,) and noise eps.
+
+    repeats   what it costs if all positions write one word (not in the paper); `repeated`
+    more      relax()'s other options"""
     with autocast():
         logits = pooler(patches)  # (B, N, V)
-    weights = relax(logits, tau, noise=noise, **relaxation)
+    weights = relax(logits, tau, noise=noise, **more)
     with autocast():
         states = decoder.soft_states(weights)  # (B, L, D)
-    return decoder.loss(z_0, states, t, eps)
+    loss = decoder.loss(z_0, states, t, eps)
+    return loss + repeats * repeated(weights) if repeats else loss
+
+
+def repeated(weights: torch.Tensor) -> torch.Tensor:
+    """Relaxed tokens (B, N, V) -> (B,): the share of pairs of positions that write the same word,
+    from 0, all words different, to 1, one word N times."""
+    N = weights.shape[1]
+    pairs = weights.sum(1).pow(2).sum(-1) - weights.pow(2).sum((1, 2))
+    return pairs / max(1, N * (N - 1))
 
 
 # How the encoder is trained. The paper's own recipe is tau 2.0 -> 0.3, noise 1, hard_from 1,
@@ -289,6 +301,8 @@ RECIPE = {
     "rule": "alphanumeric",  # which tokens may be written (dd/vocab.py)
     "tie": True,  # start the output layer from the decoder's token embeddings if widths agree
     "least": 30,  # only tokens of so many images' words: the decoder hardly knows rarer ones
+    "repeats": 0.0,  # weight of the cost of repeated words
+    "optimizer": "adamw",  # or muon, or adafactor (the paper's)
     "seed": 0,
 }
 
@@ -332,8 +346,13 @@ def train_encoder(
     if probe is not None:
         probe_patches, probe_z = backbone_features(probe.pixels()), encode_all(decoder, probe)
     accelerator = Accelerator(cpu=device().type == "cpu")
-    optimizer = adamw(encoder.pooler.parameters(), r.peak, weight_decay=0.01)
-    pooler, optimizer = accelerator.prepare(encoder.pooler, optimizer)  # only what is trained
+    pooler = accelerator.prepare(encoder.pooler)  # only what is trained
+    parameters = list(encoder.pooler.parameters())
+    optimizer = {
+        "adamw": lambda: adamw(parameters, r.peak, weight_decay=0.01),
+        "muon": lambda: MuonAndAdamW(encoder.pooler, r.peak),
+        "adafactor": lambda: torch.optim.Adafactor(parameters, lr=r.peak),
+    }[r.optimizer]()
 
     def batch_loss(rows, step, rng):
         z_0, x = z_all[rows].to(device()), patches[rows].to(device()).float()
@@ -341,6 +360,7 @@ def train_encoder(
         eps = torch.randn(z_0.shape, generator=rng)
         tau, hard = temperature(step, steps, r.tau_start, r.tau_end), step >= r.hard_from * steps
         relaxation = dict(tau=tau, noise=r.noise, straight_through=hard, generator=rng)
+        relaxation |= dict(repeats=r.repeats)
         noised = (z_0, t.to(device()), eps.to(device()))
         return relaxed_loss(pooler, decoder, x, *noised, **relaxation).mean(), {"tau": tau}
 

@@ -38,14 +38,16 @@ def test_lengths_are_trained_and_drawn_once(cheap_study, no_features, monkeypatc
 
 
 def test_training_recipes_are_compared_once(cheap_study, no_features, monkeypatch):
-    """A row and a log a recipe; what differs is what the recipe replaces. A second call trains
+    """A row a recipe and seed; what differs is what the recipe replaces. A second call trains
     nothing."""
     monkeypatch.setattr(experiments, "RELAXATIONS", {"here": {}, "3 words": dict(tokens=3)})
-    study = cheap_study("relaxations", probe_seen=128, n_train=256)
+    study = cheap_study("relaxations", probe_seen=128, n_train=256, training_seeds=2)
     table, logs = experiments.relaxations(study)
-    assert list(table["name"]) == list(logs) == ["here", "3 words"] and set(table["seen"]) == {128}
+    assert list(logs) == ["here", "3 words"] and set(table["seen"]) == {128}
+    assert table[["name", "seed"]].values.tolist() == [[n, i] for n in logs for i in (0, 1)]
+    assert table["probe_loss"].nunique() == 4  # no training is another one's
     assert [len(log["text"].iloc[-1].split()) for log in logs.values()] == [5, 3]
-    assert list(table["probe_loss"]) == [log["probe"].iloc[-1] for log in logs.values()]
+    assert list(table["probe_loss"])[::2] == [log["probe"].iloc[-1] for log in logs.values()]
     monkeypatch.setattr("dd.train.descend", None)
     again, _ = experiments.relaxations(study)
     assert again.equals(table) and study.path("relaxations.csv").exists()

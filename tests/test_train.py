@@ -24,6 +24,7 @@ from dd.train import (
     constant_rate,
     cosine_rate,
     latents_hash,
+    repeated,
     train_encoder,
 )
 
@@ -345,6 +346,7 @@ def trainings(go, small_dataset, small_patches, tiny_decoder, tiny_folder):
     encoder = lambda out, **options: go(out, **options).pooler.state_dict()
     return {
         "encoder": lambda out: encoder(out, noise=0.0, hard_from=0.5),
+        "encoder, muon": lambda out: encoder(out, optimizer="muon", repeats=0.1),
         "encoder, sampled": lambda out: encoder(out, noise=1.0, tau_start=2.0, hard_from=1.0),
         "denoiser": denoiser,
         "autoencoder": autoencoder,
@@ -356,6 +358,7 @@ def trainings(go, small_dataset, small_patches, tiny_decoder, tiny_folder):
 
 NAMES = (
     "encoder",
+    "encoder, muon",
     "encoder, sampled",
     "denoiser",
     "autoencoder",
@@ -398,6 +401,32 @@ def test_one_step_prediction_at_hardly_any_noise_is_the_latent(tiny_decoder, sma
     z_0, noise = small_latents[:4], torch.randn(4, 16, 8, 8)
     at = lambda t: one_step(tiny_decoder, z_0, ["red"] * 4, torch.full((4,), t), noise)
     assert (at(0) - z_0).pow(2).mean() < 0.01 < (at(900) - z_0).pow(2).mean()
+
+
+def test_repeated_words_are_counted_in_pairs():
+    """Of three positions two that write the same word are one pair of three."""
+    one_hot = torch.nn.functional.one_hot
+    some = torch.stack([one_hot(torch.tensor(i), 5) for i in ([0, 1, 2], [0, 0, 2], [3, 3, 3])])
+    assert repeated(some.float()).tolist() == pytest.approx([0, 1 / 3, 1])
+    even = torch.full((1, 3, 5), 0.2)  # two such positions agree one time in five
+    assert repeated(even).item() == pytest.approx(0.2)
+
+
+def test_the_cost_of_repeats_and_other_optimizers_change_what_is_learnt(go, tmp_path):
+    options = {
+        "adamw": {},
+        "repeats": dict(repeats=5.0),
+        "muon": dict(optimizer="muon"),
+        "adafactor": dict(optimizer="adafactor"),
+    }
+    made = {n: snapshot(go(tmp_path / n, **o).pooler) for n, o in options.items()}
+    for name in list(made)[1:]:
+        assert any(not torch.equal(v, made["adamw"][k]) for k, v in made[name].items()), name
+    losses = {}
+    for name in ("adamw", "repeats"):
+        lines = (tmp_path / name / "encoder.jsonl").read_text().splitlines()
+        losses[name] = json.loads(lines[0])["loss"]
+    assert losses["repeats"] > losses["adamw"]
 
 
 def test_an_unknown_option_is_refused(go, tmp_path):

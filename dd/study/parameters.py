@@ -52,6 +52,7 @@ PARAMETERS = {
         MOST,
         least=128,
     ),
+    "training_seeds": P(1, "how often each training recipe of notebook 3 is trained", 1, 20),
     "tokens": P(16, "N, words De-Diffusion writes per image", 1, 75),
     "n_test": P(360, "test drawings judged; 0: all", 0, MANY, least=LEAST_FID),
     "n_train": P(
@@ -155,7 +156,7 @@ _DRAWING = "seed decoder encoder n_test guidance steps sampler"
 NOTEBOOKS = {
     "01_data": "seed",
     "02_decoder": "seed decoder n_train decoder_seen autoencoder_seen steps sampler",
-    "03_encoder": "seed decoder n_train encoder_seen probe_seen tokens",
+    "03_encoder": "seed decoder n_train encoder_seen probe_seen training_seeds tokens",
     "04_texts": "seed encoder n_train n_test decoder rivals rivals_seen",
     "05_metrics": "seed decoder n_test steps sampler",
     "05_reconstruction": f"{_DRAWING} n_train n_val n_novel guidances rivals rivals_seen "
