@@ -410,11 +410,9 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
             decoder.pipeline.register_modules(vae=finished)
             told = {"name": kind, "captions": CAPTION_MIXTURES[kind], "start": start}
             told |= {"train_images": len(dataset), "images": dataset.fingerprint()}
-            told |= {
-                "torch": torch.__version__,
-                "recipes": seen_by(out, ("autoencoder", kind, name)),
-            }
-            save_finished(decoder.pipeline, out / "finished" / kind, told)
+            told |= {"torch": torch.__version__}
+            logs = [next((out / part).glob("*.jsonl")) for part in ("autoencoder", kind, name)]
+            save_finished(decoder.pipeline, out / "finished" / kind, told, logs)
 
 
 def needed(out: Path, part: str) -> Path:
@@ -424,16 +422,14 @@ def needed(out: Path, part: str) -> Path:
     return folder
 
 
-def seen_by(out: Path, parts: tuple[str, ...]) -> dict:
-    """The log of each of these parts' trainings: its last line."""
-    logs = {part: next((out / part).glob("*.jsonl")) for part in parts}
-    return {part: json.loads(log.read_text().splitlines()[-1]) for part, log in logs.items()}
-
-
-def save_finished(pipeline, folder: Path, recipe: dict) -> None:
-    """A pipeline as it ships: float16, no word of where a part was loaded from."""
+def save_finished(pipeline, folder: Path, recipe: dict, logs: list[Path]) -> None:
+    """A pipeline as it ships: float16, no word of where a part was loaded from, and its logs."""
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     for path in folder.rglob("config.json"):
         config = json.loads(path.read_text())
         write_json(path, {k: v for k, v in config.items() if k != "_name_or_path"})
+    recipe["seen"] = {}
+    for log in logs:
+        (folder / log.name).write_text(text := log.read_text())
+        recipe["seen"][log.stem] = json.loads(text.splitlines()[-1])["seen"]
     write_json(folder / "recipe.json", recipe)
