@@ -245,9 +245,14 @@ def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
     return found
 
 
+def flat(text) -> str:
+    """Anybody's text on one line."""
+    return " ".join(str(text).split())
+
+
 def cell(text) -> str:
-    """Anybody's text in a Markdown table: on one line, no cell's end, no HTML."""
-    return " ".join(html.escape(str(text), quote=False).replace("|", r"\|").split())
+    """The same in Markdown: it ends no cell and is no HTML."""
+    return html.escape(flat(text), quote=False).replace("|", r"\|")
 
 
 def printed(table: pd.DataFrame, form: str, **more) -> list[str]:
@@ -259,7 +264,8 @@ def printed(table: pd.DataFrame, form: str, **more) -> list[str]:
             page = table.to_html(index=False, border=0, **more)
         return page.replace(ours, ours.replace("<tr>", "<tr class=best>")).splitlines()
     if form == "tex":
-        lines = table.replace("-", "--").to_latex(index=False, escape=True).splitlines()
+        table = table.map(flat).rename(columns=flat).replace("-", "--")
+        lines = table.to_latex(index=False, escape=True).splitlines()
         return [line for line in lines if line.endswith(r"\\")]
     rule = "|".join(["---"] + ["---:"] * (len(table.columns) - 1))
     lines = (map(cell, cells) for cells in [table.columns, *table.to_numpy()])
@@ -283,7 +289,7 @@ def write_tables(stem: Path, found: list[tuple[str, pd.DataFrame]], notes: str) 
         tex = [head, r"\midrule", *tex]
     begin = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * (widest - 1)}}}"]
     tex = [*begin, r"\toprule", *tex[:-1], r"\bottomrule", r"\end{tabular}"]
-    tex += [f"% {' '.join(notes.split())}", ""]
+    tex += [f"% {flat(notes)}", ""]
     paths = [stem.with_suffix(".md"), stem.with_suffix(".tex")]
     for path, lines in zip(paths, ([*md, notes, ""], tex)):
         path.write_text("\n".join(lines))
