@@ -250,7 +250,7 @@ def ask(args) -> None:
     import pandas as pd
 
     from . import llm
-    from .reading import Bad, BadData, texts_by_id
+    from .reading import Bad, BadData, near, texts_by_id
     from .runtime import say
     from .study import few_shot
 
@@ -259,6 +259,7 @@ def ask(args) -> None:
         raise BadData("what is asked? give --questions and --annotations, or --captions alone")
     bad = Bad(args.on_bad)
     contexts = {id: text for id, (_, text) in texts_by_id(args.file, bad, empty=True).items()}
+    like = {near(id): id for id in contexts}
 
     def with_texts(*files):
         read = few_shot.read_captions if args.captions else few_shot.read_vqa
@@ -267,16 +268,19 @@ def ask(args) -> None:
             raise BadData(f"{files[0]}: nothing in it can be used; {bad.first}")
         lost = table["id"][~table["id"].isin(list(contexts))]
         if len(lost) == len(table):
-            there, here = next(iter(lost), None), next(iter(contexts), None)
+            there, here = lost.iloc[0], next(iter(contexts))
             ids = f"ids there look like {there!r}, here like {here!r}"
             raise BadData(f"{args.file}: no text for any image of {files[0]}; {ids}")
+        meant = {id: like[near(id)] for id in lost if near(id) in like}
+        pair = next(iter(meant.items()), None)
+        hint = f"; {pair[0]!r} is {pair[1]!r} here, {len(meant)} ids differ so" if pair else ""
         if len(lost) and args.on_bad == "stop":
             raise BadData(
                 f"{args.file}: no text for {len(lost)} of the {len(table)} entries of {files[0]}, "
-                f"image {lost.iloc[0]!r} first; write it or use --on-bad skip"
+                f"image {lost.iloc[0]!r} first{hint}; write it or use --on-bad skip"
             )
         if len(lost):
-            say(f"left out: {len(lost)} entries of {files[0]} about images without a text")
+            say(f"left out: {len(lost)} entries of {files[0]} about images without a text{hint}")
         return table.drop(lost.index).reset_index(drop=True)
 
     files = [args.captions] if args.captions else published

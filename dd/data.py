@@ -173,9 +173,9 @@ def load_dataset(
     frame = pd.DataFrame(list(kept.values()))
     several, files = (frame.pop("rows") > 1).sum(), frame.pop("file").value_counts()
     if several:
-        bad.notes.append(f"{path.name}: {several} images have several rows, each a caption")
+        bad.notes.append(f"{path.name}: images with several rows, each a caption: {several}")
     if again := (files > 1).sum():
-        bad.notes.append(f"{path.name}: {again} files have several ids, each id is an image")
+        bad.notes.append(f"{path.name}: files with several ids, each an image: {again}")
     frame["name"] = [c[0] for c in frame["captions"]]
     frame["keywords"] = [c[1:] for c in frame["captions"]]
     name = path.stem if coco else root.resolve().name
@@ -206,8 +206,9 @@ class Record(NamedTuple):
 
 
 def _picture(folder: Path, name: str, size: int) -> np.ndarray:
+    file = inside(folder, name)
     try:
-        return read_picture(inside(folder, name), size)
+        return read_picture(file, size)
     except BadData as error:
         fix = "add it" if str(error).startswith("missing") else "replace it"
         raise BadData(f"{error}; {fix} or remove the row") from None
@@ -225,7 +226,7 @@ def _coco_records(path: Path, bad: Bad) -> Iterator[Record]:
                 raise BadData(f"empty caption for {shown(name)}; write one or remove the image")
             yield Record(where, id, name, captions[id])
     if strange := captions.keys() - seen:
-        bad.notes.append(f"{path.name}: {len(strange)} images have captions and are not listed")
+        bad.notes.append(f"{path.name}: images with captions that are not listed: {len(strange)}")
 
 
 def _table_records(path: Path, bad: Bad, folder: str = "") -> Iterator[Record]:
@@ -270,8 +271,8 @@ def _folder_records(folder: Path, bad: Bad) -> Iterator[Record]:
             captions = captions_of([line for line in lines if line.strip()])
             yield Record(file.name, id_of(file.name), file.name, captions)
     if strange := sorted(texts - stems.keys()):
-        beside = f"{len(strange)} .txt files are beside no picture, {shown(strange[0])} first"
-        bad.notes.append(f"{folder.name}: {beside}")
+        which = f"{len(strange)}, {shown(strange[0])} first"
+        bad.notes.append(f"{folder.name}: .txt files beside no picture: {which}")
 
 
 _RED, _BROWN, _GREEN, _DARK = (220, 40, 50), (125, 75, 45), (80, 165, 70), (60, 40, 20)

@@ -206,7 +206,7 @@ def _csv(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
             i, rows, long = after, rows + 1, long + (after > start + 1)
             yield where, dict(zip(header, fields))
     if long:
-        bad.notes.append(f"{path.name}: {long} of {rows} rows have texts of several lines")
+        bad.notes.append(f"{path.name}: rows that go over several lines: {long} of {rows}")
 
 
 def _jsonl(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
@@ -315,10 +315,12 @@ def texts_by_id(path: str | Path, bad: Bad, empty: bool = False) -> dict[str, tu
             if (extra := len(texts) - (id not in found)) > 0:
                 more[id] = more.get(id, 0) + extra
             found.setdefault(id, (where, texts[0]))
+    if not found:
+        raise BadData(f"{path}: no usable text; {bad.first}")
     if more:
-        told = f"{len(more)} images have several texts, {shown(next(iter(more)))} first"
-        left = f"the first of each is used, {sum(more.values())} are not"
-        bad.notes.append(one_line(f"{Path(path).name}: {told}; {left}"))
+        which = f"{len(more)}, {shown(next(iter(more)))} first"
+        left = f"the first text of each is used; left out: {sum(more.values())}"
+        bad.notes.append(one_line(f"{Path(path).name}: ids with several texts: {which}; {left}"))
     return found
 
 
