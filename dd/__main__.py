@@ -273,7 +273,9 @@ def ask(args) -> None:
             raise BadData(f"{args.file}: no text for any image of {files[0]}; {ids}")
         meant = {id: like[near(id)] for id in lost if near(id) in like}
         pair = next(iter(meant.items()), None)
-        hint = f"; {pair[0]!r} is {pair[1]!r} here, {len(meant)} ids differ so" if pair else ""
+        hint = (
+            f"; {pair[0]!r} is {pair[1]!r} here, ids that differ so: {len(meant)}" if pair else ""
+        )
         if len(lost) and args.on_bad == "stop":
             raise BadData(
                 f"{args.file}: no text for {len(lost)} of the {len(table)} entries of {files[0]}, "

@@ -176,6 +176,9 @@ def load_dataset(
         bad.notes.append(f"{path.name}: images with several rows, each a caption: {several}")
     if again := (files > 1).sum():
         bad.notes.append(f"{path.name}: files with several ids, each an image: {again}")
+    if len(splits := frame["split"].value_counts()) > 1:
+        sizes = ", ".join(f"{name} {n}" for name, n in splits.items())
+        bad.notes.append(f"{path.name}: images by split: {sizes}")
     frame["name"] = [c[0] for c in frame["captions"]]
     frame["keywords"] = [c[1:] for c in frame["captions"]]
     name = path.stem if coco else root.resolve().name
@@ -233,7 +236,8 @@ def _table_records(path: Path, bad: Bad, folder: str = "") -> Iterator[Record]:
     """`folder`: what stands before every file name; the first one may name the split."""
     for where, row in table(path, bad, "file_name", "text"):
         with bad.at(where):
-            name, split = folder + text_of(row["file_name"], "file_name"), row.get("split")
+            name = folder + text_of(row["file_name"], "file_name")
+            split = text_of(row.get("split") or "", "split")
             if split and split not in SPLIT_NAMES:
                 known = ", ".join(SPLIT_NAMES)
                 raise BadData(f"split {shown(split)}; use one of {known}, or leave it empty")

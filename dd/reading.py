@@ -10,8 +10,10 @@ from __future__ import annotations
 import csv
 import json
 import re
+import reprlib
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,8 @@ COLUMNS = {  # of a table, and the other names that each may have
 KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a decimal"}
 KINDS |= {str: "text", list: "a list", dict: "an object", bytes: "bytes"}
 SOURCE = re.compile(r"""\s*[\[{]\s*['"]""")  # a list or an object, printed by Python, too
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = 60
 
 
 def one_line(text) -> str:
@@ -101,8 +105,8 @@ def parsed(text: str):
 
     def once(pairs: list[tuple]) -> dict:
         if len(found := dict(pairs)) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(f"key {shown(max(keys, key=keys.count))} is there twice")
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise ValueError(f"key {shown(twice)} is there twice")
         return found
 
     def constant(name: str):
@@ -123,8 +127,8 @@ def json_list(path: str | Path, key: str, bad: Bad) -> Iterator[tuple[str, dict]
         raise BadData(f"{path}: not JSON ({error}); {needs}") from None
     entries = whole.get(key) if isinstance(whole, dict) else None
     if not isinstance(entries, list) or not entries:
-        has = f"{kind(whole)} of {', '.join(map(shown, whole))}" if isinstance(whole, dict) else ""
-        there = "which is empty" if entries == [] else f"this is {has or kind(whole)}"
+        keys = f", with keys {shown(list(whole))}" if isinstance(whole, dict) else ""
+        there = "which is empty" if entries == [] else f"this is {kind(whole)}{keys}"
         raise BadData(f"{path}: not a COCO or VQA file; {needs}, {there}")
     for i, entry in enumerate(entries):
         where = f"{Path(path).name}, {key}[{i}]"
@@ -165,8 +169,7 @@ def table(path: str | Path, bad: Bad, *needed: str) -> Iterator[tuple[str, dict]
                 if there:
                     found[name] = row[there[0]]
                 elif name in needed:
-                    has = ", ".join(map(shown, row)) or "none"
-                    raise BadData(f"no {name} column; the columns are {has}")
+                    raise BadData(f"no {name} column; call one so, of {shown(list(row))}")
             yield where, found
 
 
@@ -175,7 +178,8 @@ def _csv(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
     many fields as the first, and quotes must match. A row with an open quote costs that row only:
     reading goes on with the next line."""
     lines = lines_of(path)
-    delimiter = max(",;\t", key=lines[0].count)
+    head = next((k for k, line in enumerate(lines) if line.strip()), 0)
+    delimiter = max(",;\t", key=lines[head].count)
 
     def fields_at(i: int) -> tuple[list[str], int]:
         """The fields of the row that begins with line i, and the line after it."""
@@ -186,7 +190,10 @@ def _csv(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
         except csv.Error as error:
             raise BadData(f"quotes do not match ({error}); close or double them") from None
 
-    header, i = fields_at(0)
+    try:
+        header, i = fields_at(head)
+    except BadData as error:
+        raise BadData(f"{path}, row {head + 1}: {error}") from None
     header, rows, long = [name.strip() for name in header], 0, 0
     if twice := [name for name in header if name and header.count(name) > 1]:
         raise BadData(f"{path}: two columns {shown(twice[0])}; keep one")
@@ -201,7 +208,7 @@ def _csv(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
                 several = f"lines {start + 1} to {after} are one row and look like several"
                 raise BadData(f"{several}; close the quote, or take out the line breaks")
             if len(fields) != len(header):
-                have = f"{len(fields)} fields for {len(header)} columns ({', '.join(header)})"
+                have = f"{len(fields)} fields for {len(header)} columns {shown(header)}"
                 raise BadData(f'{have}; put a text with {delimiter!r} in it between "')
             i, rows, long = after, rows + 1, long + (after > start + 1)
             yield where, dict(zip(header, fields))
@@ -232,17 +239,18 @@ def _parquet(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
         known = [name for name in sum(COLUMNS.values(), ()) if name in whole.column_names]
         rows = whole.select(known).to_pylist()
     except Exception as error:  # pyarrow's own kinds, most of them no ValueError
-        raise BadData(f"{path}: not a usable Parquet file ({reason(error)})") from None
+        raise BadData(
+            f"{path}: not a usable Parquet file ({reason(error)}); write it anew"
+        ) from None
     yield from ((f"{path.name}, row {i}", row) for i, row in enumerate(rows, 1))
 
 
 # -- values --------------------------------------------------------------------------------------
 
 
-def shown(value, most: int = 60) -> str:
-    """A value for a message, cut to `most` characters."""
-    text = repr(value) if len(str(value)) <= most else f"{str(value)[:most]!r}..."
-    return one_line(text)
+def shown(value) -> str:
+    """A value for a message, cut to a few words."""
+    return one_line(SHORT.repr(value))
 
 
 def kind(value) -> str:
@@ -257,7 +265,7 @@ def reason(error: Exception) -> str:
 def got(entry: dict, key: str):
     """The value of a key that must be there."""
     if not isinstance(entry, dict) or key not in entry:
-        has = f"has {', '.join(map(shown, entry))}" if isinstance(entry, dict) else "is no object"
+        has = f"has {shown(list(entry))}" if isinstance(entry, dict) else "is no object"
         raise BadData(f"{key!r} needed; it {has}")
     return entry[key]
 
@@ -267,7 +275,9 @@ def text_of(value, what: str = "text") -> str:
     if not isinstance(value, str):
         raise BadData(f"the {what} is {kind(value)}; write text")
     if re.search("[\ud800-\udfff]", value):
-        raise BadData(f"the {what} {shown(value)} has half a character (a lone surrogate)")
+        raise BadData(
+            f"the {what} {shown(value)} has half a character (a lone surrogate); remove it"
+        )
     return value
 
 

@@ -143,11 +143,11 @@ def read_texts(
     for id, (where, text) in told.items():
         with bad.at(where):
             if id in meant:
-                theirs = f"the image's is {shown(meant[id])}; {len(meant)} ids differ so"
+                theirs = f"the image's is {shown(meant[id])}; ids that differ so: {len(meant)}"
                 raise BadData(f"unknown id {shown(id)}: {theirs}")
             if id not in at:
                 split = f"this split's look like {shown(next(iter(at)))}"
-                raise BadData(f"unknown id {shown(id)} ({split})")
+                raise BadData(f"unknown id {shown(id)} ({split}); correct it")
             found[id] = text
     if not found:
         raise BadData(f"{path}: no usable caption for this split; {bad.first}")

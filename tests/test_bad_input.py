@@ -122,7 +122,7 @@ WORLDS = {
     # captions with commas and quotes
     "comma, text last": (
         {"captions.csv": HEAD + "a.png,one\nb.png,two, three\n"},
-        "captions.csv, row 3: 3 fields for 2 columns (file_name, text); put a text with ','",
+        "captions.csv, row 3: 3 fields for 2 columns ['file_name', 'text']; put a text with ','",
     ),
     "comma, text first": (
         {"captions.csv": "text,file_name\none,a.png\ntwo, three,b.png\n"},
@@ -161,7 +161,7 @@ WORLDS = {
     "tabs": ({"captions.csv": "file_name\ttext\na.png\tone\nb.png\ttwo\n"}, TWO),
     "one column": (
         {"captions.csv": "file_name text\na.png one\n"},
-        "captions.csv, row 2: no file_name column; the columns are 'file_name text'",
+        "captions.csv, row 2: no file_name column; call one so, of ['file_name text']",
     ),
     "two columns of a name": (
         {"captions.csv": "file_name,text,text\na.png,one,two\n"},
@@ -301,6 +301,22 @@ WORLDS = {
         {"captions.jsonl": "[" * 100_000},
         "captions.jsonl, row 1: not JSON (nested too deeply)",
     ),
+    "a quote left open in the head": (
+        {"captions.csv": '"file_name,text\na.png,one\n'},
+        "captions.csv, row 1: quotes do not match",
+    ),
+    "an empty line before the head": ({"captions.csv": "\n" + HEAD + "a.png,one\n"}, ONE),
+    "a list as split": (
+        {"captions.jsonl": rows({"file_name": "a.png", "text": "one", "split": ["val"]})},
+        "captions.jsonl, row 1: the split is a list; write text",
+    ),
+    "an id of many lists": (
+        {
+            "captions.jsonl": '{"file_name": "a.png", "text": "x", "id": %s}'
+            % ("[" * 900 + "]" * 900)
+        },
+        "captions.jsonl, row 1: the id [[",
+    ),
     # names of files
     "null as file name": (
         {"captions.jsonl": rows({"file_name": None, "text": "one"})},
@@ -368,6 +384,7 @@ WORLDS = {
             "validation/d.png": b"",
         },
         {"train/d.png": ["one"], "validation/d.png": ["two"]},
+        "note: w: images by split: train 1, val 1",
     ),
     "a text beside each picture": (
         {"a.txt": "one\n\nuno\n", "b.txt": "\ufefftwo", "c.txt": "three", "readme.txt": "no"},
@@ -593,8 +610,8 @@ def test_texts_of_score_and_ask(case, three, told, tmp_path, tiny_folder):
 @pytest.mark.parametrize(
     "given, expected",
     [
-        (("007",), "x.csv, row 2: unknown id '007': the image's is '7'; 1 ids differ so"),
-        (("7.png", "9.jpg"), "unknown id '7.png': the image's is '7'; 2 ids differ so"),
+        (("007",), "x.csv, row 2: unknown id '007': the image's is '7'; ids that differ so: 1"),
+        (("7.png", "9.jpg"), "unknown id '7.png': the image's is '7'; ids that differ so: 2"),
         (("COCO_val2014_000009",), "unknown id 'COCO_val2014_000009': the image's is '9'"),
         (("8",), "unknown id '8': the image's is '008'"),
         (("dog",), "unknown id 'dog' (this split's look like '7')"),
@@ -610,7 +627,7 @@ def test_near_misses_of_ids_are_named(given, expected, three, told, tmp_path, ti
 def test_near_misses_of_ask(three, told, tmp_path):
     put(tmp_path, {"x.csv": ids(("007", "one"), (9, "two"), ("008", "three"))})
     words = ("ask", "x.csv", "--questions", "q.json", "--annotations", "a.json", "--model", "no/m")
-    hint = "'7' is '007' here, 1 ids differ so"
+    hint = "'7' is '007' here, ids that differ so: 1"
     matches(
         told(*words)[1][-1], f"no text for 1 of the 3 entries of q.json, image '7' first; {hint}"
     )
@@ -626,7 +643,7 @@ PUBLISHED = {
     ),
     "no image": (
         {"a.json": json.dumps({"annotations": [{"question_id": 0, "answers": NOTE["answers"]}]})},
-        "a.json, annotations[0]: 'image_id' needed; it has 'question_id', 'answers'",
+        "a.json, annotations[0]: 'image_id' needed; it has ['question_id', 'answers']",
     ),
     "no answers": (note(answers=[]), "a.json, annotations[0]: 'answers' is no list of answers"),
     "null answers": (note(answers=None), "a.json, annotations[0]: 'answers' is no list of answers"),

@@ -200,7 +200,7 @@ def test_ask_writes_captions_and_scores_them(tmp_path, llm_folder, capsys, monke
     assert "ids there look like '1', here like 'x1'" in capsys.readouterr().err
     file.write_text(json.dumps({"annotations": [{"image_id": 1}]}))
     assert main(words) == 2
-    assert "annotations[0]: 'caption' needed; it has 'image_id'" in capsys.readouterr().err
+    assert "annotations[0]: 'caption' needed; it has ['image_id']" in capsys.readouterr().err
 
 
 # -- tables -------------------------------------------------------------------------------------
