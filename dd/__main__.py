@@ -31,21 +31,12 @@ def write(args) -> None:
     if len(args.images) <= 8:  # one batch: no faster on more cores, much slower on busy ones
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
 
-    from .data import BadData, square, to_pixels
+    from .data import to_pixels
     from .encoder import Encoder
+    from .reading import read_picture
 
-    pictures = []
-    for path in args.images:
-        try:
-            with Image.open(path) as opened:
-                pictures.append(np.asarray(square(opened, 64)))
-        except FileNotFoundError:
-            raise BadData(f"{path}: no such image") from None
-        except (UnidentifiedImageError, OSError):
-            read = "PNG, JPEG, WebP and GIF are read"
-            raise BadData(f"{path}: cannot decode this as an image; {read}") from None
+    pictures = [read_picture(Path(path), 64) for path in args.images]
     texts = Encoder.load(args.encoder).write(to_pixels(np.stack(pictures)))
     for path, text in zip(args.images, texts):
         print(f"{path}\t{text}" if len(args.images) > 1 else text)
@@ -78,15 +69,22 @@ def draw(args) -> None:
     print(args.out)
 
 
+def tell(read, before=None) -> None:
+    """What reading left out and decided (skipped and notes), but for what was told before."""
+    from .runtime import say
+
+    for what, lines in (("left out", "skipped"), ("note", "notes")):
+        for line in getattr(read, lines)[len(getattr(before, lines, ())) :]:
+            say(f"{what}: {line}")
+
+
 def pictures(args, size: int, **more):
     """The data set of --world, --images and --on-bad; each record that is left out is named."""
     from .data import load_dataset
-    from .runtime import say
 
     how = dict(images=args.images, size=size, on_bad=args.on_bad)
     dataset = load_dataset(args.world, **how, **more)
-    for line in dataset.skipped:
-        say(f"left out: {line}")
+    tell(dataset)
     return dataset
 
 
@@ -99,7 +97,6 @@ def score(args) -> None:
 
     from . import metrics
     from .decoder import Decoder
-    from .runtime import say
     from .texts import read_texts, readability
 
     if not Path(args.file).exists():
@@ -108,8 +105,7 @@ def score(args) -> None:
     split = split_of(args)
     dataset = pictures(args, decoder.size).subset(split)
     covered, texts = read_texts(args.file, dataset, args.on_bad)
-    for line in covered.skipped[len(dataset.skipped) :]:
-        say(f"left out: {line}")
+    tell(covered, dataset)
     metrics.require_enough(len(covered), metrics.WIDTH)
     real = metrics.image_features(covered.images)
     for guidance in args.guidance:
@@ -232,9 +228,10 @@ def caption(args) -> None:
 def interrogate(args) -> None:
     from .baselines import interrogate_by_clip, phrase_bank
     from .data import BadData, load_dataset
+    from .reading import lines_of
 
     if args.bank:
-        bank = Path(args.bank).read_text(encoding="utf-8").splitlines()
+        bank = lines_of(args.bank)
     elif args.world == "emoji":
         bank = phrase_bank(load_dataset("emoji").subset("train"))
     else:
@@ -253,39 +250,39 @@ def ask(args) -> None:
     import pandas as pd
 
     from . import llm
-    from .data import BadData
+    from .reading import Bad, BadData, near, texts_by_id
     from .runtime import say
     from .study import few_shot
 
     published = [args.questions, args.annotations]
     if bool(args.captions) == any(published) or any(published) != all(published):
         raise BadData("what is asked? give --questions and --annotations, or --captions alone")
-    told = (
-        pd.read_parquet(args.file)
-        if args.file.endswith(".parquet")
-        else pd.read_csv(args.file, dtype=str, keep_default_na=False)
-    )
-    if missing := {"id", "text"} - set(told.columns):
-        raise BadData(f"{args.file}: no column {sorted(missing)}; it has {list(told.columns)}")
-    contexts = dict(zip(told["id"].astype(str), told["text"]))
-    if strange := [i for i, text in contexts.items() if not isinstance(text, str)]:
-        what = f"the text of {strange[0]!r} is not a string; write one, or an empty one"
-        raise BadData(f"{args.file}: {what}")
+    bad = Bad(args.on_bad)
+    contexts = {id: text for id, (_, text) in texts_by_id(args.file, bad, empty=True).items()}
+    like = {near(id): id for id in contexts}
 
     def with_texts(*files):
-        table = few_shot.read_captions(*files) if args.captions else few_shot.read_vqa(*files)
+        read = few_shot.read_captions if args.captions else few_shot.read_vqa
+        table = read(*files, bad)
+        if table.empty:
+            raise BadData(f"{files[0]}: nothing in it can be used; {bad.first}")
         lost = table["id"][~table["id"].isin(list(contexts))]
         if len(lost) == len(table):
-            there, here = next(iter(lost), None), next(iter(contexts), None)
+            there, here = lost.iloc[0], next(iter(contexts))
             ids = f"ids there look like {there!r}, here like {here!r}"
             raise BadData(f"{args.file}: no text for any image of {files[0]}; {ids}")
+        meant = {id: like[near(id)] for id in lost if near(id) in like}
+        pair = next(iter(meant.items()), None)
+        hint = (
+            f"; {pair[0]!r} is {pair[1]!r} here, ids that differ so: {len(meant)}" if pair else ""
+        )
         if len(lost) and args.on_bad == "stop":
             raise BadData(
                 f"{args.file}: no text for {len(lost)} of the {len(table)} entries of {files[0]}, "
-                f"image {lost.iloc[0]!r} first; write it or use --on-bad skip"
+                f"image {lost.iloc[0]!r} first{hint}; write it or use --on-bad skip"
             )
         if len(lost):
-            say(f"left out: {len(lost)} entries of {files[0]} about images without a text")
+            say(f"left out: {len(lost)} entries of {files[0]} about images without a text{hint}")
         return table.drop(lost.index).reset_index(drop=True)
 
     files = [args.captions] if args.captions else published
@@ -297,7 +294,12 @@ def ask(args) -> None:
                 f"--shots {args.shots}: examples come from files of their own; "
                 f"give --examples {kinds}, or --shots 0"
             )
-        shown = with_texts(*args.examples).sample(args.shots, random_state=args.seed).itertuples()
+        shown = with_texts(*args.examples)
+        if len(shown) < args.shots:
+            has = f"{args.examples[0]} has {len(shown)} examples"
+            raise BadData(f"--shots {args.shots}: {has}; ask for fewer, or give a larger file")
+        shown = shown.sample(args.shots, random_state=args.seed).itertuples()
+    tell(bad)
     if args.captions:
         head, tokens, what = few_shot.CAPTION, 20, "captions"
         examples = [

@@ -2,9 +2,10 @@
 
     dataset = load_dataset("emoji")             # 12,799 drawings, 1,914 concepts in nine styles
     dataset = load_dataset("annotations/captions_val2014.json", images="val2014", on_bad="skip")
-    dataset = load_dataset("my_pictures/")      # captions.csv, captions.jsonl or metadata.jsonl
+    dataset = load_dataset("my_pictures/")      # with a captions file or a text beside each picture
 
-Knows nothing else of dd. Dimension letters: M images of a dataset, B batch, H = W = image size.
+Other people's files are read by dd/reading.py. Dimension letters: M images of a dataset, B batch,
+H = W = image size.
 """
 
 from __future__ import annotations
@@ -12,24 +13,42 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
+
+from .reading import (
+    PICTURES,
+    Bad,
+    BadData,
+    captions_of,
+    coco_captions,
+    got,
+    id_of,
+    inside,
+    json_list,
+    lines_of,
+    read_picture,
+    shown,
+    square,
+    table,
+    text_of,
+)
 
 if TYPE_CHECKING:  # reading pandas takes a quarter of a second, and texts need no table
     import pandas as pd
 
 EMOJI = Path(__file__).parent / "assets" / "emoji" / "emoji.parquet"
 SPLITS = ("train", "val", "test", "novel")
-CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.jsonl")  # of a folder of images
-
-
-class BadData(ValueError):
-    """Input that cannot be used; the message is one line: what, where, how to fix."""
+# of a folder of images, or of its folders for splits
+CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
+SPLIT_NAMES = {s: s for s in SPLITS} | dict.fromkeys(("validation", "valid", "dev"), "val")
 
 
 @dataclass
@@ -43,6 +62,7 @@ class Dataset:
     frame: pd.DataFrame
     images: np.ndarray  # (M, H, W, 3) uint8
     skipped: list[str] = field(default_factory=list)  # one line for each record left out
+    notes: list[str] = field(default_factory=list)  # what reading decided for the user
     _phrases: list | None = field(default=None, repr=False)  # kept by captions.alt_text_phrases
     _fingerprint: str | None = field(default=None, repr=False)
 
@@ -63,7 +83,7 @@ class Dataset:
     def rows(self, rows: np.ndarray | list[int]) -> Dataset:
         """These images, in this order."""
         frame = self.frame.iloc[rows].reset_index(drop=True)
-        return Dataset(self.name, frame, self.images[rows], self.skipped)
+        return Dataset(self.name, frame, self.images[rows], self.skipped, self.notes)
 
     def pixels(self, rows=slice(None)) -> torch.Tensor:
         """float32 (B, 3, H, W) in [-1, 1], as diffusers' autoencoders take them."""
@@ -96,23 +116,6 @@ def to_uint8(pixels: torch.Tensor) -> np.ndarray:
     return levels.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
-    """Any picture -> size x size RGB: laid on white, shorter side to `size`, centre crop."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, "white")
-        canvas.alpha_composite(image)
-        image = canvas
-    image = image.convert("RGB")
-    if image.size == (size, size):
-        return image
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    image = image.resize((width, height), Image.LANCZOS)
-    return image.crop((left, top, left + size, top + size))
-
-
 def load_dataset(
     source: str | Path = "emoji",
     images: str | Path | None = None,
@@ -122,7 +125,9 @@ def load_dataset(
 ) -> Dataset:
     """Read a dataset.
 
-    source   "emoji"; a COCO captions file (.json); a folder with one of CAPTION_FILES, or that file
+    source   "emoji"; a COCO captions file (.json); a table (.csv, .jsonl, .parquet); or a folder
+             with one of CAPTION_FILES, with one in each of its folders for splits, or with a .txt
+             beside each picture
     images   folder of the image files; default: the folder of the captions file
     size     pixels per side; other images are resized (shorter side) and centre-cropped,
              transparent ones laid on white
@@ -130,51 +135,54 @@ def load_dataset(
              `dataset.skipped`
     split    the split that images get when the file names none
     """
-    if on_bad not in ("stop", "skip"):
-        raise BadData(f"on_bad is {on_bad!r}; use 'skip' or 'stop'")
+    bad = Bad(on_bad)
     if str(source) == "emoji":
         return _load_emoji(size)
     path = Path(source)
-    if path.is_dir():
-        found = [path / name for name in CAPTION_FILES if (path / name).exists()]
-        if not found:
-            wanted = "captions.csv, captions.jsonl or metadata.jsonl"
-            columns = "add one with columns file_name, text"
-            raise BadData(f"{path}: no {wanted} in this folder; {columns}")
-        path = found[0]
     if not path.exists():
-        kinds = "'emoji', a COCO .json file, or a folder with a captions file"
+        kinds = "'emoji', a COCO .json file, a captions file, or a folder with one"
         raise BadData(f"{path}: no such dataset; use {kinds}")
-    if path.suffix not in (".json", ".csv", ".jsonl"):
-        suffix = path.suffix or "a file without suffix"
-        raise BadData(f"{path}: cannot read {suffix}; use .json (COCO), .csv or .jsonl")
+    if images and not Path(images).is_dir():
+        raise BadData(f"{images}: no such folder of images")
+    coco, root = path.suffix.lower() == ".json", path if path.is_dir() else path.parent
+    if path.is_dir():
+        records = _folder_records(path, bad)
+    elif coco:
+        records = _coco_records(path, bad)
+    else:
+        records = _table_records(path, bad)
     import pandas as pd
 
-    coco = path.suffix == ".json"
-    records = _coco_records(path) if coco else _table_records(path)
-    name, folder = path.stem if coco else path.parent.name, Path(images or path.parent)
-    kept, pictures, skipped = {}, [], []
+    kept, pictures, folder = {}, [], Path(images or root)
     for where, id, file_name, captions, own_split in records:
-        captions = [c.strip() for c in captions if isinstance(c, str) and c.strip()]
-        problem = None
-        if id in kept:
-            problem = f"duplicate id {id!r}; give every image its own"
-        elif not captions:
-            problem = f"empty caption for {file_name!r}; write one or remove the row"
-        else:
-            picture, problem = _open(folder / file_name, size)
-        if problem and on_bad == "stop":
-            raise BadData(f"{where}: {problem} (or use on_bad='skip')")
-        if problem:
-            skipped.append(f"{where}: {problem}")
-            continue
-        words = {"name": captions[0], "captions": captions, "keywords": captions[1:]}
-        kept[id] = {"id": id, "split": own_split or split, **words}
-        pictures.append(picture)
+        with bad.at(where):
+            row = dict(id=id, split=own_split or split, captions=captions, file=file_name, rows=1)
+            if (known := kept.get(id)) is None:
+                pictures.append(_picture(folder, file_name, size))
+                kept[id] = row
+            elif known["file"] != file_name:
+                raise BadData(f"duplicate id {shown(id)}; give every image its own")
+            elif known["split"] != row["split"]:
+                both = f"{known['split']} and {row['split']}"
+                raise BadData(f"{shown(id)} is of two splits, {both}; choose one")
+            else:
+                known["captions"] += captions
+                known["rows"] += 1
     if not kept:
-        first = skipped[0] if skipped else "the file lists none"
-        raise BadData(f"{path}: no usable image; first problem: {first}")
-    return Dataset(name, pd.DataFrame(list(kept.values())), np.stack(pictures), skipped)
+        raise BadData(f"{path}: no usable image; {bad.first}")
+    frame = pd.DataFrame(list(kept.values()))
+    several, files = (frame.pop("rows") > 1).sum(), frame.pop("file").value_counts()
+    if several:
+        bad.notes.append(f"{path.name}: images with several rows, each a caption: {several}")
+    if again := (files > 1).sum():
+        bad.notes.append(f"{path.name}: files with several ids, each an image: {again}")
+    if len(splits := frame["split"].value_counts()) > 1:
+        sizes = ", ".join(f"{name} {n}" for name, n in splits.items())
+        bad.notes.append(f"{path.name}: images by split: {sizes}")
+    frame["name"] = [c[0] for c in frame["captions"]]
+    frame["keywords"] = [c[1:] for c in frame["captions"]]
+    name = path.stem if coco else root.resolve().name
+    return Dataset(name, frame, np.stack(pictures), bad.skipped, bad.notes)
 
 
 def _load_emoji(size: int) -> Dataset:
@@ -184,69 +192,91 @@ def _load_emoji(size: int) -> Dataset:
     import pandas as pd
 
     frame = pd.read_parquet(EMOJI)
-    pictures = [Image.open(io.BytesIO(b)).convert("RGB") for b in frame.pop("image")]
+    pictures = [read_picture(io.BytesIO(b), size) for b in frame.pop("image")]
     frame["keywords"] = [list(k) for k in frame["keywords"]]
     frame["captions"] = [[n, *k] for n, k in zip(frame["name"], frame["keywords"])]
-    return Dataset("emoji", frame, np.stack([np.asarray(square(p, size)) for p in pictures]))
+    return Dataset("emoji", frame, np.stack(pictures))
 
 
-def _open(file: Path, size: int) -> tuple[np.ndarray | None, str | None]:
-    """-> (picture, None) or (None, what is wrong with the file)."""
+class Record(NamedTuple):
+    """What a file says of one picture; `where` names file and row for messages."""
+
+    where: str
+    id: str
+    file_name: str
+    captions: list[str]
+    split: str | None = None
+
+
+def _picture(folder: Path, name: str, size: int) -> np.ndarray:
+    file = inside(folder, name)
     try:
-        with Image.open(file) as opened:
-            return np.asarray(square(opened, size)), None
-    except FileNotFoundError:
-        return None, f"missing image {file}; add it or remove the row"
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        kind = type(error).__name__
-        return None, f"cannot decode image {file} ({kind}); replace it or remove the row"
+        return read_picture(file, size)
+    except BadData as error:
+        fix = "add it" if str(error).startswith("missing") else "replace it"
+        raise BadData(f"{error}; {fix} or remove the row") from None
 
 
-def _coco_records(path: Path) -> list[tuple]:
-    """-> [(where, id, file name, captions, None)]; `where` names file and row for messages."""
-    try:
-        data, captions = json.loads(path.read_text(encoding="utf-8")), {}
-        for a in data["annotations"]:
-            captions.setdefault(a["image_id"], []).append(a["caption"])
-        return [
-            (
-                f"{path.name}, images[{i}]",
-                str(r["id"]),
-                r["file_name"],
-                captions.get(r["id"], []),
-                None,
-            )
-            for i, r in enumerate(data["images"])
-        ]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        needs = "it needs 'images' and 'annotations'"
-        raise BadData(f"{path}: not a COCO captions file ({reason}); {needs}") from None
+def _coco_records(path: Path, bad: Bad) -> Iterator[Record]:
+    captions, seen = coco_captions(path, bad), set()
+    for where, image in json_list(path, "images", bad):
+        with bad.at(where):
+            id, name = id_of(got(image, "id")), text_of(got(image, "file_name"), "file_name")
+            if id in seen:
+                raise BadData(f"duplicate id {shown(id)}; give every image its own")
+            seen.add(id)
+            if id not in captions:
+                raise BadData(f"empty caption for {shown(name)}; write one or remove the image")
+            yield Record(where, id, name, captions[id])
+    if strange := captions.keys() - seen:
+        bad.notes.append(f"{path.name}: images with captions that are not listed: {len(strange)}")
 
 
-def _table_records(path: Path) -> list[tuple]:
-    """The rows of a .csv or .jsonl file, as `_coco_records` gives them, with their own splits."""
-    import pandas as pd
+def _table_records(path: Path, bad: Bad, folder: str = "") -> Iterator[Record]:
+    """`folder`: what stands before every file name; the first one may name the split."""
+    for where, row in table(path, bad, "file_name", "text"):
+        with bad.at(where):
+            name = folder + text_of(row["file_name"], "file_name")
+            split = text_of(row.get("split") or "", "split")
+            if split and split not in SPLIT_NAMES:
+                known = ", ".join(SPLIT_NAMES)
+                raise BadData(f"split {shown(split)}; use one of {known}, or leave it empty")
+            split = SPLIT_NAMES.get(split or name.split("/")[0])
+            id = id_of(row.get("id"), default=name)
+            yield Record(where, id, name, captions_of(row["text"]), split)
 
-    csv = path.suffix == ".csv"
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if csv else []
-    for i, line in enumerate([] if csv else path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                rows.append(dict(json.loads(line)))
-            except (TypeError, ValueError) as error:
-                raise BadData(f"{path}, line {i}: not JSON ({error}); one object a line") from None
-    records = []
-    for i, r in enumerate(rows, 2 if csv else 1):
-        name = next((r[k] for k in ("file_name", "file", "image") if r.get(k)), None)
-        text = next((r[k] for k in ("captions", "text", "caption") if r.get(k)), "")
-        if name is None:
-            needs = "it needs file_name and text (or captions)"
-            raise BadData(f"{path}, row {i}: no file_name column; {needs}")
-        captions = text if isinstance(text, list) else [text]
-        where = f"{path.name}, row {i}"
-        records.append((where, str(r.get("id") or name), name, captions, r.get("split") or None))
-    return records
+
+def _folder_records(folder: Path, bad: Bad) -> Iterator[Record]:
+    """Of the captions file of a folder, or of one in each folder that is named as a split, or of
+    the .txt files beside the pictures, whose lines are captions."""
+    names = [Path(s, c) for s in ("", *SPLIT_NAMES) for c in CAPTION_FILES]
+    found = [name for name in names if (folder / name).is_file()]
+    within = [name.parent for name in found]
+    if len(set(within)) < len(found) or (Path() in within and len(found) > 1):
+        raise BadData(f"{folder}: {' and '.join(map(str, found))}; keep one or give it by its name")
+    for name in found:
+        yield from _table_records(folder / name, bad, f"{name.parent}/" * (len(name.parts) > 1))
+    if found:
+        return
+    files = sorted(f for f in folder.iterdir() if f.is_file())
+    kinds = {suffix for suffix, form in Image.registered_extensions().items() if form in PICTURES}
+    texts = {f.stem for f in files if f.suffix == ".txt"}
+    stems = Counter(f.stem for f in files if f.suffix.lower() in kinds)
+    if not texts & stems.keys():
+        columns = "add one with columns file_name, text, or a .txt beside each picture"
+        raise BadData(f"{folder}: no {', '.join(CAPTION_FILES)} in this folder; {columns}")
+    for file in (f for f in files if f.suffix.lower() in kinds):
+        with bad.at(file.name):
+            if stems[file.stem] > 1:
+                raise BadData(f"{file.stem}.txt is beside {stems[file.stem]} pictures; keep one")
+            if file.stem not in texts:
+                raise BadData(f"no {file.stem}.txt beside it; write one or remove the picture")
+            lines = lines_of(inside(folder, f"{file.stem}.txt"))
+            captions = captions_of([line for line in lines if line.strip()])
+            yield Record(file.name, id_of(file.name), file.name, captions)
+    if strange := sorted(texts - stems.keys()):
+        which = f"{len(strange)}, {shown(strange[0])} first"
+        bad.notes.append(f"{folder.name}: .txt files beside no picture: {which}")
 
 
 _RED, _BROWN, _GREEN, _DARK = (220, 40, 50), (125, 75, 45), (80, 165, 70), (60, 40, 20)

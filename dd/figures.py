@@ -12,7 +12,7 @@ data give the same bytes. Images are uint8 (M, H, W, 3).
 from __future__ import annotations
 
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill as broken
 
 import numpy as np
 from matplotlib import rc_context, rc_params_from_file
@@ -26,6 +26,11 @@ STYLE = Path(__file__).parent / "assets" / "paper.mplstyle"
 DASHES = ("--", ":", "-.", (0, (1, 3)), (0, (5, 1)))  # of lines across a plot, in turn
 INCH = 0.72  # side of one picture in a grid, at scale 1
 MOST_INSIDE = 4  # entries of a legend inside a plot; a longer one goes below
+
+
+def fill(text, width: int, **more) -> str:
+    """Anybody's text in lines of `width` characters; its dollar signs are no formula."""
+    return broken(str(text), width, **more).replace("$", r"\$")
 
 
 def style():
@@ -68,7 +73,7 @@ def image_grid(
     rows = -(-len(images) // columns)
     per_picture = titles is not None and len(titles) == len(images) and rows > 1
     wrap = wrap or max(8, int(13 * scale))
-    wrapped = lambda labels: [] if labels is None else [fill(str(t), wrap) for t in labels]
+    wrapped = lambda labels: [] if labels is None else [fill(t, wrap) for t in labels]
     titles, row_labels = wrapped(titles), wrapped(row_labels)
     gap = 0.13 * max([t.count("\n") + 1 for t in titles], default=0)
     above, once = (gap, 0) if per_picture else (0.03, gap)  # each row, the first row
@@ -241,7 +246,7 @@ def sheet(
         kinds = {"text": texts, "picture": pictures}
         columns += [(source, kind) for kind, held in kinds.items() if source in held]
     widths, rows = [2.1 if kind == "text" else 1.0 for _, kind in columns], len(originals)
-    under = [] if names is None else [fill(str(n), 18) for n in names]
+    under = [] if names is None else [fill(n, 18) for n in names]
     gap = 0.05 + 0.15 * max((n.count("\n") + 1 for n in under), default=0)  # under the originals
     unit, spaces = INCH * 1.15 * scale, {"width_ratios": widths, "wspace": 0.05, "hspace": gap}
     with style():
@@ -251,7 +256,7 @@ def sheet(
             axis, (source, kind) = axes[i, k], columns[k]
             _bare(axis)
             if kind == "text":
-                words = fill(str(texts[source][i]), wrap, max_lines=9, placeholder=" ...")
+                words = fill(texts[source][i], wrap, max_lines=9, placeholder=" ...")
                 at = {"va": "center", "ha": "left", "transform": axis.transAxes}
                 axis.text(0.03, 0.5, words or "(nothing)", fontsize=5.6, **at)
             else:

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from .captions import alt_text, alt_text_phrases, words
-from .data import BadData, Dataset
+from .data import Dataset
+from .reading import Bad, BadData, near, shown, texts_by_id
 
 LONGEST = 30  # words; what a 32-token context holds with its start and end
 
@@ -126,50 +127,33 @@ def write_texts(path: Path, dataset: Dataset, texts: list[str]) -> None:
     os.replace(temporary, path)  # a kill leaves the old file or the new one
 
 
-READERS = {
-    ".parquet": pd.read_parquet,
-    ".csv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False),
-    ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=str),
-}
-
-
 def read_texts(
     path: str | Path, dataset: Dataset, on_bad: str = "stop"
 ) -> tuple[Dataset, list[str]]:
     """Anybody's captions -> the images they cover, and their texts in that order.
 
-    path     .parquet, .csv or .jsonl with columns id and text
-    on_bad   at an id that the dataset does not have, a duplicate or an empty text: "stop" with one
-             line that says which, or "skip" it"""
-    path = Path(path)
-    if not path.exists():
-        raise BadData(f"{path}: no such file of captions")
-    if path.suffix not in READERS:
-        use = "use .csv, .jsonl or .parquet with columns id and text"
-        raise BadData(f"{path}: cannot read {path.suffix!r}; {use}")
-    table = READERS[path.suffix](path)
-    if missing := {"id", "text"} - set(table.columns):
-        raise BadData(f"{path}: no column {sorted(missing)}; it has {list(table.columns)}")
-    at, found, skipped = {id: i for i, id in enumerate(dataset.frame["id"])}, {}, []
-    for k, (id, text) in enumerate(zip(table["id"].astype(str), table["text"])):
-        if id not in at:
-            like = dataset.frame["id"].iloc[0]
-            problem = f"unknown id {id!r} (this split's look like {like!r})"
-        elif id in found:
-            problem = f"duplicate id {id!r}"
-        elif not isinstance(text, str) or not text.strip():
-            problem = f"empty text for {id!r}"
-        else:
+    path     .parquet, .csv or .jsonl with columns id and text; of several texts of an image the
+             first is used, and the notes of the data set say so
+    on_bad   at an id that the dataset does not have, or an empty text: "stop" with one line that
+             says which, or "skip" it"""
+    bad, at = Bad(on_bad), {id: i for i, id in enumerate(dataset.frame["id"])}
+    told, like = texts_by_id(path, bad), {near(id): id for id in at}
+    meant = {id: like[near(id)] for id in told if id not in at and near(id) in like}
+    found = {}
+    for id, (where, text) in told.items():
+        with bad.at(where):
+            if id in meant:
+                theirs = f"the image's is {shown(meant[id])}; ids that differ so: {len(meant)}"
+                raise BadData(f"unknown id {shown(id)}: {theirs}")
+            if id not in at:
+                split = f"this split's look like {shown(next(iter(at)))}"
+                raise BadData(f"unknown id {shown(id)} ({split}); correct it")
             found[id] = text
-            continue
-        where = f"{path.name}, row {k + (2 if path.suffix == '.csv' else 1)}: {problem}"
-        if on_bad == "stop":
-            raise BadData(f"{where}; correct it or use --on-bad skip")
-        skipped.append(where)
     if not found:
-        raise BadData(f"{path}: no usable caption for this split")
+        raise BadData(f"{path}: no usable caption for this split; {bad.first}")
     covered = dataset.rows([at[id] for id in found])
-    covered.skipped = [*dataset.skipped, *skipped]
+    covered.skipped = [*dataset.skipped, *bad.skipped]
+    covered.notes = [*dataset.notes, *bad.notes]
     return covered, list(found.values())
 
 

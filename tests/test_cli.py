@@ -92,7 +92,7 @@ def test_options_reach_the_command():
         (("run", "absent"), "no parameter file"),
         (("run", "quick", "-p", "guidance=1e-4"), "1.0e-4"),
         (("score", "missing.csv"), "no such file"),
-        (("write", "missing.png"), "no such image"),
+        (("write", "missing.png"), "missing image missing.png"),
         (("draw", " "), "text is empty"),
         (("draw", "red", "--decoder", "some/where"), "revision"),
         (("claims", "absent"), "no such results"),

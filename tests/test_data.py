@@ -126,7 +126,10 @@ def test_coco_file(folder):
         dataset.frame["id"]
     ) == ["7", "9"]
     (folder / "list.json").write_text("[1, 2]")
-    with pytest.raises(BadData, match="list.json: not a COCO captions file"):
+    with pytest.raises(
+        BadData,
+        match="list.json: not a COCO or VQA file; it needs a list of objects under .annotations.",
+    ):
         load_dataset(folder / "list.json")
 
 
@@ -179,7 +182,7 @@ def test_bad_records_are_named(folder, name, bad, message):
 
 def test_unusable_datasets_say_why(folder):
     for source, message in (
-        (folder, "no captions.csv, captions.jsonl or metadata.jsonl"),
+        (folder, "no captions.csv, captions.jsonl, metadata.csv, metadata.jsonl in"),
         (folder / "none.json", "no such dataset"),
         (folder / "a.png", "cannot read .png"),
     ):
@@ -190,7 +193,7 @@ def test_unusable_datasets_say_why(folder):
         load_dataset(folder)
     (folder / "captions.csv").unlink()
     (folder / "captions.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n{oops\n')
-    with pytest.raises(BadData, match="captions.jsonl, line 2: not JSON"):
+    with pytest.raises(BadData, match="captions.jsonl, row 2: not JSON"):
         load_dataset(folder)
     (folder / "captions.jsonl").write_text('{"file_name": "gone.png", "text": "x"}\n')
     with pytest.raises(BadData, match="no usable image; first problem: captions.jsonl, row 1"):

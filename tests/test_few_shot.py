@@ -136,10 +136,12 @@ def test_published_question_files_are_read(tmp_path):
     table = few_shot.read_vqa(*okvqa)
     assert table.answer[0] == "maybe" and set(table.kind) == {"all"}
     (tmp_path / "bad.json").write_text("{}")
-    (tmp_path / "other.json").write_text(json.dumps({"questions": []}))
+    (tmp_path / "other.json").write_text(
+        json.dumps({"questions": [{"question_id": 1, "question": "?"}]})
+    )
     for name, message in {
         "missing.json": "no such file",
-        "bad.json": "not a published questions file",
+        "bad.json": "a list of objects under .questions.",
         "other.json": "belong together",
     }.items():
         with pytest.raises(BadData, match=message):
@@ -198,7 +200,7 @@ def test_ask_writes_captions_and_scores_them(tmp_path, llm_folder, capsys, monke
     assert "ids there look like '1', here like 'x1'" in capsys.readouterr().err
     file.write_text(json.dumps({"annotations": [{"image_id": 1}]}))
     assert main(words) == 2
-    assert "annotations[0]: 'image_id' and 'caption' needed" in capsys.readouterr().err
+    assert "annotations[0]: 'caption' needed; it has ['image_id']" in capsys.readouterr().err
 
 
 # -- tables -------------------------------------------------------------------------------------

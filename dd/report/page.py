@@ -50,7 +50,7 @@ def _table(title: str, table: pd.DataFrame, level: int = 3) -> list[str]:
 
 def _figure(path: Path, caption: str = "") -> str:
     name = escape(caption or path.stem.replace("_", " "))
-    image = f"<img alt='{name}' src='../figures/{path.name}' loading=lazy>"
+    image = f"<img alt='{name}' src='../figures/{escape(path.name)}' loading=lazy>"
     return f"<figure>{image}<figcaption>{name}</figcaption></figure>"
 
 

@@ -5,7 +5,7 @@ A table of text is a frame whose cells are printed as they are; `printed` writes
 
 from __future__ import annotations
 
-import re
+import html
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +245,16 @@ def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
     return found
 
 
+def flat(text) -> str:
+    """Anybody's text on one line."""
+    return " ".join(str(text).split())
+
+
+def cell(text) -> str:
+    """The same in Markdown: it ends no cell and is no HTML."""
+    return html.escape(flat(text), quote=False).replace("|", r"\|")
+
+
 def printed(table: pd.DataFrame, form: str, **more) -> list[str]:
     """A table of text as lines of "md", "tex" (the head, then the rows) or "html" (`more`: of
     DataFrame.to_html)."""
@@ -254,10 +264,12 @@ def printed(table: pd.DataFrame, form: str, **more) -> list[str]:
             page = table.to_html(index=False, border=0, **more)
         return page.replace(ours, ours.replace("<tr>", "<tr class=best>")).splitlines()
     if form == "tex":
-        lines = table.replace("-", "--").to_latex(index=False, escape=True).splitlines()
+        table = table.map(flat).rename(columns=flat).replace("-", "--")
+        lines = table.to_latex(index=False, escape=True).splitlines()
         return [line for line in lines if line.endswith(r"\\")]
     rule = "|".join(["---"] + ["---:"] * (len(table.columns) - 1))
-    head, *rows = (f"| {' | '.join(cells)} |" for cells in [table.columns, *table.to_numpy()])
+    lines = (map(cell, cells) for cells in [table.columns, *table.to_numpy()])
+    head, *rows = (f"| {' | '.join(cells)} |" for cells in lines)
     return [head, f"|{rule}|", *rows]
 
 
@@ -267,16 +279,17 @@ def write_tables(stem: Path, found: list[tuple[str, pd.DataFrame]], notes: str) 
     md, tex, shared = [], [], len({tuple(table.columns) for _, table in found}) == 1
     widest = max((len(table.columns) for _, table in found), default=1)
     for title, table in found:
-        md += [f"**{title}**", "", *printed(table, "md"), ""]
+        md += [f"**{cell(title)}**", "", *printed(table, "md"), ""]
         head, *rows = printed(table, "tex")
-        escaped = re.sub(r"([%&_])", r"\\\1", title)
+        escaped = printed(pd.DataFrame(columns=[title]), "tex")[0].removesuffix(r" \\")
         heading = rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escaped}}}}} \\"
         top = [heading] if shared else [heading, head, r"\midrule"]
         tex += [*top, *rows, r"\midrule"]
     if shared:
         tex = [head, r"\midrule", *tex]
     begin = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * (widest - 1)}}}"]
-    tex = [*begin, r"\toprule", *tex[:-1], r"\bottomrule", r"\end{tabular}", f"% {notes}", ""]
+    tex = [*begin, r"\toprule", *tex[:-1], r"\bottomrule", r"\end{tabular}"]
+    tex += [f"% {flat(notes)}", ""]
     paths = [stem.with_suffix(".md"), stem.with_suffix(".tex")]
     for path, lines in zip(paths, ([*md, notes, ""], tex)):
         path.write_text("\n".join(lines))

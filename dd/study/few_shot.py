@@ -10,7 +10,6 @@ A context is the text of any source. `read_vqa` and `read_captions` read publish
 from __future__ import annotations
 
 import importlib.util
-import json
 import random
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -25,6 +24,7 @@ from ..captions import COLOURS, STYLE_WORDS, pixel_words, words
 from ..data import BadData, Dataset, stable_hash
 from ..files import write_csv
 from ..llm import BUCKET, ROWS, LanguageModel, Prompt, plain
+from ..reading import Bad, coco_captions, got, id_of, json_list, shown, text_of
 from ..sources import keys
 from .cache import folder_hash
 
@@ -163,45 +163,41 @@ def commonest(dataset: Dataset, measured: int = 1000) -> dict[str, str]:
 # -- published files ----------------------------------------------------------------------------
 
 
-def read_list(path: str | Path, key: str) -> list[dict]:
-    """The list under `key` of a published .json file of questions, annotations or captions."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))[key]
-    except FileNotFoundError:
-        raise BadData(f"{path}: no such file; give the published {key} file") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadData(
-            f"{path}: not a published {key} file ({type(error).__name__}: {error}); it needs a "
-            f"list under {key!r}"
-        ) from None
-
-
-def read_vqa(questions_file: str | Path, annotations_file: str | Path) -> pd.DataFrame:
+def read_vqa(
+    questions_file: str | Path, annotations_file: str | Path, bad: Bad | None = None
+) -> pd.DataFrame:
     """VQAv2 or OK-VQA -> id (of the image), kind (answer type), question, answer, answers."""
-    asked = {q["question_id"]: q["question"] for q in read_list(questions_file, "questions")}
-    rows = []
-    for k, a in enumerate(read_list(annotations_file, "annotations")):
-        if a["question_id"] not in asked:
-            raise BadData(
-                f"{annotations_file}, annotations[{k}]: question {a['question_id']!r} is not in "
-                f"{questions_file}; the two files must belong together"
-            )
-        answers = [x["answer"] for x in a["answers"]]
-        main = a.get("multiple_choice_answer") or max(answers, key=answers.count)
-        kind, question = a.get("answer_type", "all"), asked[a["question_id"]]
-        rows.append((str(a["image_id"]), kind, question, main, answers))
-    return pd.DataFrame(rows, columns=["id", "kind", "question", "answer", "answers"])
+    bad, asked, rows = bad or Bad(), {}, {}
+    for where, q in json_list(questions_file, "questions", bad):
+        with bad.at(where):
+            key = id_of(got(q, "question_id"))
+            question = text_of(got(q, "question"), "question")
+            if asked.setdefault(key, question) != question:
+                raise BadData(f"question {shown(key)} is there twice; give each its own id")
+    for where, a in json_list(annotations_file, "annotations", bad):
+        with bad.at(where):
+            key = id_of(got(a, "question_id"))
+            if key not in asked:
+                raise BadData(
+                    f"question {shown(key)} is not in {questions_file}; "
+                    "the two files must belong together"
+                )
+            if key in rows:
+                raise BadData(f"question {shown(key)} is answered twice; keep one annotation")
+            if not isinstance(given := got(a, "answers"), list) or not given:
+                raise BadData("'answers' is no list of answers; use annotations that have them")
+            answers = [text_of(got(x, "answer"), "answer") for x in given]
+            main = a.get("multiple_choice_answer") or max(answers, key=answers.count)
+            main = text_of(main, "multiple_choice_answer")
+            kind = text_of(a.get("answer_type", "all"), "answer_type")
+            rows[key] = (id_of(got(a, "image_id")), kind, asked[key], main, answers)
+    columns = ["id", "kind", "question", "answer", "answers"]
+    return pd.DataFrame(list(rows.values()), columns=columns)
 
 
-def read_captions(file: str | Path) -> pd.DataFrame:
+def read_captions(file: str | Path, bad: Bad | None = None) -> pd.DataFrame:
     """COCO captions -> id (of the image), captions (all that people wrote of it)."""
-    captions: dict[str, list[str]] = {}
-    for k, a in enumerate(read_list(file, "annotations")):
-        if not {"image_id", "caption"} <= set(a):
-            raise BadData(
-                f"{file}, annotations[{k}]: 'image_id' and 'caption' needed; it has {sorted(a)}"
-            )
-        captions.setdefault(str(a["image_id"]), []).append(a["caption"])
+    captions = coco_captions(file, bad or Bad())
     return pd.DataFrame({"id": list(captions), "captions": list(captions.values())})
 
 

@@ -1,0 +1,409 @@
+"""Other people's files: captions as .csv, .jsonl, .parquet or COCO's .json, and pictures.
+
+Everything that a user brings is read here, by the rules of docs/formats.md. A file ends as a right
+result or as `BadData`, never as another exception; what is left out is in `Bad.skipped`, what was
+decided for the user in `Bad.notes`. Knows nothing else of dd.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import reprlib
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # Pillow has more readers
+TABLES = (".csv", ".jsonl", ".parquet")
+COLUMNS = {  # of a table, and the other names that each may have
+    "id": ("id",),
+    "file_name": ("file_name", "file", "image"),
+    "text": ("text", "captions", "caption"),
+    "split": ("split",),
+}
+KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a decimal"}
+KINDS |= {str: "text", list: "a list", dict: "an object", bytes: "bytes"}
+SOURCE = re.compile(r"""\s*[\[{]\s*['"]""")  # a list or an object, printed by Python, too
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = 60
+
+
+def one_line(text) -> str:
+    """Line breaks and other control characters as escapes: no file can forge a second line."""
+    escaped = lambda c: c if c.isprintable() else c.encode("unicode_escape").decode()
+    return "".join(map(escaped, str(text)))
+
+
+class BadData(ValueError):
+    """Input that cannot be used; the message is one line: what, where, how to fix."""
+
+    def __init__(self, message):
+        super().__init__(one_line(message))
+
+
+class Bad:
+    """What becomes of bad records: the first one ends the reading ("stop"), or each is left out
+    ("skip") and has a line in `skipped`. `notes`: lines on what was decided for the user."""
+
+    def __init__(self, on_bad: str = "stop"):
+        if on_bad not in ("stop", "skip"):
+            raise BadData(f"on_bad is {on_bad!r}; use 'skip' or 'stop'")
+        self.on_bad, self.skipped, self.notes = on_bad, [], []
+
+    @contextmanager
+    def at(self, where: str):
+        """Around the reading of one record; `where` names its file and row."""
+        try:
+            yield
+        except BadData as error:
+            if self.on_bad == "stop":
+                raise BadData(f"{where}: {error} (or use --on-bad skip)") from None
+            self.skipped.append(one_line(f"{where}: {error}"))
+
+    @property
+    def first(self) -> str:
+        return f"first problem: {self.skipped[0]}" if self.skipped else "the file lists none"
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+def read_text(path: str | Path) -> str:
+    """A text file in UTF-8, with or without a byte-order mark; lines end with a line feed."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadData(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        what = "this is UTF-16" if utf16 else f"line {line} is not UTF-8"
+        raise BadData(f"{path}: {what}; save the file as UTF-8") from None
+    if "\0" in text:
+        raise BadData(f"{path}: not a text file, it has bytes of value 0; save it as UTF-8 text")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def lines_of(path: str | Path) -> list[str]:
+    """Its lines. (`str.splitlines` would also cut at U+2028 and the like, inside a caption.)"""
+    return read_text(path).split("\n")
+
+
+def parsed(text: str):
+    """JSON as its standard has it; ValueError for all else, a key given twice included."""
+
+    def once(pairs: list[tuple]) -> dict:
+        if len(found := dict(pairs)) < len(pairs):
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise ValueError(f"key {shown(twice)} is there twice")
+        return found
+
+    def constant(name: str):
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_constant=constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def json_list(path: str | Path, key: str, bad: Bad) -> Iterator[tuple[str, dict]]:
+    """The objects of the list `key` of a published .json file: (where, object)."""
+    text, needs = read_text(path), f"it needs a list of objects under {key!r}"
+    try:
+        whole = parsed(text)
+    except ValueError as error:
+        raise BadData(f"{path}: not JSON ({error}); {needs}") from None
+    entries = whole.get(key) if isinstance(whole, dict) else None
+    if not isinstance(entries, list) or not entries:
+        keys = f", with keys {shown(list(whole))}" if isinstance(whole, dict) else ""
+        there = "which is empty" if entries == [] else f"this is {kind(whole)}{keys}"
+        raise BadData(f"{path}: not a COCO or VQA file; {needs}, {there}")
+    for i, entry in enumerate(entries):
+        where = f"{Path(path).name}, {key}[{i}]"
+        with bad.at(where):
+            if not isinstance(entry, dict):
+                raise BadData(f"{kind(entry)}, where an object is needed")
+            yield where, entry
+
+
+def coco_captions(path: str | Path, bad: Bad) -> dict[str, list[str]]:
+    """The captions of a COCO file by the id of their image."""
+    captions: dict[str, list[str]] = {}
+    for where, entry in json_list(path, "annotations", bad):
+        with bad.at(where):
+            id, said = id_of(got(entry, "image_id")), captions_of(got(entry, "caption"))
+            captions.setdefault(id, []).extend(said)
+    return captions
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def table(path: str | Path, bad: Bad, *needed: str) -> Iterator[tuple[str, dict]]:
+    """The rows of a file of TABLES: (where, values by the names of COLUMNS). `needed` columns are
+    there. Rows are numbered as an editor numbers lines, those of Parquet from 1."""
+    path = Path(path)
+    if path.suffix.lower() not in TABLES:
+        suffix = path.suffix or "a file without suffix"
+        raise BadData(f"{path}: cannot read {suffix}; use {', '.join(TABLES)}")
+    reader = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[path.suffix.lower()]
+    for where, row in reader(path, bad):
+        with bad.at(where):
+            found = {}
+            for name, names in COLUMNS.items():
+                there = [n for n in names if n in row]
+                if len(there) > 1:
+                    raise BadData(f"both {' and '.join(there)} are there; keep one")
+                if there:
+                    found[name] = row[there[0]]
+                elif name in needed:
+                    raise BadData(f"no {name} column; call one so, of {shown(list(row))}")
+            yield where, found
+
+
+def _csv(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
+    """Commas, or semicolons or tabs if the first line has more of these. Every row must have as
+    many fields as the first, and quotes must match. A row with an open quote costs that row only:
+    reading goes on with the next line."""
+    lines = lines_of(path)
+    head = next((k for k, line in enumerate(lines) if line.strip()), 0)
+    delimiter = max(",;\t", key=lines[head].count)
+
+    def fields_at(i: int) -> tuple[list[str], int]:
+        """The fields of the row that begins with line i, and the line after it."""
+        rest = (lines[k] + "\n" for k in range(i, len(lines)))
+        reader = csv.reader(rest, delimiter=delimiter, strict=True)
+        try:
+            return next(reader), i + reader.line_num
+        except csv.Error as error:
+            raise BadData(f"quotes do not match ({error}); close or double them") from None
+
+    try:
+        header, i = fields_at(head)
+    except BadData as error:
+        raise BadData(f"{path}, row {head + 1}: {error}") from None
+    header, rows, long = [name.strip() for name in header], 0, 0
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise BadData(f"{path}: two columns {shown(twice[0])}; keep one")
+    while i < len(lines):
+        start, i = i, i + 1
+        if not lines[start].strip():
+            continue
+        with bad.at(where := f"{path.name}, row {start + 1}"):
+            fields, after = fields_at(start)
+            inner = [line for field in fields for line in field.split("\n")[1:]]
+            if any(line.count(delimiter) + 1 >= len(header) for line in inner):
+                several = f"lines {start + 1} to {after} are one row and look like several"
+                raise BadData(f"{several}; close the quote, or take out the line breaks")
+            if len(fields) != len(header):
+                have = f"{len(fields)} fields for {len(header)} columns {shown(header)}"
+                raise BadData(f'{have}; put a text with {delimiter!r} in it between "')
+            i, rows, long = after, rows + 1, long + (after > start + 1)
+            yield where, dict(zip(header, fields))
+    if long:
+        bad.notes.append(f"{path.name}: rows that go over several lines: {long} of {rows}")
+
+
+def _jsonl(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
+    for i, line in enumerate(lines_of(path), 1):
+        if line.strip():
+            with bad.at(where := f"{path.name}, row {i}"):
+                try:
+                    row = parsed(line)
+                except ValueError as error:
+                    raise BadData(f"not JSON ({error}); write one object a line") from None
+                if not isinstance(row, dict):
+                    raise BadData(f"{kind(row)}, not an object; write one object a line")
+                yield where, row
+
+
+def _parquet(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
+    from pyarrow.parquet import ParquetFile
+
+    if not path.is_file():
+        raise BadData(f"{path}: no such file")
+    try:
+        whole = ParquetFile(path).read()
+        known = [name for name in sum(COLUMNS.values(), ()) if name in whole.column_names]
+        rows = whole.select(known).to_pylist()
+    except Exception as error:  # pyarrow's own kinds, most of them no ValueError
+        raise BadData(
+            f"{path}: not a usable Parquet file ({reason(error)}); write it anew"
+        ) from None
+    yield from ((f"{path.name}, row {i}", row) for i, row in enumerate(rows, 1))
+
+
+# -- values --------------------------------------------------------------------------------------
+
+
+def shown(value) -> str:
+    """A value for a message, cut to a few words."""
+    return one_line(SHORT.repr(value))
+
+
+def kind(value) -> str:
+    return KINDS.get(type(value), f"of type {type(value).__name__}")
+
+
+def reason(error: Exception) -> str:
+    said = " ".join(str(error).split())[:120]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def got(entry: dict, key: str):
+    """The value of a key that must be there."""
+    if not isinstance(entry, dict) or key not in entry:
+        has = f"has {shown(list(entry))}" if isinstance(entry, dict) else "is no object"
+        raise BadData(f"{key!r} needed; it {has}")
+    return entry[key]
+
+
+def text_of(value, what: str = "text") -> str:
+    """A string of whole characters."""
+    if not isinstance(value, str):
+        raise BadData(f"the {what} is {kind(value)}; write text")
+    if re.search("[\ud800-\udfff]", value):
+        raise BadData(
+            f"the {what} {shown(value)} has half a character (a lone surrogate); remove it"
+        )
+    return value
+
+
+def id_of(value, default: str | None = None) -> str:
+    """The one rule for ids: text or a whole number; without white space around it, in Unicode's
+    composed form (NFC), compared letter by letter: 7 is '7', and '007' is another id."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        if default is None:
+            raise BadData("no id; give every text the id of its image")
+        value = default
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise BadData(f"the id {shown(value)} is {kind(value)}; use text or a whole number")
+    return unicodedata.normalize("NFC", text_of(str(value), "id").strip())
+
+
+def near(id: str) -> str:
+    """What two ids share that were meant to be the same: 7, 007, 007.png, COCO_val2014_007."""
+    stem = re.sub(r"\.[a-z0-9]{1,4}$", "", id.casefold())
+    return re.sub(r"^(.*_)?0*(?=\d+$)", "", stem)
+
+
+def captions_of(value, empty: bool = False) -> list[str]:
+    """Text, or a list of texts, or text that is a JSON list of them, as table cells hold it. With
+    `empty`, a text may say nothing."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            value = parsed(value)
+        except ValueError:  # "[blurred] a cat" is text
+            if SOURCE.match(value):
+                raise BadData(f"{shown(value)} is not JSON; write text or a JSON list") from None
+    texts = [text_of(t, "caption") for t in (value if isinstance(value, list) else [value])]
+    if not texts or not (empty or all(t.strip() for t in texts)):
+        raise BadData("empty caption; write one or remove the row")
+    return [t if empty else t.strip() for t in texts]
+
+
+def texts_by_id(path: str | Path, bad: Bad, empty: bool = False) -> dict[str, tuple[str, str]]:
+    """A table of captions with ids -> id: (where, text). Of several texts of one image the first is
+    used, and a note says so."""
+    found: dict[str, tuple[str, str]] = {}
+    more: dict[str, int] = {}
+    for where, row in table(path, bad, "id", "text"):
+        with bad.at(where):
+            id, texts = id_of(row["id"]), captions_of(row["text"], empty)
+            if (extra := len(texts) - (id not in found)) > 0:
+                more[id] = more.get(id, 0) + extra
+            found.setdefault(id, (where, texts[0]))
+    if not found:
+        raise BadData(f"{path}: no usable text; {bad.first}")
+    if more:
+        which = f"{len(more)}, {shown(next(iter(more)))} first"
+        left = f"the first text of each is used; left out: {sum(more.values())}"
+        bad.notes.append(one_line(f"{Path(path).name}: ids with several texts: {which}; {left}"))
+    return found
+
+
+# -- pictures ------------------------------------------------------------------------------------
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Any picture -> size x size RGB: laid on white, shorter side to `size`, centre crop."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, "white")
+        canvas.alpha_composite(image)
+        image = canvas
+    image = image.convert("RGB")
+    if image.size == (size, size):
+        return image
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    if width * height > Image.MAX_IMAGE_PIXELS:
+        raise BadData(f"{image.width} x {image.height} pixels are too long and narrow")
+    left, top = (width - size) // 2, (height - size) // 2
+    image = image.resize((width, height), Image.LANCZOS)
+    return image.crop((left, top, left + size, top + size))
+
+
+def eight_bits(image: Image.Image, tags: dict, format: str | None) -> Image.Image:
+    """Grey of more than 8 bits by the range that the file states; others as they are.
+    tags: those of a TIFF file."""
+    stated = image.mode.startswith("I;16") or (image.mode == "I" and format == "PPM")
+    if not stated and image.mode in ("I", "F"):
+        what = "decimal numbers" if image.mode == "F" else "32 bits"
+        raise BadData(f"grey levels of {what} have no stated range; save it with 8 or 16 bits")
+    if not stated:
+        return image
+    values, most = np.asarray(image), 2 ** tags.get(258, (16,))[0] - 1
+    levels = np.round(np.arange(1 << 16) * (255 / most)).clip(0, 255).astype(np.uint8)
+    grey = Image.fromarray((255 - levels if tags.get(262) == 0 else levels)[values])  # 0: inverse
+    if (clear := image.info.get("transparency")) is not None:
+        grey.putalpha(Image.fromarray(np.uint8(255) * (values != clear)))
+    return grey
+
+
+def read_picture(source, size: int) -> np.ndarray:
+    """A picture file (a path, or a stream of its bytes) -> uint8 (size, size, 3), turned upright as
+    its EXIF orientation says; of an animation the first picture. BadData for whatever is wrong."""
+    if isinstance(source, Path) and not source.is_file():
+        raise BadData(f"missing image {source}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source, formats=PICTURES) as opened:
+                tags, format = getattr(opened, "tag_v2", {}), opened.format
+                upright = ImageOps.exif_transpose(opened)
+                return np.asarray(square(eight_bits(upright, tags, format), size))
+    except Exception as error:  # Pillow's decoders raise nearly every kind
+        name = source if isinstance(source, Path) else "in a table"
+        why = error if isinstance(error, BadData) else reason(error)
+        raise BadData(f"cannot decode image {name} ({why})") from None
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file in `folder` that a row names, whether the disk has its accents composed or not.
+    BadData for what leads out of the folder, by a link, too."""
+    if not name.strip():
+        raise BadData("the file_name is empty; name a picture file")
+    forms = dict.fromkeys([name, *(unicodedata.normalize(f, name) for f in ("NFC", "NFD"))])
+    files = [folder / form for form in forms]
+    try:
+        file = next((f for f in files if f.exists()), files[0])
+        within = file.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # names that no disk can have
+        raise BadData(f"{shown(name)} cannot be a file's name ({reason(error)})") from None
+    if not within:
+        raise BadData(f"{shown(name)} leads out of {folder}; put the file into it")
+    return file
