@@ -28,7 +28,7 @@ from torch.nn.functional import normalize, pad
 from .captions import alt_text, alt_text_phrases, caption_mixture
 from .data import Dataset
 from .encoder import FEATURES, Encoder, P, backbone_features
-from .runtime import Progress, autocast, device, generator, pinned, quiet
+from .runtime import Progress, autocast, device, generator, pinned, quiet, reading, whole_model
 from .texts import names
 from .train import adamw, made_by, training_loop
 from .vocab import allowed_tokens, to_strings
@@ -43,10 +43,12 @@ def of_transformers(auto: str, model: str, revision: str | None, what: str):
 
     source, options = pinned(model, revision, what)
     quiet()
-    auto_class = getattr(transformers, auto)
-    net = auto_class.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
-    processor = transformers.AutoProcessor.from_pretrained(source, **options)
-    return processor, net.eval().requires_grad_(False).to(device())
+    options |= {"trust_remote_code": False}
+    with reading(f"{what} {model!r}: its processor"):
+        processor = transformers.AutoProcessor.from_pretrained(source, **options)
+    options |= {"dtype": torch.float32}
+    net = whole_model(getattr(transformers, auto), source, f"{what} {model!r}", **options)
+    return processor, net.to(device())
 
 
 def pictures_of(dataset: Dataset, B: int):

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .runtime import Progress, compute_dtype, device, pinned, quiet
+from .runtime import Progress, compute_dtype, device, pinned, quiet, reading, whole_model
 
 STOP = re.compile(r"[$\n]")  # the paper ends every answer with $; a line break ends it, too
 MOST_WORDS, MOST_CHARACTERS = 80, 500  # of a text in a prompt
@@ -112,10 +112,11 @@ class LanguageModel:
             if files := sorted(Path(source).glob("*.gguf")):
                 options["gguf_file"] = files[0].name
         quiet()
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        options |= {} if "gguf_file" in options else {"use_safetensors": True}
-        dtype = compute_dtype() or torch.float32
-        net = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+        options |= {"trust_remote_code": False}
+        with reading(f"language model {name!r}: its tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        options |= {"dtype": compute_dtype() or torch.float32}
+        net = whole_model(AutoModelForCausalLM, source, f"language model {name!r}", **options)
         return cls(name, net, tokenizer)
 
     def ids(self, text: str) -> list[int]:
