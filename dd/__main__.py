@@ -7,6 +7,7 @@ to import (torch, pandas, numpy) is imported before a command needs it.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -57,24 +58,34 @@ def draw(args) -> None:
 
     from .data import BadData
     from .decoder import Decoder
+    from .files import whole
     from .runtime import say
-    from .vocab import reading_rates
+    from .vocab import unread
 
     if not args.text.strip():
         raise BadData("the text is empty; say what to draw")
     decoder = Decoder.load(args.decoder, args.revision)
-    name, rates = decoder.name, reading_rates(decoder.tokenizer, [args.text])
-    if rates["unknown"]:
-        share = f"{rates['unknown']:.0%} of these words"
-        say(f"note: {share} are unknown to {name} and say nothing to it")
-    if rates["truncated"]:
-        say(f"note: longer than the {decoder.L - 2} tokens {name} reads; the rest is cut off")
+    side = decoder.size * args.scale
+    if args.n * side**2 > Image.MAX_IMAGE_PIXELS:
+        raise BadData(
+            f"--n {args.n} --scale {args.scale}: a picture of {args.n * side} x {side} pixels; "
+            f"image libraries refuse to open more than {Image.MAX_IMAGE_PIXELS:,}, use less"
+        )
+    try:  # a format has its own limits; known before the drawing
+        format = Image.registered_extensions()[Path(args.out).suffix.lower()]
+        Image.new("RGB", (args.n * side, side)).save(io.BytesIO(), format)
+    except (KeyError, ValueError, OSError):
+        size = f"{args.n * side} x {side} pixels"
+        raise BadData(f"--out {args.out}: cannot hold a picture of {size}; use .png") from None
+    for line in unread(decoder.tokenizer, [args.text], decoder.name)[1]:
+        say(line)
     ids = [f"draw/{i}" for i in range(args.n)]
     how = {k: getattr(args, k) for k in ("guidance", "steps", "sampler", "seed")}
     pictures = decoder.draw([args.text] * args.n, ids, **how)
     sheet = Image.fromarray(np.concatenate(list(pictures), axis=1))  # side by side
     larger = sheet.resize((sheet.width * args.scale, sheet.height * args.scale), Image.NEAREST)
-    larger.save(args.out)
+    with whole(args.out) as temporary:
+        larger.save(temporary, format)
     print(args.out)
 
 
@@ -99,8 +110,10 @@ def score(args) -> None:
 
     from . import metrics
     from .decoder import Decoder
+    from .files import write_csv
     from .runtime import say
     from .texts import read_texts, readability
+    from .vocab import unread
 
     if not Path(args.file).exists():
         raise FileNotFoundError(f"{args.file}: no such file of captions")
@@ -111,19 +124,22 @@ def score(args) -> None:
     for line in covered.skipped[len(dataset.skipped) :]:
         say(f"left out: {line}")
     metrics.require_enough(len(covered), metrics.WIDTH)
+    facts, lines = unread(decoder.tokenizer, texts, decoder.name)
+    for line in lines:
+        say(line)
     real = metrics.image_features(covered.images)
     for guidance in args.guidance:
         how = dict(guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed)
         row = {"world": dataset.name, "split": split, "source": Path(args.file).stem}
         row |= {"decoder": decoder.name, "guidance": guidance, "seed": args.seed}
-        rows.append(row | drawn_scores(decoder, covered, texts, real, **how))
+        rows.append(row | drawn_scores(decoder, covered, texts, real, **how) | facts)
     table = pd.DataFrame(rows)
     print(table.round(3).to_string(index=False))
     if args.world == "emoji":
         words = {k: round(v, 3) for k, v in readability(covered, texts).items()}
         print("words:", json.dumps(words))
     if args.out:
-        table.to_csv(args.out, index=False)
+        write_csv(args.out, table)
 
 
 def drawn_scores(decoder, dataset, texts: list[str], real, **drawing) -> dict:
@@ -145,6 +161,7 @@ def check(args) -> None:
     from .data import BadData, Dataset, load_dataset, to_pixels
     from .decoder import Decoder
     from .encoder import Encoder
+    from .files import write_csv
     from .runtime import compute_dtype
     from .study import results_root
 
@@ -207,18 +224,22 @@ def check(args) -> None:
             cell |= dict(noise_lo=low, noise_hi=high, noises=len(noises), here=new)
             rows.append(cell | {"numbers": numbers})
         if args.out:  # source by source: a kill keeps what is done
-            pd.DataFrame(rows).round(5).to_csv(args.out, index=False)
+            write_csv(args.out, pd.DataFrame(rows).round(5))
 
 
 def described(args, describe) -> None:
     """Write what `describe` says of a data set's pictures to a file that `score` reads."""
     from .data import BadData
+    from .runtime import say
     from .texts import write_texts
 
     if Path(args.out).suffix != ".parquet":
         raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
     dataset = pictures(args, args.size).subset(split_of(args))
-    write_texts(Path(args.out), dataset, describe(dataset))
+    texts = describe(dataset)
+    if silent := sum(not text.strip() for text in texts):
+        say(f"note: {silent} of {len(texts)} texts are empty; score --on-bad skip takes the others")
+    write_texts(Path(args.out), dataset, texts)
     print(args.out)
 
 
@@ -254,6 +275,7 @@ def ask(args) -> None:
 
     from . import llm
     from .data import BadData
+    from .files import write_csv
     from .runtime import say
     from .study import few_shot
 
@@ -271,6 +293,9 @@ def ask(args) -> None:
     if strange := [i for i, text in contexts.items() if not isinstance(text, str)]:
         what = f"the text of {strange[0]!r} is not a string; write one, or an empty one"
         raise BadData(f"{args.file}: {what}")
+
+    if long := sum(llm.is_long(text) for text in contexts.values()):
+        say(f"note: {long} of {len(contexts)} texts are cut after {llm.MOST}")
 
     def with_texts(*files):
         table = few_shot.read_captions(*files) if args.captions else few_shot.read_vqa(*files)
@@ -321,7 +346,7 @@ def ask(args) -> None:
         scores = kinds.agg(["size", "mean"]).sort_index(key=lambda k: [(x == "all", x) for x in k])
         print(scores.set_axis(["n", "VQA accuracy"], axis=1).round(4).to_string())
     if args.out:
-        table.drop(columns=["answers", "captions"], errors="ignore").to_csv(args.out, index=False)
+        write_csv(args.out, table.drop(columns=["answers", "captions"], errors="ignore"))
 
 
 def run(args) -> None:
@@ -357,10 +382,13 @@ def given(args, *names: str) -> dict:
 
 
 def train_decoder(args) -> None:
+    from .files import check_writable
     from .make_decoders import make_decoder
 
+    out = Path(args.out or f"my-{args.name}")
+    check_writable(out, folder=True)
     changed = given(args, "seen", "more_seen", "autoencoder_seen", "finish_seen", "seed")
-    make_decoder(args.name, Path(args.out or f"my-{args.name}"), **changed)
+    make_decoder(args.name, out, **changed)
 
 
 def train_encoder(args) -> None:
@@ -433,14 +461,30 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    from .files import check_writable
+
     args = parser().parse_args(argv)
     try:
+        if out := getattr(args, "out", None):  # before the work
+            check_writable(out, folder=args.command.startswith("train"))
         args.action(args)
-    except (ValueError, OSError) as error:  # bad data, parameters, paths: one line, no traceback
-        print(f"dd {args.command}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        resumes = args.command in ("run", "train-decoder", "train-encoder")
+        how = "goes on where it stopped" if resumes else "begins anew"
+        print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
+        return 130
+    except (
+        ValueError,
+        OSError,
+        MemoryError,
+    ) as error:  # bad data, parameters, paths, small machine
+        named = isinstance(error, OSError) and error.filename and error.strerror
+        told = f"{error.filename}: {error.strerror}" if named else error
+        print(f"dd {args.command}: {told}", file=sys.stderr)  # one line, no traceback
         return 2
     return 0
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # a locale without the letters of a path
     sys.exit(main())

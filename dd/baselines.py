@@ -26,9 +26,19 @@ from torch import nn
 from torch.nn.functional import normalize, pad
 
 from .captions import alt_text, alt_text_phrases, caption_mixture
-from .data import Dataset
+from .data import BadData, Dataset
 from .encoder import FEATURES, Encoder, P, backbone_features
-from .runtime import Progress, autocast, device, generator, pinned, quiet, reading, whole_model
+from .runtime import (
+    Progress,
+    autocast,
+    device,
+    generator,
+    pinned,
+    quiet,
+    reading,
+    say,
+    whole_model,
+)
 from .texts import names
 from .train import adamw, made_by, training_loop
 from .vocab import allowed_tokens, to_strings
@@ -184,6 +194,13 @@ def interrogate_by_clip(
     does not add up as `Similarity`'s does: the `shortlist` phrases most like the picture are tried,
     each chain, joined by commas, read anew; the best stays while it lifts the similarity and the
     text has at most `most` words."""
+    short = [p for p in bank if len(p.split()) <= most]
+    if not short:
+        raise BadData(f"each of the {len(bank)} phrases has more than {most} words; allow more")
+    if len(short) < len(bank):
+        longer = f"{len(bank) - len(short)} of {len(bank)} phrases"
+        say(f"note: {longer} have more than {most} words and are never written")
+    bank = short
     processor, net = of_transformers("AutoModel", model, revision, "interrogator")
     if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):  # not contrastive
         raise ValueError(
@@ -216,6 +233,8 @@ def interrogate_by_clip(
             found = score
         return ", ".join(chain)
 
+    if cut := sum(len(ids) > limit for ids in processor.tokenizer(bank).input_ids):
+        say(f"note: {cut} of {len(bank)} phrases are longer than the {limit} tokens {model} reads")
     phrases, texts = read(bank), []  # (K, D)
     progress = Progress("interrogate", len(dataset), unit="images")
     for pictures in pictures_of(dataset, B):

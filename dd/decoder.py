@@ -216,7 +216,13 @@ class Decoder:
         def some(rows):
             z = z_0[rows].to(device()) / self.vae.config.scaling_factor
             with autocast():
-                return to_uint8(self.vae.decode(z, return_dict=False)[0])
+                pixels = self.vae.decode(z, return_dict=False)[0]
+            if not (z.isfinite().all() and pixels.isfinite().all()):
+                raise ValueError(
+                    f"decoder {self.name}: a picture of NaN or infinity; use a smaller guidance, "
+                    "and if that is small, other weights"
+                )
+            return to_uint8(pixels)
 
         return np.concatenate(list(on_every_core(some, len(z_0), B or self.rows_at_once(8, 256))))
 

@@ -169,22 +169,22 @@ class Encoder:
     def load(cls, name: str | Path = "encoder") -> Encoder:
         import transformers
 
-        path = shipped(name)
+        path, whose = shipped(name), f"encoder {str(name)!r}"
         if not (path / "config.json").exists():
             raise FileNotFoundError(
-                f"encoder {name!r}: neither shipped nor a folder made by save(); "
+                f"{whose}: neither shipped nor a folder made by save(); "
                 "see python -m dd train-encoder --help"
             )
         quiet()
-        with reading(f"encoder {str(name)!r}: its tokenizer"):
+        with reading(f"{whose}: its tokenizer"):
             # AutoTokenizer takes half a second to import: only where a class of its own is needed
             plain = '"TokenizersBackend"' in (path / "tokenizer_config.json").read_text()
             kind = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
             options = dict(local_files_only=True, trust_remote_code=False)
             tokenizer = kind.from_pretrained(path, **options)
-        with reading(whose := f"encoder {str(name)!r}: its pooler"):
+        with reading(f"{whose}: its pooler"):
             pooler = Pooler.load(path)
-        check_weights(pooler, whose)
+        check_weights(pooler, f"{whose}: its pooler")
         return cls(pooler.eval().requires_grad_(False), tokenizer, path.name)
 
     def save(self, path: Path, half: bool = False) -> None:

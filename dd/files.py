@@ -1,5 +1,4 @@
-"""Files, written whole or not at all: a kill, an error or a full disk leaves the old file or the new
-one."""
+"""Files, written whole or not at all: a kill or a full disk leaves the old file or the new one."""
 
 from __future__ import annotations
 
