@@ -46,7 +46,9 @@ def test_run_goes_on_after_a_failure_and_repeats_nothing(here, monkeypatch, capf
         return (here / "ran").read_text().split()
 
     two_notebooks(here, "1 / 0")
-    with pytest.raises(ValueError, match="02_b stopped: ZeroDivisionError: division by zero; .*02_b"):
+    with pytest.raises(
+        ValueError, match="02_b stopped: ZeroDivisionError: division by zero; .*02_b"
+    ):
         go()
     last = "import sys; open('ran', 'a').write('b ')\nfor _ in 'ab': print('said', file=sys.stderr)"
     two_notebooks(here, last)
