@@ -182,7 +182,8 @@ def check(args) -> None:
         )
     own = folder / "encoder" if made_with["encoder"] == "trained" else Path(made_with["encoder"])
     encoder = str(own) if (own / "config.json").exists() else "encoder"
-    decoder, dataset = Decoder.load(args.decoder), load_dataset("emoji").subset(split)
+    decoder, writer = Decoder.load(args.decoder), Encoder.load(encoder)
+    dataset = load_dataset("emoji").subset(split)
     at, real, rows = {id: i for i, id in enumerate(dataset.frame["id"])}, None, []
     numbers = str(compute_dtype() or "float32").removeprefix("torch.")
     how = {k: made_with[k] for k in ("steps", "sampler", "seed")}
@@ -195,13 +196,13 @@ def check(args) -> None:
         if real is None:  # a study's sources are all of the same drawings
             real = metrics.image_features(drawn.images)
         if source == ANEW:
-            before, texts = texts, Encoder.load(encoder).write(to_pixels(drawn.images))
-            writer = "the shipped encoder" if encoder == "encoder" else own.name
+            before, texts = texts, writer.write(to_pixels(drawn.images))
+            whose = "the shipped encoder" if encoder == "encoder" else own.name
             same = sum(a == b for a, b in zip(before, texts))
             words = [(set(a.split()), set(b.split())) for a, b in zip(before, texts)]
             kept = sum(len(a & b) / len(a) for a, b in words) / len(words)
             print(
-                f"{source}, written by {writer}: {same} of {len(texts)} texts are the published "
+                f"{source}, written by {whose}: {same} of {len(texts)} texts are the published "
                 f"ones to the letter; of a text's words {kept:.1%} are kept"
             )
         row, noises = published.loc[known], table[table["source"] == known]
@@ -227,14 +228,16 @@ def check(args) -> None:
             write_csv(args.out, pd.DataFrame(rows).round(5))
 
 
-def described(args, describe) -> None:
-    """Write what `describe` says of a data set's pictures to a file that `score` reads."""
+def described(args, load, describe) -> None:
+    """Write what `describe` says of a data set's pictures, by a model that can be loaded, to a file
+    that `score` reads."""
     from .data import BadData
     from .runtime import say
     from .texts import write_texts
 
     if Path(args.out).suffix != ".parquet":
         raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
+    load(args.model, args.revision)  # before the pictures
     dataset = pictures(args, args.size).subset(split_of(args))
     texts = describe(dataset)
     if silent := sum(not text.strip() for text in texts):
@@ -245,13 +248,14 @@ def described(args, describe) -> None:
 
 def caption(args) -> None:
     from .baselines import caption as captions
+    from .baselines import captioner
 
     how = dict(prompt=args.prompt, tokens=args.tokens, B=args.batch)
-    described(args, lambda dataset: captions(dataset, args.model, args.revision, **how))
+    described(args, captioner, lambda dataset: captions(dataset, args.model, args.revision, **how))
 
 
 def interrogate(args) -> None:
-    from .baselines import interrogate_by_clip, phrase_bank
+    from .baselines import contrastive, interrogate_by_clip, phrase_bank
     from .data import BadData, load_dataset
 
     if args.bank:
@@ -267,7 +271,8 @@ def interrogate(args) -> None:
     if not bank:
         raise BadData(f"{args.bank}: no phrases in it; write one a line")
     how = dict(shortlist=args.shortlist, most=args.most, B=args.batch)
-    described(args, lambda data: interrogate_by_clip(data, args.model, bank, args.revision, **how))
+    describe = lambda data: interrogate_by_clip(data, args.model, bank, args.revision, **how)
+    described(args, contrastive, describe)
 
 
 def ask(args) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from functools import lru_cache
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -46,9 +47,11 @@ from .vocab import allowed_tokens, to_strings
 ASKED = "Describe this picture in one detailed sentence."  # of chat models, if nothing else is
 
 
+@lru_cache(1)
 def of_transformers(auto: str, model: str, revision: str | None, what: str):
     """(processor, frozen network) by one of transformers' Auto classes: a folder or a Hub id with
-    its commit, safetensors only."""
+    its commit, safetensors only. The last one is kept, so that a command can ask for it before it
+    reads pictures."""
     import transformers
 
     source, options = pinned(model, revision, what)
@@ -69,6 +72,20 @@ def pictures_of(dataset: Dataset, B: int):
         yield [Image.fromarray(image) for image in dataset.images[i : i + B]]
 
 
+def captioner(model: str, revision: str | None = None):
+    return of_transformers("AutoModelForImageTextToText", model, revision, "captioner")
+
+
+def contrastive(model: str, revision: str | None = None):
+    processor, net = of_transformers("AutoModel", model, revision, "interrogator")
+    if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):
+        raise BadData(
+            f"{model}: a {type(net).__name__} puts no texts and pictures in one space; "
+            "use a CLIP or SigLIP"
+        )
+    return processor, net
+
+
 @torch.no_grad()
 def caption(dataset, model: str, revision=None, *, prompt="", tokens=60, B=8) -> list[str]:
     """One caption an image by a model of transformers that takes pictures
@@ -77,7 +94,7 @@ def caption(dataset, model: str, revision=None, *, prompt="", tokens=60, B=8) ->
 
     prompt   what the model is asked with, where it needs that (Florence-2:
              "<MORE_DETAILED_CAPTION>"; chat models are asked ASKED); not part of the caption"""
-    processor, net = of_transformers("AutoModelForImageTextToText", model, revision, "captioner")
+    processor, net = captioner(model, revision)
     # a model without an encoder continues its prompt, which must therefore end where padding does
     processor.tokenizer.padding_side = "right" if net.config.is_encoder_decoder else "left"
     question = {"type": "text", "text": prompt or ASKED}
@@ -201,12 +218,7 @@ def interrogate_by_clip(
         longer = f"{len(bank) - len(short)} of {len(bank)} phrases"
         say(f"note: {longer} have more than {most} words and are never written")
     bank = short
-    processor, net = of_transformers("AutoModel", model, revision, "interrogator")
-    if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):  # not contrastive
-        raise ValueError(
-            f"{model}: a {type(net).__name__} puts no texts and pictures in one space; "
-            "use a CLIP or SigLIP"
-        )
+    processor, net = contrastive(model, revision)
     # SigLIP was trained with its padding visible
     padding = "longest" if net.config.model_type == "clip" else "max_length"
     limit = net.config.text_config.max_position_embeddings

@@ -111,6 +111,8 @@ class Decoder:
         kind = self.scheduler.config.get("prediction_type")
         if kind not in ("epsilon", "v_prediction"):
             raise ValueError(f"its scheduler predicts {kind!r}, not epsilon or v_prediction")
+        if (n := len(self.tokenizer)) > self.V:
+            raise ValueError(f"its tokenizer has {n} tokens, its text encoder {self.V}")
         latents = self.vae.config.latent_channels
         if self.C != latents:
             raise ValueError(f"its denoiser reads {self.C} channels, its latents have {latents}")

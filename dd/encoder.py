@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from .data import BadData
 from .files import whole
 from .runtime import (
     autocast,
@@ -185,6 +186,9 @@ class Encoder:
         with reading(f"{whose}: its pooler"):
             pooler = Pooler.load(path)
         check_weights(pooler, f"{whose}: its pooler")
+        if len(tokenizer) > pooler.config.V:
+            problem = f"its tokenizer has {len(tokenizer)} tokens, its pooler {pooler.config.V}"
+            raise BadData(f"{whose}: {problem}; they must belong together")
         return cls(pooler.eval().requires_grad_(False), tokenizer, path.name)
 
     def save(self, path: Path, half: bool = False) -> None:

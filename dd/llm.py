@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .data import BadData
 from .runtime import Progress, compute_dtype, device, pinned, quiet, reading, say, whole_model
 
 STOP = re.compile(r"[$\n]")  # the paper ends every answer with $; a line break ends it, too
@@ -124,6 +125,9 @@ class LanguageModel:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
         options |= {"dtype": compute_dtype() or torch.float32}
         net = whole_model(AutoModelForCausalLM, source, f"language model {name!r}", **options)
+        if (n := len(tokenizer)) > (V := net.get_input_embeddings().num_embeddings):
+            told = f"language model {name!r}: its tokenizer has {n} tokens, its network {V}"
+            raise BadData(f"{told}; they must belong together")
         return cls(name, net, tokenizer)
 
     def ids(self, text: str) -> list[int]:

@@ -245,7 +245,8 @@ def train_encoder(
     recipe["decoder"] = weights_hash(decoder.denoiser, decoder.text_encoder)
     recipe["latents"] = latents_hash(decoder.vae)
     r, steps = SimpleNamespace(**recipe), seen // recipe["B"]
-    batch_rows(len(dataset), r.B, 0, r.seed)  # too few images are refused before the work
+    batch_rows(len(dataset), r.B, 0, r.seed)  # too few images, or a folder of another recipe, are
+    resume(out / "encoder.state.safetensors", recipe)  # refused before the work
     made = dict(D=r.width, blocks=r.blocks, rule=r.rule, seed=r.seed, tie=r.tie)
     encoder = Encoder.new(decoder, r.tokens, **made)
     if r.least:

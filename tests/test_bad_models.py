@@ -4,6 +4,7 @@ one line and exit code 2 through the command line, before anything is drawn, tra
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -739,3 +740,80 @@ def test_a_bare_environment(settings, tiny_decoder, tmp_path):
     how = dict(cwd=ROOT, env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=110)
     shown = subprocess.run([sys.executable, "-m", "dd", *words], **how)
     assert shown.returncode == 0 and len(shown.stdout.splitlines()) == 2, shown.stderr
+
+
+def test_every_option_that_a_message_names_exists():
+    """Options in the code's own texts, but for those of pip."""
+    from dd.__main__ import parser
+
+    (commands,) = (a.choices for a in parser()._actions if a.choices)
+    known = {o for c in commands.values() for a in c._actions for o in a.option_strings}
+    text = "".join(p.read_text() for p in (ROOT / "dd").rglob("*.py"))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - {"--no-deps", "--IPKernelApp"}
+    assert named and not named - known
+
+
+@pytest.mark.parametrize("command", ["ask", "caption", "interrogate", "draw", "write"])
+def test_code_in_a_model_folder_is_not_run(
+    command, refused, few, tmp_path, llm_folder, sd_folder, clip_folder
+):
+    """Classes of the folder's own, of a kind that the libraries do not know."""
+    own = {"ask": llm_folder, "caption": clip_folder, "interrogate": clip_folder}
+    folder = shutil.copytree(own.get(command, sd_folder), tmp_path / "own")
+    mark = tmp_path / "was-run"
+    code = f"open({str(mark)!r}, 'w')\nclass A:\n    pass\nB = C = A\n"
+    parts = [folder / p for p in ("unet", "text_encoder", "tokenizer")] if command == "draw" else []
+    for part in (folder, *parts):
+        (part / "own.py").write_text(code)
+        autos = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModel")
+        classes = {"AutoConfig": "own.A", **dict.fromkeys(autos, "own.B")}
+        (part / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": classes}))
+        classes = {"AutoTokenizer": ["own.C", None], "AutoProcessor": "own.C"}
+        own_tokenizer = {"tokenizer_class": "C", "auto_map": classes}
+        for name in ("tokenizer_config.json", "processor_config.json"):
+            (part / name).write_text(json.dumps(own_tokenizer))
+    if command == "draw":
+        index(unet=["own", "A"])(folder)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "bank.txt").write_text("red\n")
+    (tmp_path / "t.csv").write_text("id,text\n1,red\n")
+    notes = {"annotations": [{"image_id": 1, "caption": "red"}]}
+    (tmp_path / "c.json").write_text(json.dumps(notes))
+    out = ("--out", tmp_path / "said.parquet")
+    words = {
+        "ask": (tmp_path / "t.csv", "--captions", tmp_path / "c.json", "--model", folder),
+        "caption": (folder, *out),
+        "interrogate": (folder, "--bank", tmp_path / "bank.txt", *out),
+        "draw": ("red", "--decoder", folder, "--out", tmp_path / "x.png"),
+        "write": (tmp_path / "a.png", "--encoder", folder),
+    }
+    refused(command, *words[command])
+    assert not mark.exists()
+
+
+def test_a_tokenizer_of_another_model_is_refused(
+    refused, tiny_folder, tiny_decoder, sd_folder, tmp_path
+):
+    from dd.encoder import Encoder
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "decoder")
+    shutil.rmtree(folder / "tokenizer")
+    shutil.copytree(sd_folder / "tokenizer", folder / "tokenizer")
+    line = refused(*DRAW, "--decoder", folder, "--out", tmp_path / "x.png")
+    assert "its tokenizer has 602 tokens, its text encoder " in line
+    Encoder.new(tiny_decoder, 3, D=32, blocks=1).save(tmp_path / "encoder")
+    (tmp_path / "encoder" / "tokenizer_config.json").unlink()
+    for file in (sd_folder / "tokenizer").iterdir():
+        shutil.copy(file, tmp_path / "encoder")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    line = refused("write", tmp_path / "a.png", "--encoder", tmp_path / "encoder")
+    assert "its tokenizer has 602 tokens, its pooler " in line
+
+
+def test_results_named_from_here_are_written_here(told, one_notebook, tmp_path, monkeypatch):
+    one_notebook("import os; open('where', 'w').write(os.environ['DD_RESULTS'])")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("DD_RESULTS", "out")
+    assert told("run", "quick")[0] == 0
+    assert (tmp_path / "where").read_text() == str(tmp_path / "here" / "out")
