@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from torch.nn import functional as F
 
 from .data import BadData, stable_hash, to_uint8
@@ -97,6 +97,8 @@ class Decoder:
         if kind == "MiniLMPipeline":
             pipeline = MiniLMPipeline(**parts)
         else:
+            from diffusers import StableDiffusionPipeline  # not before the libraries are quiet
+
             parts |= {"safety_checker": None, "feature_extractor": None}
             pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
         with reading(whose, "cannot draw", TAKEN):

@@ -40,7 +40,7 @@ SECONDS = {  # of `quick` on two cores
 
 
 def unreadable(load, name: str | Path) -> list[str]:
-    """What is wrong with a model, by trying: a line, or none."""
+    """What is wrong with a model, by loading it: a line, or none."""
     try:
         load(name)
     except (ValueError, OSError) as error:
@@ -48,12 +48,22 @@ def unreadable(load, name: str | Path) -> list[str]:
     return []
 
 
+def load_decoder(name: str) -> None:
+    from ..decoder import Decoder  # takes seconds to import; the shipped ones are not tried
+
+    Decoder.load(name)
+
+
+def load_encoder(name: str) -> None:
+    from ..encoder import Encoder
+
+    Encoder.load(Path(name))
+
+
 def check_run(parameters: dict) -> dict:
     """What a whole run needs beyond types and ranges, refused before the first notebook rather than
     by the last; all mistakes at once."""
     from .. import llm
-    from ..decoder import Decoder
-    from ..encoder import Encoder
     from ..runtime import shipped
 
     parameters, told = check(parameters), []
@@ -63,9 +73,9 @@ def check_run(parameters: dict) -> dict:
             told.append(f"{name} is {parameters[name]}; {needed}")
     own, judges = parameters["decoder"], parameters["judges"]
     if parameters["encoder"] not in ("trained", "shipped"):
-        told += unreadable(Encoder.load, Path(parameters["encoder"]))
+        told += unreadable(load_encoder, parameters["encoder"])
     known_good = [p.parent.name for p in ASSETS.glob("*/model_index.json")]  # these can be read
-    wrong = {n: unreadable(Decoder.load, n) for n in (own, *judges) if n not in known_good}
+    wrong = {n: unreadable(load_decoder, n) for n in (own, *judges) if n not in known_good}
     told += [line for lines in wrong.values() for line in lines]
     for name in parameters["language_models"]:
         load = llm.package if name in llm.PACKAGES else llm.LanguageModel.load
