@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from importlib import import_module
 from pathlib import Path
 
@@ -577,6 +578,28 @@ def test_notebooks_run_in_this_interpreter_whatever_else_is_called_python3(
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     one_notebook("import sys; open('who', 'w').write(sys.prefix)")
     assert told("run", "quick")[0] == 0 and (tmp_path / "who").read_text() == sys.prefix
+
+
+def test_a_run_needs_no_home(told, one_notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_PATH", "")  # both are put back when the test ends
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", "")
+    monkeypatch.setenv("HOME", "/proc/none")
+    one_notebook("open('ran', 'w')")
+    assert told("run", "quick")[0] == 0 and (tmp_path / "ran").exists()
+
+
+def test_a_read_only_folder_is_refused():
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    root = os.geteuid() == 0  # who may write anywhere
+    try:
+        os.seteuid(65534) if root else None
+        for path, is_folder in ((folder, True), (folder / "new", True), (folder / "x.csv", False)):
+            with pytest.raises(OSError, match="cannot be written .Permission denied"):
+                files.check_writable(path, folder=is_folder)
+    finally:
+        os.seteuid(0) if root else None
+        folder.rmdir()
 
 
 def test_a_notebook_that_fails_or_dies_is_one_line(told, one_notebook):

@@ -152,8 +152,11 @@ def own_kernel() -> None:
     home to keep a kernel's connection in, in a folder for temporary files."""
     from jupyter_core.paths import jupyter_runtime_dir
 
-    ours = [str(Path(sys.prefix) / "share" / "jupyter"), os.environ.get("JUPYTER_PATH")]
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, ours))
+    ours = str(Path(sys.prefix) / "share" / "jupyter")
+    others = [
+        p for p in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if p not in ("", ours)
+    ]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([ours, *others])
     try:
         check_writable(jupyter_runtime_dir(), folder=True)
     except OSError:
