@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -148,19 +147,12 @@ def notebook_keys(parameters: dict) -> dict[str, str]:
 
 
 def own_kernel() -> None:
-    """Notebooks run in this interpreter, whatever else calls itself python3, and where there is no
-    home to keep a kernel's connection in, in a folder for temporary files."""
-    from jupyter_core.paths import jupyter_runtime_dir
-
+    """Notebooks run in this interpreter, whatever else calls itself python3."""
     ours = str(Path(sys.prefix) / "share" / "jupyter")
     others = [
         p for p in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if p not in ("", ours)
     ]
     os.environ["JUPYTER_PATH"] = os.pathsep.join([ours, *others])
-    try:
-        check_writable(jupyter_runtime_dir(), folder=True)
-    except OSError:
-        os.environ["JUPYTER_RUNTIME_DIR"] = tempfile.mkdtemp()
 
 
 def run(study: str = "quick", overrides: dict | None = None) -> Path:
@@ -199,7 +191,6 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
 def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
     """Those that are not done. ValueError, one line, where a cell fails or its process dies."""
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
     done_path = folder / "run.json"
     done = read_json(done_path) if done_path.exists() else {}
@@ -232,7 +223,7 @@ def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
             why = " ".join(f"{error.ename}: {error.evalue}".split())
             told = f"notebook {name} stopped: {why}; {executed} shows where"
             raise ValueError(told) from error
-        except DeadKernelError as error:
+        except RuntimeError as error:  # of its kernel
             told = f"notebook {name}: its process died, as where memory is short; the same command "
             raise ValueError(f"{told}goes on where it stopped") from error
         spent[name] = time.time() - tick
