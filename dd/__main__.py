@@ -7,6 +7,7 @@ to import (torch, pandas, numpy) is imported before a command needs it.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -48,24 +49,34 @@ def draw(args) -> None:
 
     from .data import BadData
     from .decoder import Decoder
+    from .files import whole
     from .runtime import say
-    from .vocab import reading_rates
+    from .vocab import unread
 
     if not args.text.strip():
         raise BadData("the text is empty; say what to draw")
     decoder = Decoder.load(args.decoder, args.revision)
-    name, rates = decoder.name, reading_rates(decoder.tokenizer, [args.text])
-    if rates["unknown"]:
-        share = f"{rates['unknown']:.0%} of these words"
-        say(f"note: {share} are unknown to {name} and say nothing to it")
-    if rates["truncated"]:
-        say(f"note: longer than the {decoder.L - 2} tokens {name} reads; the rest is cut off")
+    side = decoder.size * args.scale
+    if args.n * side**2 > Image.MAX_IMAGE_PIXELS:
+        raise BadData(
+            f"--n {args.n} --scale {args.scale}: a picture of {args.n * side} x {side} pixels; "
+            f"image libraries refuse to open more than {Image.MAX_IMAGE_PIXELS:,}, use less"
+        )
+    try:  # a format has its own limits; known before the drawing
+        format = Image.registered_extensions()[Path(args.out).suffix.lower()]
+        Image.new("RGB", (args.n * side, side)).save(io.BytesIO(), format)
+    except (KeyError, ValueError, OSError):
+        size = f"{args.n * side} x {side} pixels"
+        raise BadData(f"--out {args.out}: cannot hold a picture of {size}; use .png") from None
+    for line in unread(decoder.tokenizer, [args.text], decoder.name)[1]:
+        say(line)
     ids = [f"draw/{i}" for i in range(args.n)]
     how = {k: getattr(args, k) for k in ("guidance", "steps", "sampler", "seed")}
     pictures = decoder.draw([args.text] * args.n, ids, **how)
     sheet = Image.fromarray(np.concatenate(list(pictures), axis=1))  # side by side
     larger = sheet.resize((sheet.width * args.scale, sheet.height * args.scale), Image.NEAREST)
-    larger.save(args.out)
+    with whole(args.out) as temporary:
+        larger.save(temporary, format)
     print(args.out)
 
 
@@ -97,7 +108,10 @@ def score(args) -> None:
 
     from . import metrics
     from .decoder import Decoder
+    from .files import write_csv
+    from .runtime import say
     from .texts import read_texts, readability
+    from .vocab import unread
 
     if not Path(args.file).exists():
         raise FileNotFoundError(f"{args.file}: no such file of captions")
@@ -107,19 +121,22 @@ def score(args) -> None:
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
     metrics.require_enough(len(covered), metrics.WIDTH)
+    facts, lines = unread(decoder.tokenizer, texts, decoder.name)
+    for line in lines:
+        say(line)
     real = metrics.image_features(covered.images)
     for guidance in args.guidance:
         how = dict(guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed)
         row = {"world": dataset.name, "split": split, "source": Path(args.file).stem}
         row |= {"decoder": decoder.name, "guidance": guidance, "seed": args.seed}
-        rows.append(row | drawn_scores(decoder, covered, texts, real, **how))
+        rows.append(row | drawn_scores(decoder, covered, texts, real, **how) | facts)
     table = pd.DataFrame(rows)
     print(table.round(3).to_string(index=False))
     if args.world == "emoji":
         words = {k: round(v, 3) for k, v in readability(covered, texts).items()}
         print("words:", json.dumps(words))
     if args.out:
-        table.to_csv(args.out, index=False)
+        write_csv(args.out, table)
 
 
 def drawn_scores(decoder, dataset, texts: list[str], real, **drawing) -> dict:
@@ -141,6 +158,7 @@ def check(args) -> None:
     from .data import BadData, Dataset, load_dataset, to_pixels
     from .decoder import Decoder
     from .encoder import Encoder
+    from .files import write_csv
     from .runtime import compute_dtype
     from .study import results_root
 
@@ -161,7 +179,8 @@ def check(args) -> None:
         )
     own = folder / "encoder" if made_with["encoder"] == "trained" else Path(made_with["encoder"])
     encoder = str(own) if (own / "config.json").exists() else "encoder"
-    decoder, dataset = Decoder.load(args.decoder), load_dataset("emoji").subset(split)
+    decoder, writer = Decoder.load(args.decoder), Encoder.load(encoder)
+    dataset = load_dataset("emoji").subset(split)
     at, real, rows = {id: i for i, id in enumerate(dataset.frame["id"])}, None, []
     numbers = str(compute_dtype() or "float32").removeprefix("torch.")
     how = {k: made_with[k] for k in ("steps", "sampler", "seed")}
@@ -174,13 +193,13 @@ def check(args) -> None:
         if real is None:  # a study's sources are all of the same drawings
             real = metrics.image_features(drawn.images)
         if source == ANEW:
-            before, texts = texts, Encoder.load(encoder).write(to_pixels(drawn.images))
-            writer = "the shipped encoder" if encoder == "encoder" else own.name
+            before, texts = texts, writer.write(to_pixels(drawn.images))
+            whose = "the shipped encoder" if encoder == "encoder" else own.name
             same = sum(a == b for a, b in zip(before, texts))
             words = [(set(a.split()), set(b.split())) for a, b in zip(before, texts)]
             kept = sum(len(a & b) / len(a) for a, b in words) / len(words)
             print(
-                f"{source}, written by {writer}: {same} of {len(texts)} texts are the published "
+                f"{source}, written by {whose}: {same} of {len(texts)} texts are the published "
                 f"ones to the letter; of a text's words {kept:.1%} are kept"
             )
         row, noises = published.loc[known], table[table["source"] == known]
@@ -203,30 +222,37 @@ def check(args) -> None:
             cell |= dict(noise_lo=low, noise_hi=high, noises=len(noises), here=new)
             rows.append(cell | {"numbers": numbers})
         if args.out:  # source by source: a kill keeps what is done
-            pd.DataFrame(rows).round(5).to_csv(args.out, index=False)
+            write_csv(args.out, pd.DataFrame(rows).round(5))
 
 
-def described(args, describe) -> None:
-    """Write what `describe` says of a data set's pictures to a file that `score` reads."""
+def described(args, load, describe) -> None:
+    """Write what `describe` says of a data set's pictures, by a model that can be loaded, to a file
+    that `score` reads."""
     from .data import BadData
+    from .runtime import say
     from .texts import write_texts
 
     if Path(args.out).suffix != ".parquet":
         raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
+    load(args.model, args.revision)  # before the pictures
     dataset = pictures(args, args.size).subset(split_of(args))
-    write_texts(Path(args.out), dataset, describe(dataset))
+    texts = describe(dataset)
+    if silent := sum(not text.strip() for text in texts):
+        say(f"note: {silent} of {len(texts)} texts are empty; score --on-bad skip takes the others")
+    write_texts(Path(args.out), dataset, texts)
     print(args.out)
 
 
 def caption(args) -> None:
     from .baselines import caption as captions
+    from .baselines import captioner
 
     how = dict(prompt=args.prompt, tokens=args.tokens, B=args.batch)
-    described(args, lambda dataset: captions(dataset, args.model, args.revision, **how))
+    described(args, captioner, lambda dataset: captions(dataset, args.model, args.revision, **how))
 
 
 def interrogate(args) -> None:
-    from .baselines import interrogate_by_clip, phrase_bank
+    from .baselines import contrastive, interrogate_by_clip, phrase_bank
     from .data import BadData, load_dataset
     from .reading import lines_of
 
@@ -243,13 +269,15 @@ def interrogate(args) -> None:
     if not bank:
         raise BadData(f"{args.bank}: no phrases in it; write one a line")
     how = dict(shortlist=args.shortlist, most=args.most, B=args.batch)
-    described(args, lambda data: interrogate_by_clip(data, args.model, bank, args.revision, **how))
+    describe = lambda data: interrogate_by_clip(data, args.model, bank, args.revision, **how)
+    described(args, contrastive, describe)
 
 
 def ask(args) -> None:
     import pandas as pd
 
     from . import llm
+    from .files import write_csv
     from .reading import Bad, BadData, near, texts_by_id
     from .runtime import say
     from .study import few_shot
@@ -260,6 +288,9 @@ def ask(args) -> None:
     bad = Bad(args.on_bad)
     contexts = {id: text for id, (_, text) in texts_by_id(args.file, bad, empty=True).items()}
     like = {near(id): id for id in contexts}
+
+    if long := sum(llm.is_long(text) for text in contexts.values()):
+        say(f"note: {long} of {len(contexts)} texts are cut after {llm.MOST}")
 
     def with_texts(*files):
         read = few_shot.read_captions if args.captions else few_shot.read_vqa
@@ -323,7 +354,7 @@ def ask(args) -> None:
         scores = kinds.agg(["size", "mean"]).sort_index(key=lambda k: [(x == "all", x) for x in k])
         print(scores.set_axis(["n", "VQA accuracy"], axis=1).round(4).to_string())
     if args.out:
-        table.drop(columns=["answers", "captions"], errors="ignore").to_csv(args.out, index=False)
+        write_csv(args.out, table.drop(columns=["answers", "captions"], errors="ignore"))
 
 
 def run(args) -> None:
@@ -434,14 +465,30 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    from .files import check_writable
+
     args = parser().parse_args(argv)
     try:
+        if out := getattr(args, "out", None):  # before the work
+            check_writable(out, folder=args.command.startswith("train"))
         args.action(args)
-    except (ValueError, OSError) as error:  # bad data, parameters, paths: one line, no traceback
-        print(f"dd {args.command}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        resumes = args.command in ("run", "train-decoder", "train-encoder")
+        how = "goes on where it stopped" if resumes else "begins anew"
+        print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
+        return 130
+    except (
+        ValueError,
+        OSError,
+        MemoryError,
+    ) as error:  # bad data, parameters, paths, small machine
+        named = isinstance(error, OSError) and error.filename and error.strerror
+        told = f"{error.filename}: {error.strerror}" if named else error
+        print(f"dd {args.command}: {told}", file=sys.stderr)  # one line, no traceback
         return 2
     return 0
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # a locale without the letters of a path
     sys.exit(main())

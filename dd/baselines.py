@@ -18,6 +18,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from functools import lru_cache
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -26,9 +27,19 @@ from torch import nn
 from torch.nn.functional import normalize, pad
 
 from .captions import alt_text, alt_text_phrases, caption_mixture
-from .data import Dataset
+from .data import BadData, Dataset
 from .encoder import FEATURES, Encoder, P, backbone_features
-from .runtime import Progress, autocast, device, generator, pinned, quiet
+from .runtime import (
+    Progress,
+    autocast,
+    device,
+    generator,
+    pinned,
+    quiet,
+    reading,
+    say,
+    whole_model,
+)
 from .texts import names
 from .train import adamw, made_by, training_loop
 from .vocab import allowed_tokens, to_strings
@@ -36,17 +47,21 @@ from .vocab import allowed_tokens, to_strings
 ASKED = "Describe this picture in one detailed sentence."  # of chat models, if nothing else is
 
 
+@lru_cache(1)
 def of_transformers(auto: str, model: str, revision: str | None, what: str):
     """(processor, frozen network) by one of transformers' Auto classes: a folder or a Hub id with
-    its commit, safetensors only."""
+    its commit, safetensors only. The last one is kept, so that a command can ask for it before it
+    reads pictures."""
     import transformers
 
     source, options = pinned(model, revision, what)
     quiet()
-    auto_class = getattr(transformers, auto)
-    net = auto_class.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
-    processor = transformers.AutoProcessor.from_pretrained(source, **options)
-    return processor, net.eval().requires_grad_(False).to(device())
+    options |= {"trust_remote_code": False}
+    with reading(f"{what} {model!r}: its processor"):
+        processor = transformers.AutoProcessor.from_pretrained(source, **options)
+    options |= {"dtype": torch.float32}
+    net = whole_model(getattr(transformers, auto), source, f"{what} {model!r}", **options)
+    return processor, net.to(device())
 
 
 def pictures_of(dataset: Dataset, B: int):
@@ -57,6 +72,20 @@ def pictures_of(dataset: Dataset, B: int):
         yield [Image.fromarray(image) for image in dataset.images[i : i + B]]
 
 
+def captioner(model: str, revision: str | None = None):
+    return of_transformers("AutoModelForImageTextToText", model, revision, "captioner")
+
+
+def contrastive(model: str, revision: str | None = None):
+    processor, net = of_transformers("AutoModel", model, revision, "interrogator")
+    if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):
+        raise BadData(
+            f"{model}: a {type(net).__name__} puts no texts and pictures in one space; "
+            "use a CLIP or SigLIP"
+        )
+    return processor, net
+
+
 @torch.no_grad()
 def caption(dataset, model: str, revision=None, *, prompt="", tokens=60, B=8) -> list[str]:
     """One caption an image by a model of transformers that takes pictures
@@ -65,7 +94,7 @@ def caption(dataset, model: str, revision=None, *, prompt="", tokens=60, B=8) ->
 
     prompt   what the model is asked with, where it needs that (Florence-2:
              "<MORE_DETAILED_CAPTION>"; chat models are asked ASKED); not part of the caption"""
-    processor, net = of_transformers("AutoModelForImageTextToText", model, revision, "captioner")
+    processor, net = captioner(model, revision)
     # a model without an encoder continues its prompt, which must therefore end where padding does
     processor.tokenizer.padding_side = "right" if net.config.is_encoder_decoder else "left"
     question = {"type": "text", "text": prompt or ASKED}
@@ -182,12 +211,14 @@ def interrogate_by_clip(
     does not add up as `Similarity`'s does: the `shortlist` phrases most like the picture are tried,
     each chain, joined by commas, read anew; the best stays while it lifts the similarity and the
     text has at most `most` words."""
-    processor, net = of_transformers("AutoModel", model, revision, "interrogator")
-    if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):  # not contrastive
-        raise ValueError(
-            f"{model}: a {type(net).__name__} puts no texts and pictures in one space; "
-            "use a CLIP or SigLIP"
-        )
+    short = [p for p in bank if len(p.split()) <= most]
+    if not short:
+        raise BadData(f"each of the {len(bank)} phrases has more than {most} words; allow more")
+    if len(short) < len(bank):
+        longer = f"{len(bank) - len(short)} of {len(bank)} phrases"
+        say(f"note: {longer} have more than {most} words and are never written")
+    bank = short
+    processor, net = contrastive(model, revision)
     # SigLIP was trained with its padding visible
     padding = "longest" if net.config.model_type == "clip" else "max_length"
     limit = net.config.text_config.max_position_embeddings
@@ -214,6 +245,8 @@ def interrogate_by_clip(
             found = score
         return ", ".join(chain)
 
+    if cut := sum(len(ids) > limit for ids in processor.tokenizer(bank).input_ids):
+        say(f"note: {cut} of {len(bank)} phrases are longer than the {limit} tokens {model} reads")
     phrases, texts = read(bank), []  # (K, D)
     progress = Progress("interrogate", len(dataset), unit="images")
     for pictures in pictures_of(dataset, B):

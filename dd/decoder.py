@@ -15,7 +15,7 @@ As in the paper: z_0 latent, x_t noised latent, eps noise, v velocity, t noise l
 from __future__ import annotations
 
 import inspect
-import json
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,22 +24,32 @@ import torch
 from diffusers import DiffusionPipeline
 from torch.nn import functional as F
 
-from .data import stable_hash, to_uint8
-from .runtime import Progress, autocast, device, on_every_core, pinned, placed, quiet, rows_at_once
+from .data import BadData, stable_hash, to_uint8
+from .runtime import (
+    Progress,
+    autocast,
+    device,
+    on_every_core,
+    pinned,
+    placed,
+    quiet,
+    reading,
+    rows_at_once,
+    whole_model,
+)
 from .vocab import tokenise
 
 SAMPLERS = ("ddim", "dpm")
+TAKEN = (
+    "taken are folders of a StableDiffusionPipeline (Stable Diffusion 1 and 2, text to image) and "
+    "of this project's MiniLMPipeline"
+)
 
 
 class Decoder:
     def __init__(self, pipeline, name: str):
         self.pipeline, self.name = pipeline, name
         self.is_unet = hasattr(pipeline, "unet")
-        if not self.is_unet and not isinstance(pipeline, MiniLMPipeline):
-            raise ValueError(
-                f"decoder {name}: a {type(pipeline).__name__}; pipelines of Stable Diffusion's "
-                "shape (with a U-Net) and MiniLMPipeline folders are supported"
-            )
         self.tokenizer, self.text_encoder = pipeline.tokenizer, pipeline.text_encoder
         self.vae, self.scheduler = pipeline.vae, pipeline.scheduler
         self.denoiser = pipeline.unet if self.is_unet else pipeline.transformer
@@ -60,13 +70,58 @@ class Decoder:
         written id@revision)."""
         source, options = pinned(name, revision, "decoder")
         quiet()
-        index, kind = Path(source) / "model_index.json", DiffusionPipeline
-        if index.exists() and json.loads(index.read_text())["_class_name"] == "MiniLMPipeline":
-            kind = MiniLMPipeline
+        whose = f"decoder {str(name)!r}"
+        with reading(f"{whose}: its model_index.json"):
+            index = DiffusionPipeline.load_config(source, **options)
+        kind = index.get("_class_name")
+        if kind not in ("StableDiffusionPipeline", "MiniLMPipeline"):
+            raise BadData(f"{whose}: model_index.json names {kind or 'no pipeline class'}; {TAKEN}")
+        parts = {"scheduler": None, "vae": None}
+        if kind == "MiniLMPipeline":
+            parts |= {"transformer": None}
         else:
-            options |= {"safety_checker": None, "requires_safety_checker": False}
-        options |= {"use_safetensors": True, "dtype": torch.float32}
-        return cls(kind.from_pretrained(source, **options), Path(source).name)
+            parts |= {"tokenizer": None, "text_encoder": None, "unet": None}
+        for part in parts:
+            library, made = (index.get(part) or (None, None))[:2]
+            if library not in ("diffusers", "transformers"):
+                has = f"is of {library}, whose code is not run" if library else "is missing"
+                raise BadData(f"{whose}: its part {part} {has}; {TAKEN}")
+            whose_part, where = f"{whose}: its part {part}", dict(subfolder=part, **options)
+            with reading(whose_part):
+                made = getattr(import_module(library), made)
+                if part in ("tokenizer", "scheduler"):
+                    parts[part] = made.from_pretrained(source, **where)
+            if parts[part] is None:
+                where |= {"trust_remote_code": False} if library == "transformers" else {}
+                parts[part] = whole_model(made, source, whose_part, dtype=torch.float32, **where)
+        if kind == "MiniLMPipeline":
+            pipeline = MiniLMPipeline(**parts)
+        else:
+            from diffusers import StableDiffusionPipeline  # not before the libraries are quiet
+
+            parts |= {"safety_checker": None, "feature_extractor": None}
+            pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+        with reading(whose, "cannot draw", TAKEN):
+            decoder = cls(pipeline, Path(source).name)
+            decoder.check()
+        return decoder
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """ValueError, or the libraries' own errors, where the parts do not fit each other: an
+        inpainting or pix2pix U-Net, one that asks for more than a text, a pooled text state."""
+        kind = self.scheduler.config.get("prediction_type")
+        if kind not in ("epsilon", "v_prediction"):
+            raise ValueError(f"its scheduler predicts {kind!r}, not epsilon or v_prediction")
+        if (n := len(self.tokenizer)) > self.V:
+            raise ValueError(f"its tokenizer has {n} tokens, its text encoder {self.V}")
+        latents = self.vae.config.latent_channels
+        if self.C != latents:
+            raise ValueError(f"its denoiser reads {self.C} channels, its latents have {latents}")
+        states, h = self.text_states([""]), min(self.h, 16) if self.is_unet else self.h
+        x_t = torch.zeros(1, latents, h, h, device=device())
+        if self.predict(x_t, torch.tensor(0, device=device()), states).shape != x_t.shape:
+            raise ValueError("its denoiser does not predict noise of its latents' shape")
 
     # -- text -------------------------------------------------------------------------------------
 
@@ -141,6 +196,12 @@ class Decoder:
 
     # -- images and noise -------------------------------------------------------------------------
 
+    def rows_at_once(self, cpu: int, gpu: int) -> int:
+        """Images in a batch: those given for latents of 8 x 8, fewer of larger ones, so that a
+        batch's activations take about the same memory (one image at 64 x 64 on a processor)."""
+        room = 64 * rows_at_once(cpu, 4 * gpu)  # latent positions; a GPU has room for more
+        return max(1, min(rows_at_once(cpu, gpu), room // self.h**2))
+
     def encode(self, pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:
         """pixels (M, 3, H, W) in [-1, 1] -> scaled latents z_0 (M, C, h, h); the mode of the
         posterior where there is one."""
@@ -150,7 +211,7 @@ class Decoder:
                 out = self.vae.encode(pixels[rows].to(device()))
             return (out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents).float()
 
-        batches = on_every_core(some, len(pixels), B or rows_at_once(8, 256))
+        batches = on_every_core(some, len(pixels), B or self.rows_at_once(8, 256))
         return torch.cat(list(batches)) * self.vae.config.scaling_factor
 
     def decode(self, z_0: torch.Tensor, B: int | None = None) -> np.ndarray:
@@ -159,9 +220,15 @@ class Decoder:
         def some(rows):
             z = z_0[rows].to(device()) / self.vae.config.scaling_factor
             with autocast():
-                return to_uint8(self.vae.decode(z, return_dict=False)[0])
+                pixels = self.vae.decode(z, return_dict=False)[0]
+            if not (z.isfinite().all() and pixels.isfinite().all()):
+                raise ValueError(
+                    f"decoder {self.name}: a picture of NaN or infinity; use a smaller guidance, "
+                    "and if that is small, other weights"
+                )
+            return to_uint8(pixels)
 
-        return np.concatenate(list(on_every_core(some, len(z_0), B or rows_at_once(8, 256))))
+        return np.concatenate(list(on_every_core(some, len(z_0), B or self.rows_at_once(8, 256))))
 
     def start_noise(self, ids: list[str], seed: int = 0) -> torch.Tensor:
         """(B, C, h, h), a function of (image id, seed): all texts of an image start from it."""
@@ -174,11 +241,6 @@ class Decoder:
         a = self.alpha_bar[t].sqrt().view(-1, 1, 1, 1)  # (B, 1, 1, 1)
         s = (1 - self.alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
         kind = self.scheduler.config.prediction_type
-        if kind not in ("epsilon", "v_prediction"):
-            raise ValueError(
-                f"decoder {self.name}: prediction type {kind!r}; "
-                "epsilon and v_prediction are supported"
-            )
         return a * z_0 + s * noise, noise if kind == "epsilon" else a * noise - s * z_0
 
     def loss(self, z_0: torch.Tensor, states: torch.Tensor, t: torch.Tensor, noise: torch.Tensor):
@@ -200,12 +262,12 @@ class Decoder:
 
     @torch.no_grad()
     def probe_loss(
-        self, z_0: torch.Tensor, texts: list[str], ids: list[str], levels: int = 4, B: int = 128
+        self, z_0: torch.Tensor, texts: list[str], ids: list[str], levels: int = 4
     ) -> np.ndarray:
         """Denoising loss per image (M,) of given strings at fixed noise and noise levels: a fast,
         paired score of texts."""
         at = [int(self.T * (k + 0.5) / levels) for k in range(levels)]
-        out, at = [], torch.tensor(at, device=device())
+        out, at, B = [], torch.tensor(at, device=device()), self.rows_at_once(128, 128)
         for i in range(0, len(texts), B):
             states, z = self.text_states(texts[i : i + B]), z_0[i : i + B].to(device())
             noise = self.start_noise(ids[i : i + B], seed=1).to(device())
@@ -220,6 +282,11 @@ class Decoder:
 
         if name not in SAMPLERS:
             raise ValueError(f"sampler {name!r}; use one of {SAMPLERS}")
+        if steps > self.T:
+            raise ValueError(
+                f"steps is {steps}; decoder {self.name} has {self.T} noise levels, a step for "
+                f"each is the most: use 1 to {self.T}"
+            )
         kind, options = DDIMScheduler, {}
         if name == "dpm":
             kind = DPMSolverMultistepScheduler
@@ -257,7 +324,7 @@ class Decoder:
             said = self.text_states(texts[rows]) if states is None else states[rows].to(device())
             return self._denoise(said, ids[rows], guidance, self._sampler(sampler, steps), seed)
 
-        B = B or rows_at_once(32, 128)
+        B = B or self.rows_at_once(32, 128)
         return np.concatenate(list(on_every_core(batch, len(texts), B, tick)))
 
     def _denoise(self, states, ids, guidance: float, scheduler, seed: int) -> np.ndarray:
@@ -276,10 +343,10 @@ class Decoder:
 
 def fast_attention(denoiser) -> None:
     """On a CPU fused attention is the slowest piece of a step at few latent tokens; plain batched
-    products are faster."""
+    products are faster. At many they would fill the memory: tokens x tokens numbers a head."""
     from diffusers.models.attention_processor import AttnProcessor
 
-    if device().type == "cpu":
+    if device().type == "cpu" and denoiser.config.sample_size <= 16:
         denoiser.set_attn_processor(AttnProcessor())
 
 

@@ -16,17 +16,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from .data import BadData
+from .files import whole
 from .runtime import (
     autocast,
+    check_weights,
     device,
     on_every_core,
     placed,
     quiet,
+    reading,
     rows_at_once,
+    save_tensors,
     shipped,
     write_json,
 )
@@ -134,9 +139,8 @@ class Pooler(nn.Module):
         return pooler
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", {"_class_name": "Pooler", **vars(self.config)})
-        save_file(self.state_dict(), folder / self.WEIGHTS, metadata={"format": "pt"})
+        save_tensors(folder / self.WEIGHTS, self.state_dict(), {"format": "pt"})
 
 
 class Encoder:
@@ -166,25 +170,34 @@ class Encoder:
     def load(cls, name: str | Path = "encoder") -> Encoder:
         import transformers
 
-        path = shipped(name)
+        path, whose = shipped(name), f"encoder {str(name)!r}"
         if not (path / "config.json").exists():
             raise FileNotFoundError(
-                f"encoder {name!r}: neither shipped nor a folder made by save(); "
+                f"{whose}: neither shipped nor a folder made by save(); "
                 "see python -m dd train-encoder --help"
             )
         quiet()
-        # AutoTokenizer takes half a second to import: only where a class of its own is needed
-        plain = '"TokenizersBackend"' in (path / "tokenizer_config.json").read_text()
-        kind = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
-        tokenizer = kind.from_pretrained(path, local_files_only=True)
-        return cls(Pooler.load(path).eval().requires_grad_(False), tokenizer, path.name)
+        with reading(f"{whose}: its tokenizer"):
+            # AutoTokenizer takes half a second to import: only where a class of its own is needed
+            plain = '"TokenizersBackend"' in (path / "tokenizer_config.json").read_text()
+            kind = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
+            options = dict(local_files_only=True, trust_remote_code=False)
+            tokenizer = kind.from_pretrained(path, **options)
+        with reading(f"{whose}: its pooler"):
+            pooler = Pooler.load(path)
+        check_weights(pooler, f"{whose}: its pooler")
+        if len(tokenizer) > pooler.config.V:
+            problem = f"its tokenizer has {len(tokenizer)} tokens, its pooler {pooler.config.V}"
+            raise BadData(f"{whose}: {problem}; they must belong together")
+        return cls(pooler.eval().requires_grad_(False), tokenizer, path.name)
 
     def save(self, path: Path, half: bool = False) -> None:
         """Safetensors, config, tokenizer, and the recipe of a trained one. `half`: in float16."""
         pooler = copy.deepcopy(self.pooler).cpu()
-        (pooler.half() if half else pooler).save(Path(path))
-        self.tokenizer.save_pretrained(path)
-        write_json(Path(path) / "recipe.json", self.recipe)
+        with whole(path) as folder:
+            (pooler.half() if half else pooler).save(folder)
+            self.tokenizer.save_pretrained(folder)
+            write_json(folder / "recipe.json", self.recipe)
 
     @torch.no_grad()
     def ids(self, patches: torch.Tensor, B: int = 256) -> torch.Tensor:

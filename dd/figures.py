@@ -18,6 +18,8 @@ import numpy as np
 from matplotlib import rc_context, rc_params_from_file
 from matplotlib.figure import Figure
 
+from .files import whole
+
 COLOURS = tuple(
     "#1b5e9b #c8442e #2e8b57 #8a5aab #d98c1f #5a5a5a #17a2a2 #b03a78 #7a6a2f #333333 #7fb2e5 "
     "#e59a8f #a9c77e".split()
@@ -41,10 +43,10 @@ def style():
 def save(figure: Figure, path: str | Path) -> Path:
     """Write stem.png and stem.pdf; without dates, so that equal figures are equal files."""
     stem = Path(path)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     undated = dict.fromkeys(("CreationDate", "ModDate", "Producer", "Creator"))
-    figure.savefig(f"{stem}.png", metadata={"Software": None})
-    figure.savefig(f"{stem}.pdf", metadata=undated)
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", undated)):
+        with whole(f"{stem}{suffix}") as temporary:
+            figure.savefig(temporary, metadata=metadata)
     return stem
 
 

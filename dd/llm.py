@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .runtime import Progress, compute_dtype, device, pinned, quiet
+from .data import BadData
+from .runtime import Progress, compute_dtype, device, pinned, quiet, reading, say, whole_model
 
 STOP = re.compile(r"[$\n]")  # the paper ends every answer with $; a line break ends it, too
 MOST_WORDS, MOST_CHARACTERS = 80, 500  # of a text in a prompt
+MOST = f"{MOST_WORDS} words or {MOST_CHARACTERS} characters"
 BUCKET = 16  # tokens: queries are padded to a multiple of it
 ROWS = 16  # B, prompts read together
 
@@ -40,6 +42,12 @@ def plain(text: str) -> str:
     beginning = text[: 4 * MOST_CHARACTERS]
     clean = "".join(c if c.isprintable() and c != "$" else " " for c in beginning)
     return " ".join(clean.split()[:MOST_WORDS])[:MOST_CHARACTERS]
+
+
+def is_long(text: str) -> bool:
+    """Whether `plain` cuts a text."""
+    kept = text.split()
+    return len(kept) > MOST_WORDS or len(" ".join(kept)) > MOST_CHARACTERS
 
 
 @dataclass(frozen=True)
@@ -112,10 +120,14 @@ class LanguageModel:
             if files := sorted(Path(source).glob("*.gguf")):
                 options["gguf_file"] = files[0].name
         quiet()
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        options |= {} if "gguf_file" in options else {"use_safetensors": True}
-        dtype = compute_dtype() or torch.float32
-        net = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+        options |= {"trust_remote_code": False}
+        with reading(f"language model {name!r}: its tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        options |= {"dtype": compute_dtype() or torch.float32}
+        net = whole_model(AutoModelForCausalLM, source, f"language model {name!r}", **options)
+        if (n := len(tokenizer)) > (V := net.get_input_embeddings().num_embeddings):
+            told = f"language model {name!r}: its tokenizer has {n} tokens, its network {V}"
+            raise BadData(f"{told}; they must belong together")
         return cls(name, net, tokenizer)
 
     def ids(self, text: str) -> list[int]:
@@ -153,10 +165,15 @@ class LanguageModel:
         that depends on its own queries only: the same arithmetic in the same order, so an answer
         is the same to the bit, in bfloat16, too, whatever else is asked."""
         heads: dict[tuple, dict[int, list]] = {}
+        shorter = 0
         for prompt in dict.fromkeys(prompts):
             pieces, query = self.cut(prompt, tokens)
+            shorter += len(pieces) < bool(prompt.instruction) + len(prompt.examples)
             Q = -(-len(query) // BUCKET) * BUCKET
             heads.setdefault(pieces, {}).setdefault(Q, []).append((prompt, query))
+        if shorter:
+            whose = f"{shorter} of {len(set(prompts))} prompts"
+            say(f"note: {whose} lose examples: {self.name} reads {self.L} tokens at most")
         meter, told = Progress(progress, len(set(prompts)), unit="answers"), {}
         for pieces, widths in heads.items():
             head = self._read(pieces)

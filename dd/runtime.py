@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import sys
 import time
 from collections import deque
@@ -20,13 +20,15 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from .data import stable_hash
+from .data import BadData, stable_hash
+from .files import whole
 from .files import write_json as write_json
 
 ASSETS = Path(__file__).parent / "assets"
+AGAIN = "fetch it again or save it as safetensors"
 
 
 def shipped(name: str | Path) -> Path:
@@ -43,12 +45,52 @@ def pinned(name: str | Path, revision: str | None, what: str) -> tuple[str, dict
     path = shipped(name)
     if path.is_dir():
         return str(path), {"local_files_only": True}
-    if not revision:
+    if not re.fullmatch("[0-9a-f]{40}", revision or ""):  # a branch or a tag moves
+        found = "a file" if path.exists() else "neither shipped, nor a folder of one"
         raise FileNotFoundError(
-            f"{what} {name!r}: neither shipped, nor a folder of one; "
-            "a Hub id needs its revision, too: id@commit"
+            f"{what} {str(name)!r}: {found}; "
+            "a Hub id needs its revision, too, the 40 digits of a commit: id@commit"
         )
     return str(name), {"revision": revision}
+
+
+@contextmanager
+def reading(whose: str, what: str = "cannot be read", fix: str = AGAIN):
+    """What goes wrong inside while a model is read becomes one line, BadData: transformers,
+    diffusers, safetensors and tokenizers each have errors of their own, some of them long."""
+    try:
+        yield
+    except BadData:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        why = " ".join(lines[:2])[:300] or type(error).__name__
+        raise BadData(f"{whose} {what}: {why.rstrip('.')}; {fix}") from error
+
+
+def whole_model(kind, source: str, whose: str, **options):
+    """`kind.from_pretrained` of diffusers or transformers -> a frozen network in eval mode.
+    Safetensors (or GGUF) and no code of the folder's own; BadData where weights are missing, left
+    over or not finite, for which the libraries put random ones, or none, without an error."""
+    if "gguf_file" not in options:
+        options["use_safetensors"] = True
+    with reading(whose):
+        net, told = kind.from_pretrained(source, output_loading_info=True, **options)
+    check_weights(net, whose, told["missing_keys"], told["unexpected_keys"])
+    return net.eval().requires_grad_(False)
+
+
+def check_weights(net: torch.nn.Module, whose: str, missing=(), unexpected=()) -> None:
+    """BadData where a network's weights are not all there and finite."""
+    bad = [k for k, v in net.state_dict().items() if not v.is_meta and not v.isfinite().all()]
+    for names, problem in (
+        (missing, "has no weights for"),
+        (unexpected, f"has weights that a {type(net).__name__} does not take:"),
+        (bad, "has NaN or infinity in"),
+    ):
+        if names := sorted(names):
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise BadData(f"{whose} {problem} {names[0]}{more}; {AGAIN}")
 
 
 def say(message: str, end: str = "\n") -> None:
@@ -193,21 +235,30 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
+def save_tensors(path: Path, tensors: dict, metadata: dict[str, str]) -> None:
+    """Safetensors, whole or not at all."""
+    tensors = {k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}
+    with whole(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+        temporary.chmod(0o644)
+
+
 def save_state(path: Path, tensors: dict, facts: dict) -> None:
     """A resumable checkpoint without pickle: tensors as safetensors, the rest as JSON in its
-    header. Renamed into place: a kill leaves the old checkpoint or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    tensors = {k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}
-    save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
-    temporary.chmod(0o644)
-    os.replace(temporary, path)
+    header."""
+    save_tensors(path, tensors, {"facts": json.dumps(facts)})
 
 
 def load_state(path: Path) -> tuple[dict, dict]:
-    with safe_open(path, "pt") as opened:
-        facts = json.loads(opened.metadata()["facts"])
-    return load_file(path), facts
+    try:
+        with safe_open(path, "pt") as opened:
+            facts = json.loads(opened.metadata()["facts"])
+        return load_file(path), facts
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BadData(f"{path}: not a whole file of tensors ({error}); delete it") from None
 
 
 def resume(path: Path, recipe: dict) -> tuple[dict, int, dict]:

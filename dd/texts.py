@@ -9,7 +9,6 @@ the method.
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -19,6 +18,7 @@ import pandas as pd
 
 from .captions import alt_text, alt_text_phrases, words
 from .data import Dataset
+from .files import whole
 from .reading import Bad, BadData, near, shown, texts_by_id
 
 LONGEST = 30  # words; what a 32-token context holds with its start and end
@@ -121,10 +121,9 @@ def unigram_bits(texts: list[str], known: list[str]) -> float:
 
 def write_texts(path: Path, dataset: Dataset, texts: list[str]) -> None:
     """One Parquet per source: id, text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame({"id": dataset.frame["id"], "text": texts})
-    table.to_parquet(temporary := path.with_suffix(".tmp"), index=False)
-    os.replace(temporary, path)  # a kill leaves the old file or the new one
+    with whole(path) as temporary:
+        table.to_parquet(temporary, index=False)
 
 
 def read_texts(

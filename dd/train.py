@@ -43,9 +43,7 @@ from .vocab import often_seen, to_strings
 def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
     """Row numbers of one batch: epochs without replacement, a function of (seed, step) alone."""
     if M < B:
-        raise ValueError(
-            f"{M} training images do not fill a batch of {B}: use more images or a smaller batch"
-        )
+        raise ValueError(f"{M} training images do not fill a batch of {B}: use more images")
     epoch, i = divmod(step, M // B)
     return np.random.default_rng((seed, epoch)).permutation(M)[i * B : (i + 1) * B]
 
@@ -331,6 +329,8 @@ def train_encoder(
     recipe["decoder"] = weights_hash(decoder.denoiser, decoder.text_encoder)
     recipe["latents"] = latents_hash(decoder.vae)
     r, steps = SimpleNamespace(**recipe), seen // recipe["B"]
+    batch_rows(len(dataset), r.B, 0, r.seed)  # too few images, or a folder of another recipe, are
+    resume(out / "encoder.state.safetensors", recipe)  # refused before the work
     made = dict(D=r.width, blocks=r.blocks, rule=r.rule, seed=r.seed, tie=r.tie)
     encoder = Encoder.new(decoder, r.tokens, **made)
     if r.least:
@@ -341,6 +341,12 @@ def train_encoder(
         )
         often = often_seen(decoder.tokenizer, texts, r.least, decoder.V)
         encoder.pooler.allowed &= often.to(device())
+        if (words := int(encoder.pooler.allowed.sum())) < r.tokens:
+            raise ValueError(
+                f"only {words} words describe at least {r.least} of the {len(texts)} training "
+                f"images, fewer than the {r.tokens} that an encoder writes: use a smaller least (0 "
+                "allows every word of the decoder), or more images"
+            )
     patches = backbone_features(dataset.pixels()) if patches is None else patches
     z_all = encode_all(decoder, dataset) if z_all is None else z_all
     if probe is not None:

@@ -9,7 +9,9 @@ read back; the rule `word_final` leaves them out, so that texts survive another 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
+from functools import cache
 
 import torch
 
@@ -133,3 +135,35 @@ def reading_rates(tokenizer, texts: list[str]) -> dict[str, float]:
         "truncated": sum(len(r) > limit for r in read) / len(read),
         "unknown": unknown / max(1, total),
     }
+
+
+def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], list[str]]:
+    """What of these strings does not reach a reader -> (facts, a line to say for each problem).
+
+    unknown   share of their words (what stands between spaces and is not punctuation alone) that
+              its vocabulary does not hold, or not whole; cut: texts longer than its context"""
+    is_word = lambda w: any(unicodedata.category(c)[0] in "LNM" or ord(c) > 0x2600 for c in w)
+    unk, limit = tokenizer.unk_token_id, tokenizer.model_max_length - 2
+    unk = unk if "unk" in str(tokenizer.unk_token).lower() else None  # CLIP's is its end token
+
+    @cache
+    def known(word: str) -> bool:
+        pieces = _pieces(tokenizer, word)
+        return bool(pieces) and unk not in pieces
+
+    told = [[known(w) for w in t.split() if is_word(w)] for t in texts]
+    unknown, all_words = sum(w.count(False) for w in told), sum(map(len, told))
+    facts = {"unknown": unknown / max(1, all_words)}
+    facts["cut"] = sum(len(_pieces(tokenizer, t)) > limit for t in texts)
+    n, lines, silent = len(texts), [], sum(not any(w) for w in told)
+    of = lambda k: f"{k} of {n} texts" if n > 1 else "the text"
+    if unknown:
+        lines.append(
+            f"note: {unknown} of {all_words} words are unknown to {reader} and say nothing to it"
+        )
+    if silent:
+        lines.append(f"note: {of(silent)} without a word that {reader} knows: drawn from nothing")
+    if facts["cut"]:
+        longer = f"longer than the {limit} tokens that {reader} reads"
+        lines.append(f"note: {of(facts['cut'])} {longer}; the rest is cut off")
+    return facts, lines

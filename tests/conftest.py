@@ -391,3 +391,43 @@ def llm_folder(pieces, tmp_path_factory):
     tiny_llm("llama", pieces, L=2048).save_pretrained(folder)
     pieces.save_pretrained(folder)
     return folder
+
+
+SMALL = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory, bpe_tokenizer):
+    """CLIP in miniature, every part of the real class, with weights as they fall."""
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessorPil,
+        CLIPModel,
+        CLIPProcessor,
+        CLIPTextConfig,
+        CLIPVisionConfig,
+    )
+
+    folder, ids = (
+        tmp_path_factory.mktemp("clips") / "clip",
+        bpe_tokenizer.convert_tokens_to_ids(["<|startoftext|>", "<|endoftext|>"]),
+    )
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        text_config=CLIPTextConfig(
+            vocab_size=len(bpe_tokenizer),
+            max_position_embeddings=20,
+            bos_token_id=ids[0],
+            eos_token_id=ids[1],
+            pad_token_id=ids[1],
+            **SMALL,
+        ).to_dict(),
+        vision_config=CLIPVisionConfig(image_size=32, patch_size=8, **SMALL).to_dict(),
+        projection_dim=16,
+    )
+    CLIPModel(config).save_pretrained(folder, safe_serialization=True)
+    CLIPProcessor(
+        CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        bpe_tokenizer,
+    ).save_pretrained(folder)
+    return folder

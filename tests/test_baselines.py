@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import SMALL
 from torch.nn.functional import normalize
 
 from dd.baselines import (
@@ -135,7 +136,6 @@ def _own(net, decoder, dataset, patches):
     return float((net(patches.float(), ids).argmax(1) == torch.arange(len(ids))).float().mean())
 
 
-SMALL = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
 TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }} : {% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}"
@@ -383,43 +383,6 @@ def test_captions_are_written_for_score(small_dataset, tmp_path):
         main(["caption", "someone/blip", "--out", str(tmp_path / "none.parquet")]) == 2
         and not (tmp_path / "none.parquet").exists()
     )
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory, bpe_tokenizer):
-    """CLIP in miniature, every part of the real class, with weights as they fall."""
-    from transformers import (
-        CLIPConfig,
-        CLIPImageProcessorPil,
-        CLIPModel,
-        CLIPProcessor,
-        CLIPTextConfig,
-        CLIPVisionConfig,
-    )
-
-    folder, ids = (
-        tmp_path_factory.mktemp("clips") / "clip",
-        bpe_tokenizer.convert_tokens_to_ids(["<|startoftext|>", "<|endoftext|>"]),
-    )
-    torch.manual_seed(0)
-    config = CLIPConfig(
-        text_config=CLIPTextConfig(
-            vocab_size=len(bpe_tokenizer),
-            max_position_embeddings=20,
-            bos_token_id=ids[0],
-            eos_token_id=ids[1],
-            pad_token_id=ids[1],
-            **SMALL,
-        ).to_dict(),
-        vision_config=CLIPVisionConfig(image_size=32, patch_size=8, **SMALL).to_dict(),
-        projection_dim=16,
-    )
-    CLIPModel(config).save_pretrained(folder, safe_serialization=True)
-    CLIPProcessor(
-        CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
-        bpe_tokenizer,
-    ).save_pretrained(folder)
-    return folder
 
 
 def test_a_clip_of_transformers_interrogates(clip_folder, small_dataset, tmp_path, monkeypatch):

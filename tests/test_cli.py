@@ -204,7 +204,7 @@ def test_train_encoder_on_a_folder_of_ones_own(told, whole_dataset, tiny_folder,
     files = [f"{i}.png" for i in range(128)]
     for name, image in zip(files, whole_dataset.images):
         Image.fromarray(image).save(tmp_path / name)
-    captions = pd.DataFrame({"file_name": files, "text": ["red thing"] * 128})
+    captions = pd.DataFrame({"file_name": files, "text": ["red blue round"] * 128})
     captions.to_csv(tmp_path / "captions.csv", index=False)
     made = tmp_path / "made"
     how = ("--decoder", tiny_folder, "--tokens", 3, "--seen", 128, "--out", made)

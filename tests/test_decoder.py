@@ -240,17 +240,6 @@ def test_a_judge_says_what_it_cannot_read(judge_decoder):
     assert reading_rates(judge_decoder.tokenizer, ["red " * 60])["truncated"] == 1.0
 
 
-def test_a_pipeline_of_another_shape_is_refused_in_one_line(judge_decoder):
-    from diffusers import DiTPipeline
-
-    parts = judge_decoder.pipeline
-    other = DiTPipeline(transformer=parts.transformer, vae=parts.vae, scheduler=parts.scheduler)
-    with pytest.raises(
-        ValueError, match="decoder other: a DiTPipeline; pipelines of Stable Diffusion's shape"
-    ):
-        Decoder(other, "other")
-
-
 def test_unknown_decoder_and_sampler(tiny_decoder):
     with pytest.raises(FileNotFoundError, match="needs its revision"):
         Decoder.load("somebody/some-model")

@@ -141,7 +141,7 @@ def test_only_safe_files_are_loaded(pieces, llm_folder, tmp_path):
         if f.name != "model.safetensors":
             (tmp_path / f.name).write_bytes(f.read_bytes())
     torch.save(net.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError):
+    with pytest.raises(ValueError, match="no file named model.safetensors.*save it as safetensors"):
         LanguageModel.load(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="id@commit"):
         LanguageModel.load("someone/some-model")

@@ -1,6 +1,7 @@
 """A run goes on where it stopped, repeats nothing, and says each thing once."""
 
 import io
+import shutil
 import sys
 from importlib import import_module
 
@@ -38,8 +39,6 @@ def two_notebooks(folder, last):
 
 
 def test_run_goes_on_after_a_failure_and_repeats_nothing(here, monkeypatch, capfd):
-    from papermill.exceptions import PapermillExecutionError
-
     (here / "p.yaml").write_text("study: two\nseed: 3\n")
 
     def go(**more):
@@ -47,7 +46,9 @@ def test_run_goes_on_after_a_failure_and_repeats_nothing(here, monkeypatch, capf
         return (here / "ran").read_text().split()
 
     two_notebooks(here, "1 / 0")
-    with pytest.raises(PapermillExecutionError):
+    with pytest.raises(
+        ValueError, match="02_b stopped: ZeroDivisionError: division by zero; .*02_b"
+    ):
         go()
     last = "import sys; open('ran', 'a').write('b ')\nfor _ in 'ab': print('said', file=sys.stderr)"
     two_notebooks(here, last)
@@ -70,20 +71,23 @@ def test_run_goes_on_after_a_failure_and_repeats_nothing(here, monkeypatch, capf
     assert go(seed=4)[5:] == ["a4", "b"]
 
 
-def test_a_folder_given_from_here_is_found_by_kernels_that_work_elsewhere(here, monkeypatch):
+def test_a_folder_given_from_here_is_found_by_kernels_that_work_elsewhere(
+    here, monkeypatch, tiny_folder, llm_folder
+):
     import papermill
 
     given = {}
     execute = lambda *a, parameters, **k: given.update(parameters)
     monkeypatch.setattr(papermill, "execute_notebook", execute)
     two_notebooks(here, "pass")
-    (here / "here" / "lm").mkdir(parents=True)
-    lists = "language_models: [smollm2, ./lm]\njudges: [judge-a, ./lm]\n"
+    shutil.copytree(llm_folder, here / "here" / "lm")
+    shutil.copytree(tiny_folder, here / "here" / "mine")
+    lists = "language_models: [smollm2, ./lm]\njudges: [judge-a, mine]\n"
     (here / "here" / "p.yaml").write_text(f"study: one\n{lists}")
     monkeypatch.chdir(here / "here")
     run("p.yaml")
     assert given["language_models"] == ["smollm2", str(here / "here" / "lm")]
-    assert given["judges"] == ["judge-a", str(here / "here" / "lm")]
+    assert given["judges"] == ["judge-a", str(here / "here" / "mine")]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from string import Template
 import pandas as pd
 
 from .. import published
+from ..files import write_text
 from .claims import claims
 from .plots import answered, curve, narrow, ranking, rate, readers, second_look
 from .tables import (
@@ -73,9 +74,9 @@ def page(notebook: Path, out: Path) -> str:
     body = re.sub(r"<script\b[^>]*>.*?</script>|<link\b[^>]*>", away, body, flags=re.S | re.I)
     head, body = body.split("</head>", 1)
     style = re.compile(r"<style\b[^>]*>(.*?)</style>", re.S)
-    (out.parent / "style.css").write_text("\n".join(style.findall(head)))
+    write_text(out.parent / "style.css", "\n".join(style.findall(head)))
     sheet = "<link rel=stylesheet href=style.css></head>"
-    out.write_text(style.sub("", head) + sheet + body)
+    write_text(out, style.sub("", head) + sheet + body)
     text = "\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
     title = re.search(r"^# (.*)", text, re.M)
     return title[1].strip() if title else notebook.stem
@@ -158,5 +159,5 @@ def build_report(folder: Path, notebooks) -> Path:
         "parameters": map(_parameters, sorted((folder / "parameters").glob("*.json"))),
         "inconsistencies": [f"<li>{escape(i)}</li>" for i in published.INCONSISTENCIES],
     }
-    index.write_text(PAGE.substitute({key: "\n".join(text) for key, text in lines.items()}))
+    write_text(index, PAGE.substitute({key: "\n".join(text) for key, text in lines.items()}))
     return index

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..files import write_text
 from ..sources import LABELS
 
 SPLITS = {"test": "test drawings", "novel": "novel concepts"}
@@ -275,7 +276,6 @@ def printed(table: pd.DataFrame, form: str, **more) -> list[str]:
 
 def write_tables(stem: Path, found: list[tuple[str, pd.DataFrame]], notes: str) -> list[Path]:
     """stem.md and stem.tex; in LaTeX a head that all tables share stands once, on top."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     md, tex, shared = [], [], len({tuple(table.columns) for _, table in found}) == 1
     widest = max((len(table.columns) for _, table in found), default=1)
     for title, table in found:
@@ -292,7 +292,7 @@ def write_tables(stem: Path, found: list[tuple[str, pd.DataFrame]], notes: str) 
     tex += [f"% {flat(notes)}", ""]
     paths = [stem.with_suffix(".md"), stem.with_suffix(".tex")]
     for path, lines in zip(paths, ([*md, notes, ""], tex)):
-        path.write_text("\n".join(lines))
+        write_text(path, "\n".join(lines))
     return paths
 
 
@@ -307,7 +307,7 @@ def tables(folder: Path) -> list[Path]:
     more = {"noise": noises, "crossed": crossing, "guidance": guidance_summary}
     for name, make in more.items():
         if (text := make(folder)) is not None:
-            (out / f"{name}.md").write_text("\n".join(printed(text, "md")) + "\n")
+            write_text(out / f"{name}.md", "\n".join(printed(text, "md")) + "\n")
     return paths
 
 

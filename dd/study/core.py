@@ -30,6 +30,7 @@ from ..runtime import (
     device,
     shipped,
     weights_hash,
+    whole_model,
 )
 from ..sources import LENGTHS, keys
 from ..texts import WRITERS as PLAIN
@@ -208,8 +209,7 @@ class Study:
 
     def similarity(self) -> baselines.Similarity:
         """The image-text similarity that the interrogator and the hard prompts share."""
-        net = baselines.Similarity.from_pretrained(self.rival("pez"), use_safetensors=True)
-        return net.eval().requires_grad_(False).to(device())
+        return whole_model(baselines.Similarity, self.rival("pez"), "similarity").to(device())
 
     # -- texts -----------------------------------------------------------------------------------
 

@@ -255,7 +255,11 @@ def load_parameters(study: str) -> dict:
     if not path.exists():
         there = sorted(p.stem for p in folder.glob("*.yaml"))
         raise BadParameter(f"no parameter file {path}; there are {there}")
-    parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        told = " ".join(str(error).split())
+        raise BadParameter(f"{path}: no YAML ({told}); one 'name: value' a line") from None
     if not isinstance(parameters, dict):
         raise BadParameter(f"{path}: no parameters in it; one 'name: value' a line")
     if "study" not in parameters:

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from ..files import alone_in, check_writable, read_json, write_json
 from .cache import STAGES, folder_hash, key
 from .parameters import (
     NOTEBOOKS,
@@ -37,11 +38,32 @@ SECONDS = {  # of `quick` on two cores
 }
 
 
+def unreadable(load, name: str | Path) -> list[str]:
+    """What is wrong with a model, by loading it: a line, or none."""
+    try:
+        load(name)
+    except (ValueError, OSError) as error:
+        return [str(error)]
+    return []
+
+
+def load_decoder(name: str) -> None:
+    from ..decoder import Decoder  # takes seconds to import; the shipped ones are not tried
+
+    Decoder.load(name)
+
+
+def load_encoder(name: str) -> None:
+    from ..encoder import Encoder
+
+    Encoder.load(Path(name))
+
+
 def check_run(parameters: dict) -> dict:
     """What a whole run needs beyond types and ranges, refused before the first notebook rather than
     by the last; all mistakes at once."""
     from .. import llm
-    from ..runtime import pinned, shipped
+    from ..runtime import shipped
 
     parameters, told = check(parameters), []
     for name, p in PARAMETERS.items():
@@ -49,23 +71,22 @@ def check_run(parameters: dict) -> dict:
             needed = f"0 or at least {p.least} needed: {p.meaning}"
             told.append(f"{name} is {parameters[name]}; {needed}")
     own, judges = parameters["decoder"], parameters["judges"]
-    for name, what in [
-        *((name, "decoder") for name in (own, *judges)),
-        *((name, "language model") for name in parameters["language_models"]),
-    ]:
-        try:
-            known = what == "language model" and name in llm.PACKAGES
-            llm.package(name) if known else pinned(name, None, what)
-        except FileNotFoundError as error:
-            told.append(str(error))
+    if parameters["encoder"] not in ("trained", "shipped"):
+        told += unreadable(load_encoder, parameters["encoder"])
+    known_good = [p.parent.name for p in ASSETS.glob("*/model_index.json")]  # these can be read
+    wrong = {n: unreadable(load_decoder, n) for n in (own, *judges) if n not in known_good}
+    told += [line for lines in wrong.values() for line in lines]
+    for name in parameters["language_models"]:
+        load = llm.package if name in llm.PACKAGES else llm.LanguageModel.load
+        told += unreadable(load, name)
     if shipped(own).resolve() in [shipped(judge).resolve() for judge in judges]:
         told.append(
             f"judges is {judges}; {own} is the decoder that the encoder was trained through, a "
             "judge must be another"
         )
     tokenizer, most = shipped(own) / "tokenizer" / "tokenizer_config.json", 75
-    if tokenizer.exists():
-        most = json.loads(tokenizer.read_text())["model_max_length"] - 2
+    if tokenizer.exists() and not wrong.get(own):
+        most = read_json(tokenizer).get("model_max_length", 77) - 2
     if parameters["tokens"] > most:
         told.append(f"tokens is {parameters['tokens']}; decoder {own} reads at most {most}")
     if told:
@@ -125,13 +146,21 @@ def notebook_keys(parameters: dict) -> dict[str, str]:
     return keys
 
 
+def own_kernel() -> None:
+    """Notebooks run in this interpreter, whatever else calls itself python3."""
+    ours = str(Path(sys.prefix) / "share" / "jupyter")
+    others = [
+        p for p in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if p not in ("", ours)
+    ]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([ours, *others])
+
+
 def run(study: str = "quick", overrides: dict | None = None) -> Path:
     """Run the notebooks in order through Papermill. Done notebooks are not run again; a killed run
-    goes on where it stopped."""
-    import papermill
-
-    from ..files import write_json
+    goes on where it stopped. OSError if another run is at work in the same results folder."""
+    from ..llm import PACKAGES
     from ..report import build_report, headline
+    from ..runtime import shipped
 
     # a parameters cell shows some of what its notebook takes; their names are checked already
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -139,15 +168,32 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
 
     parameters = check_run({**load_parameters(study), **(overrides or {})})
     # kernels work in another folder than the one that a folder was named in
-    is_folder = lambda name: "/" in name and Path(name).is_dir()
-    whole = lambda name: str(Path(name).resolve()) if is_folder(name) else name
+    named = ("trained", "shipped", *PACKAGES)
+    is_folder = lambda name: name not in named and shipped(name) == Path(name)
+    whole = lambda n: str(Path(n).resolve()) if is_folder(n) and Path(n).is_dir() else n
     for name in ("decoder", "encoder"):
         parameters[name] = whole(parameters[name])
     for name in ("judges", "language_models"):
         parameters[name] = [whole(v) for v in parameters[name]]
-    folder = results_root() / parameters["study"]
-    done_path, started, relay = folder / "run.json", time.time(), Relay()
-    done = json.loads(done_path.read_text()) if done_path.exists() else {}
+    root, relay, started = results_root().absolute(), Relay(), time.time()
+    os.environ["DD_RESULTS"], folder = str(root), root / parameters["study"]
+    check_writable(folder, folder=True)
+    own_kernel()
+    with alone_in(folder):
+        run_notebooks(folder, parameters, relay)
+        report = build_report(folder, list(NOTEBOOKS))
+    relay.say(f"\nstudy {parameters['study']} done in {(time.time() - started) / 60:.1f} min")
+    print(headline(folder))
+    print(f"\nreport   {report}\nfigures  {folder / 'figures'}\ntables   {folder / 'tables'}")
+    return report
+
+
+def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
+    """Those that are not done. ValueError, one line, where a cell fails or its process dies."""
+    import papermill
+
+    done_path = folder / "run.json"
+    done = read_json(done_path) if done_path.exists() else {}
     names, spent = list(NOTEBOOKS), {}
     relay.say(f"study {parameters['study']}: {len(names)} notebooks -> {folder}")
     for k, (name, made) in enumerate(notebook_keys(parameters).items()):
@@ -161,24 +207,27 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
         relay.say(f"{relay.label} ..." + (f" about {left:.0f} min left in all" if left else ""))
         executed.parent.mkdir(parents=True, exist_ok=True)
         tick = time.time()
-        papermill.execute_notebook(
-            str(ROOT / "notebooks" / f"{name}.ipynb"),
-            str(executed),
-            parameters={p: parameters[p] for p in taken(name)},
-            kernel_name="python3",
-            cwd=str(ROOT),
-            progress_bar=False,
-            log_output=False,  # stderr_file has it already
-            stderr_file=relay,
-            extra_arguments=["--IPKernelApp.log_level=40"],
-        )
+        try:
+            papermill.execute_notebook(
+                str(ROOT / "notebooks" / f"{name}.ipynb"),
+                str(executed),
+                parameters={p: parameters[p] for p in taken(name)},
+                kernel_name="python3",
+                cwd=str(ROOT),
+                progress_bar=False,
+                log_output=False,  # stderr_file has it already
+                stderr_file=relay,
+                extra_arguments=["--IPKernelApp.log_level=40"],
+            )
+        except papermill.PapermillExecutionError as error:
+            why = " ".join(f"{error.ename}: {error.evalue}".split())
+            told = f"notebook {name} stopped: {why}; {executed} shows where"
+            raise ValueError(told) from error
+        except RuntimeError as error:  # of its kernel
+            told = f"notebook {name}: its process died, as where memory is short; the same command "
+            raise ValueError(f"{told}goes on where it stopped") from error
         spent[name] = time.time() - tick
         done[name] = {"key": made, "seconds": round(spent[name], 1)}
         write_json(done_path, done)
         if relay.moving:
             relay.say(f"{relay.label}: done in {spent[name]:.0f} s")
-    report = build_report(folder, names)
-    relay.say(f"\nstudy {parameters['study']} done in {(time.time() - started) / 60:.1f} min")
-    print(headline(folder))
-    print(f"\nreport   {report}\nfigures  {folder / 'figures'}\ntables   {folder / 'tables'}")
-    return report

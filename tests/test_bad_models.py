@@ -1,0 +1,840 @@
+"""Models that are not whole, texts that a decoder cannot read, work that would fail late: each is
+one line and exit code 2 through the command line, before anything is drawn, trained or written."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from test_baselines import blip
+
+from dd import data, files, metrics
+from dd.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def told(capsys):
+    """Run a command -> (exit code, what it said on stderr, without the lines about the machine)."""
+
+    def told(*words):
+        code = main([str(w) for w in words])
+        lines = capsys.readouterr().err.strip().splitlines()
+        return code, [x for x in lines if not x.startswith(("device:", "numbers:")) and x.strip()]
+
+    return told
+
+
+@pytest.fixture
+def refused(told):
+    """Run a command that is refused in one line -> the line."""
+
+    def refused(*words):
+        code, lines = told(*words)
+        assert code == 2 and len(lines) == 1, lines
+        return lines[0]
+
+    return refused
+
+
+@pytest.fixture
+def few(monkeypatch, small_dataset):
+    """Eight drawings, read at once, all of the test split."""
+    dataset = small_dataset.rows(range(8))
+    dataset.frame["split"] = "test"
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: dataset)
+    return dataset
+
+
+# -- damages of a folder --------------------------------------------------------------------------
+
+
+def weights(folder: Path, change):
+    (path,) = folder.glob("*.safetensors")
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def without_one(folder):
+    weights(folder, lambda t: t.pop(sorted(t)[0]))
+
+
+def one_more(folder):
+    weights(folder, lambda t: t.update({"a.stranger": torch.zeros(2)}))
+
+
+def another_size(folder):
+    weights(folder, lambda t: t.update({sorted(t)[0]: torch.zeros(3)}))
+
+
+def holding(value):
+    def damage(folder):
+        weights(folder, lambda t: t[max(t, key=lambda k: t[k].numel())].view(-1)[:1].fill_(value))
+
+    return damage
+
+
+def cut(folder):
+    (path,) = folder.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def gone(folder):
+    shutil.rmtree(folder)
+
+
+def pickled(folder):
+    (path,) = folder.glob("*.safetensors")
+    torch.save(load_file(path), path.with_suffix(".bin"))
+    path.unlink()
+
+
+def no_config(folder):
+    (folder / "config.json").write_text("{")
+
+
+DAMAGES = {
+    "missing": (without_one, "has no weights for "),
+    "unexpected": (one_more, "does not take: a.stranger"),
+    "another size": (another_size, "cannot be read: "),
+    "nan": (holding(float("nan")), "has NaN or infinity in "),
+    "infinity": (holding(float("inf")), "has NaN or infinity in "),
+    "truncated": (cut, "cannot be read: "),
+    "gone": (gone, "cannot be read: "),
+    "pickle": (pickled, "no file named "),
+    "no JSON": (no_config, "cannot be read: "),
+}
+PARTS = {
+    "tiny_folder": ("unet", "vae", "text_encoder"),
+    "judge_folder": ("transformer",),
+}
+DRAW = ("draw", "red", "--n", 1, "--steps", 1, "--scale", 1)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind, part", [(k, p) for k, parts in PARTS.items() for p in parts])
+def test_a_decoder_that_is_not_whole_is_refused_by_part(
+    kind, part, damage, refused, tmp_path, request
+):
+    folder = shutil.copytree(request.getfixturevalue(kind), tmp_path / "decoder")
+    change, message = DAMAGES[damage]
+    change(folder / part)
+    line = refused(*DRAW, "--decoder", folder, "--out", tmp_path / "x.png")
+    assert f"its part {part} {message}" in line or (f"its part {part}" in line and message in line)
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "unexpected", "nan", "truncated", "another size"])
+def test_an_encoder_that_is_not_whole_is_refused(damage, refused, tiny_decoder, tmp_path):
+    from dd.encoder import Encoder
+
+    Encoder.new(tiny_decoder, 3, D=32, blocks=1).save(tmp_path / "encoder")
+    DAMAGES[damage][0](tmp_path / "encoder")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    line = refused("write", tmp_path / "a.png", "--encoder", tmp_path / "encoder")
+    assert "its pooler" in line
+
+
+def test_a_model_of_another_kind_is_refused_not_filled_with_random_weights(
+    refused, few, tmp_path, clip_folder, llm_folder
+):
+    net, processor = blip()
+    net.save_pretrained(tmp_path / "blip"), processor.save_pretrained(tmp_path / "blip")
+    (tmp_path / "bank.txt").write_text("a cat\n")
+    out = tmp_path / "said.parquet"
+    how = ("--bank", tmp_path / "bank.txt", "--out", out)
+    assert "interrogator" in refused("interrogate", tmp_path / "blip", *how)
+    assert "captioner" in refused("caption", clip_folder, "--out", out)
+    assert "captioner" in refused("caption", llm_folder, "--out", out)
+    for damage in ("missing", "nan", "truncated", "pickle"):
+        folder = shutil.copytree(tmp_path / "blip", tmp_path / damage)
+        DAMAGES[damage][0](folder)
+        assert DAMAGES[damage][1] in refused("caption", folder, "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "nan", "truncated", "pickle"])
+def test_a_language_model_that_is_not_whole_is_refused(damage, refused, llm_folder, tmp_path):
+    folder = shutil.copytree(llm_folder, tmp_path / "lm")
+    DAMAGES[damage][0](folder)
+    (tmp_path / "t.csv").write_text("id,text\n1,red\n")
+    notes = {"annotations": [{"image_id": 1, "caption": "red"}]}
+    (tmp_path / "c.json").write_text(json.dumps(notes))
+    asked = ("ask", tmp_path / "t.csv", "--captions", tmp_path / "c.json", "--model", folder)
+    line = refused(*asked)
+    assert f"language model '{folder}'" in line and DAMAGES[damage][1] in line
+
+
+# -- pipelines of another shape -------------------------------------------------------------------
+
+
+def index(**change):
+    def damage(folder):
+        path = folder / "model_index.json"
+        made = {k: v for k, v in (json.loads(path.read_text()) | change).items() if v is not None}
+        path.write_text(json.dumps(made))
+
+    return damage
+
+
+def scheduler(**change):
+    def damage(folder):
+        path = folder / "scheduler" / "scheduler_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    return damage
+
+
+def unet(**change):
+    """Another U-Net in its place, whole by itself."""
+
+    def damage(folder):
+        from diffusers import UNet2DConditionModel
+
+        old = UNet2DConditionModel.load_config(folder / "unet")
+        shutil.rmtree(folder / "unet")
+        UNet2DConditionModel.from_config({**old, **change}).save_pretrained(folder / "unet")
+
+    return damage
+
+
+def unconditional(folder):
+    from diffusers import UNet2DModel
+
+    shutil.rmtree(folder / "unet")
+    ends = dict(down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",))
+    UNet2DModel(8, 4, 4, block_out_channels=(32,), **ends).save_pretrained(folder / "unet")
+    index(unet=["diffusers", "UNet2DModel"])(folder)
+
+
+SHAPES = {
+    "no class": (index(_class_name=None), "names no pipeline class"),
+    "unknown class": (index(_class_name="Nonsense"), "names Nonsense"),
+    "SDXL": (index(_class_name="StableDiffusionXLPipeline"), "StableDiffusionXLPipeline"),
+    "DiT": (index(_class_name="DiTPipeline"), "DiTPipeline"),
+    "class of remote code": (index(_class_name=["code", "Mine"]), "names ['code', 'Mine']"),
+    "inpainting": (unet(in_channels=9), "reads 9 channels, its latents have 4"),
+    "pix2pix": (unet(in_channels=8), "reads 8 channels, its latents have 4"),
+    "learned variance": (unet(out_channels=8), "does not predict noise of its latents' shape"),
+    "class labels": (unet(num_class_embeds=3), "cannot draw: class_labels should be provided"),
+    "SDXL's U-Net": (
+        unet(addition_embed_type="text_time", projection_class_embeddings_input_dim=48),
+        "cannot draw: ",
+    ),
+    "other text width": (unet(cross_attention_dim=48), "cannot draw: "),
+    "unconditional": (unconditional, "cannot draw: "),
+    "no U-Net": (index(unet=None), "its part unet is missing"),
+    "no autoencoder": (index(vae=[None, None]), "its part vae is missing"),
+    "no tokenizer": (index(tokenizer=None), "its part tokenizer is missing"),
+    "part of remote code": (index(unet=["code", "UNet"]), "is of code, whose code is not run"),
+    "pooled text": (
+        index(text_encoder=["transformers", "CLIPTextModelWithProjection"]),
+        "its part text_encoder has no weights for text_projection.weight",
+    ),
+    "sample prediction": (scheduler(prediction_type="sample"), "scheduler predicts 'sample'"),
+    "no index": (lambda f: (f / "model_index.json").unlink(), "no file named model_index.json"),
+    "index is no JSON": (lambda f: (f / "model_index.json").write_text("{"), "model_index.json"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_decoder_of_another_shape_is_refused(shape, refused, sd_folder, tmp_path):
+    folder = shutil.copytree(sd_folder, tmp_path / "decoder")
+    change, message = SHAPES[shape]
+    change(folder)
+    line = refused(*DRAW, "--decoder", folder, "--out", tmp_path / "x.png")
+    assert message in line and not (tmp_path / "x.png").exists()
+    if shape not in ("pooled text", "no index", "index is no JSON"):
+        assert "taken are folders of a StableDiffusionPipeline" in line
+
+
+@pytest.mark.parametrize("model", ["someone/model", "someone/model@main", "someone/model@abc123"])
+def test_no_command_takes_a_hub_id_without_a_commit(model, refused, few, tmp_path):
+    (tmp_path / "c.csv").write_text("id,text\n1,red\n")
+    (tmp_path / "bank.txt").write_text("red\n")
+    (tmp_path / "c.json").write_text('{"annotations": [{"image_id": 1, "caption": "red"}]}')
+    out = tmp_path / "out.parquet"
+    for words in (
+        ("draw", "red", "--decoder", model),
+        ("score", tmp_path / "c.csv", "--decoder", model),
+        ("train-encoder", "--decoder", model, "--out", tmp_path / "encoder"),
+        ("caption", model, "--out", out),
+        ("interrogate", model, "--bank", tmp_path / "bank.txt", "--out", out),
+        ("ask", tmp_path / "c.csv", "--captions", tmp_path / "c.json", "--model", model),
+        ("run", "quick", "-p", f"decoder={model}"),
+        ("run", "quick", "-p", f"judges=[{model}]"),
+        ("run", "quick", "-p", f"language_models=[{model}]"),
+    ):
+        assert "id@commit" in refused(*words), words
+    assert {p.name for p in tmp_path.iterdir()} == {"bank.txt", "c.csv", "c.json"}
+
+
+def test_a_picture_that_is_not_finite_is_refused(refused, tiny_folder, tmp_path):
+    how = ("--guidance", 1e300, "--decoder", tiny_folder, "--out", tmp_path / "x.png")
+    assert "NaN or infinity; use a smaller guidance" in refused(*DRAW, *how)
+    assert not (tmp_path / "x.png").exists()
+
+
+# -- texts that a decoder does not read -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, lines",
+    [
+        ("red apple", []),
+        ("red, apple!", []),
+        ("red xyzzy", ["1 of 2 words are unknown"]),
+        ("xyzzy plugh quux", ["3 of 3 words are unknown", "the text without a word that"]),
+        ("红苹果", ["1 of 1 words are unknown", "the text without a word that"]),
+        ("яблоко red", ["1 of 2 words are unknown"]),
+        ("🍎", ["1 of 1 words are unknown", "the text without a word that"]),
+        ("...", ["the text without a word that"]),
+        ("red " * 31, ["the text longer than the 30 tokens that tiny reads"]),
+    ],
+)
+def test_what_of_a_text_is_not_read_is_said(text, lines, told, tiny_folder, tmp_path):
+    code, said = told(
+        *DRAW[:1], text, *DRAW[2:], "--decoder", tiny_folder, "--out", tmp_path / "x.png"
+    )
+    assert code == 0 and len(said) == len(lines), said
+    assert all(line in s for line, s in zip(lines, said))
+
+
+@pytest.fixture
+def forty(monkeypatch, whole_dataset):
+    """`score` with cheap features, of 40 drawings."""
+    from conftest import quick_features
+
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: whole_dataset)
+    monkeypatch.setattr(
+        metrics, "image_features", lambda images, *a, **k: quick_features(images)[:, :300:10]
+    )
+    monkeypatch.setattr(metrics, "WIDTH", 30)
+    monkeypatch.setitem(metrics.score.__kwdefaults__, "bootstraps", 2)
+    return list(whole_dataset.subset("novel", 40).frame["id"])
+
+
+def test_score_counts_what_is_not_read(told, forty, tiny_folder, tmp_path):
+    texts = ["red apple"] * 30 + ["苹果 红"] * 6 + ["red " * 40] * 4
+    pd.DataFrame({"id": forty, "text": texts}).to_csv(tmp_path / "mine.csv", index=False)
+    how = ("--split", "novel", "--steps", 1, "--guidance", 1, "--decoder", tiny_folder)
+    code, said = told("score", tmp_path / "mine.csv", *how, "--out", tmp_path / "t.csv")
+    said = [line for line in said if line.startswith("note:")]
+    assert code == 0 and said == [
+        "note: 12 of 232 words are unknown to tiny and say nothing to it",
+        "note: 6 of 40 texts without a word that tiny knows: drawn from nothing",
+        "note: 4 of 40 texts longer than the 30 tokens that tiny reads; the rest is cut off",
+    ]
+    (row,) = pd.read_csv(tmp_path / "t.csv").to_dict("records")
+    assert row["unknown"] == pytest.approx(12 / 232) and row["cut"] == 4
+
+
+def test_phrases_that_can_never_be_written_are_said(told, refused, few, clip_folder, tmp_path):
+    bank, out = tmp_path / "bank.txt", tmp_path / "said.parquet"
+    how = ("--bank", bank, "--most", 2, "--out", out)
+    bank.write_text("red apple pie\nblue sky over sea\n")
+    line = refused("interrogate", clip_folder, *how)
+    assert "each of the 2 phrases has more than 2 words" in line and not out.exists()
+    bank.write_text("red apple pie\nred\n" + "z" * 60 + "\n")
+    code, said = told("interrogate", clip_folder, *how)
+    assert code == 0 and said[:2] == [
+        "note: 1 of 3 phrases have more than 2 words and are never written",
+        f"note: 1 of 2 phrases are longer than the 20 tokens {clip_folder} reads",
+    ]
+    assert not any("pie" in t for t in pd.read_parquet(out)["text"])
+
+
+def test_ask_says_which_texts_are_cut(told, llm_folder, tmp_path):
+    pd.DataFrame({"id": ["1", "2"], "text": ["red " * 90, "red"]}).to_csv(tmp_path / "t.csv")
+    notes = {"annotations": [{"image_id": i, "caption": "red"} for i in (1, 2)]}
+    (tmp_path / "c.json").write_text(json.dumps(notes))
+    asked = ("ask", tmp_path / "t.csv", "--captions", tmp_path / "c.json", "--model", llm_folder)
+    code, said = told(*asked)
+    assert code == 0 and said[0] == "note: 1 of 2 texts are cut after 80 words or 500 characters"
+
+
+def own_folder(tmp_path, texts):
+    for i, _ in enumerate(texts):
+        Image.new("RGB", (64, 64), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    table = pd.DataFrame({"file_name": [f"{i}.png" for i in range(len(texts))], "text": texts})
+    table.to_csv(tmp_path / "captions.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    "texts, more, message",
+    [
+        (["red apple"] * 128, (), "only 2 words describe at least 30 of the 128 training images"),
+        (["红苹果"] * 128, (), "only 0 words describe at least 30"),
+        (["red apple"] * 40, (), "40 training images do not fill a batch of 64: use more images"),
+        (["red apple"] * 128, ("--tokens", 31), "context holds 1 to 30"),
+    ],
+)
+def test_an_encoder_without_words_is_not_trained(
+    texts, more, message, refused, tiny_folder, tmp_path
+):
+    own_folder(tmp_path, texts)
+    how = ("--world", tmp_path, "--decoder", tiny_folder, "--seen", 128, "--tokens", 3)
+    line = refused("train-encoder", *how, *more, "--out", tmp_path / "made")
+    assert message in line and not (tmp_path / "made").exists()
+
+
+# -- wrong before the work ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_is_loaded(monkeypatch):
+    """A model, a data set or a training that is begun is a failure."""
+    from dd import decoder, llm, make_decoders, train
+
+    def never(*a, **k):
+        raise AssertionError("the work was begun")
+
+    for where, name in (
+        (decoder.Decoder, "load"),
+        (data, "load_dataset"),
+        (llm.LanguageModel, "load"),
+        (make_decoders, "make_decoder"),
+        (train, "train_encoder"),
+    ):
+        monkeypatch.setattr(where, name, never)
+
+
+OUTS = {
+    "folder": ("{}", "is a folder; give a file to write to"),
+    "inside a file": ("{}/file/x{}", "cannot be written (Not a directory"),
+    "where nothing is written": ("/proc/none/x{}", "cannot be written"),
+    "long name": ("{}/" + "x" * 260 + "{}", "File name too long"),
+}
+
+
+@pytest.mark.parametrize("out", OUTS)
+@pytest.mark.parametrize(
+    "command", ["draw", "score", "caption", "interrogate", "ask", "check", "bench"]
+)
+def test_a_place_that_cannot_be_written_is_refused_first(
+    command, out, refused, nothing_is_loaded, tmp_path
+):
+    (tmp_path / "file").write_text("x")
+    name, message = OUTS[out]
+    suffix = {"draw": ".png", "caption": ".parquet", "interrogate": ".parquet"}.get(command, ".csv")
+    first = {"draw": ["red"], "score": [tmp_path / "file"], "ask": [tmp_path / "file"]}
+    first |= {"caption": ["blip"], "interrogate": ["clip"]}
+    line = refused(command, *first.get(command, []), "--out", name.format(tmp_path, suffix))
+    assert message in line and {p.name for p in tmp_path.iterdir()} == {"file"}
+
+
+@pytest.mark.parametrize("command", ["train-encoder", "train-decoder"])
+def test_a_folder_that_cannot_be_written_is_refused_first(
+    command, refused, nothing_is_loaded, tmp_path
+):
+    (tmp_path / "file").write_text("x")
+    assert "is a file; give a folder" in refused(command, "--out", tmp_path / "file")
+    assert "cannot be written" in refused(command, "--out", tmp_path / "file" / "x")
+    assert "cannot be written" in refused(command, "--out", "/proc/none")
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--scale", 5000), "a picture of 320000 x 320000 pixels; image libraries refuse"),
+        (("--n", 100_000), "a picture of 6400000 x 64 pixels"),
+        (("--n", 1100, "--out", "x.jpg"), "cannot hold a picture of 70400 x 64 pixels; use .png"),
+        (("--out", "x.nonsense"), "cannot hold a picture"),
+        (("--out", "x"), "cannot hold a picture"),
+        (("--steps", 5000), "steps is 5000; decoder tiny has 1000 noise levels"),
+        (("--steps", 5000, "--sampler", "ddim"), "use 1 to 1000"),
+    ],
+)
+def test_what_would_fill_the_memory_is_refused(
+    more, message, refused, tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(*DRAW, "--decoder", tiny_folder, *more)
+    assert not list(tmp_path.iterdir())
+
+
+def test_batches_shrink_as_latents_grow(tiny_decoder, monkeypatch):
+    """64 x 64 latents are drawn one at a time on a processor, 8 x 8 ones as before."""
+    most = lambda h: (monkeypatch.setattr(tiny_decoder, "h", h), tiny_decoder.rows_at_once(32, 128))
+    assert most(8)[1] == 32 and most(16)[1] == 8 and most(64)[1] == 1
+
+
+def test_too_few_captions_for_fid_are_refused_before_drawing(
+    refused, forty, tiny_folder, tmp_path, monkeypatch
+):
+    from dd.decoder import Decoder
+
+    monkeypatch.setattr(Decoder, "draw", lambda *a, **k: pytest.fail("drawn"))
+    pd.DataFrame({"id": forty[:20], "text": "red"}).to_csv(tmp_path / "m.csv", index=False)
+    how = ("--split", "novel", "--decoder", tiny_folder, "--out", tmp_path / "t.csv")
+    assert "FID needs more images" in refused("score", tmp_path / "m.csv", *how)
+
+
+# -- runs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"study: [x", "no YAML"),
+        (b"study: x\n\ttokens: 3", "no YAML"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "no YAML"),
+        (b"", "no parameters in it"),
+    ],
+)
+def test_a_parameter_file_that_is_none_is_refused(content, message, refused, tmp_path):
+    (tmp_path / "p.yaml").write_bytes(content)
+    line = refused("run", tmp_path / "p.yaml")
+    assert message in line and "p.yaml" in line and not (tmp_path / "results").exists()
+
+
+def test_a_run_with_a_model_that_cannot_be_read_does_not_begin(
+    refused, tiny_folder, llm_folder, tmp_path
+):
+    bad, lm = (
+        shutil.copytree(f, tmp_path / n) for f, n in ((tiny_folder, "bad"), (llm_folder, "lm"))
+    )
+    cut(bad / "vae"), cut(lm)
+    for given, message in (
+        ("encoder=nosuch", "encoder 'nosuch': neither shipped"),
+        (f"encoder={bad}", "encoder"),
+        (f"decoder={bad}", "its part vae cannot be read"),
+        (f"judges=[{bad}]", "its part vae cannot be read"),
+        ("decoder=emoji", "no file named model_index.json"),
+        (f"language_models=[{lm}]", "language model"),
+    ):
+        assert message in refused("run", "quick", "-p", given), given
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(refused, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    for root in (tmp_path / "file", "/proc"):
+        monkeypatch.setenv("DD_RESULTS", str(root))
+        assert "cannot be written" in refused("run", "quick")
+
+
+@pytest.fixture
+def one_notebook(tmp_path, monkeypatch):
+    """A study of one notebook, with the cell that is given."""
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    from dd import report
+
+    module = import_module("dd.study.run")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "NOTEBOOKS", {"01_a": "seed"})
+    monkeypatch.setattr(module, "taken", lambda name: ("study", "seed"))
+    monkeypatch.setattr(report, "build_report", lambda folder, names: folder / "report")
+    (tmp_path / "notebooks").mkdir()
+
+    def made(cell):
+        first = new_code_cell("study = 'x'", metadata={"tags": ["parameters"]})
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = new_notebook(cells=[first, new_code_cell(cell)], metadata={"kernelspec": kernel})
+        nbformat.write(notebook, tmp_path / "notebooks" / "01_a.ipynb")
+
+    return made
+
+
+def test_two_runs_in_one_folder_are_refused_and_a_killed_one_leaves_no_lock(
+    refused, told, one_notebook, tmp_path
+):
+    one_notebook("pass")
+    folder = tmp_path / "results" / "quick"
+    code = "from dd.files import alone_in; from pathlib import Path; import time\n"
+    code += f"with alone_in(Path({str(folder)!r})): print('in', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as other:
+        assert other.stdout.readline() == b"in\n"
+        assert "another run is at work in this folder" in refused("run", "quick")
+        other.kill()
+    assert told("run", "quick")[0] == 0
+
+
+def test_notebooks_run_in_this_interpreter_whatever_else_is_called_python3(
+    told, one_notebook, tmp_path, monkeypatch
+):
+    other = tmp_path / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    wrong = {"argv": ["/bin/false"], "display_name": "x", "language": "python"}
+    (other / "kernel.json").write_text(json.dumps(wrong))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    one_notebook("import sys; open('who', 'w').write(sys.prefix)")
+    assert told("run", "quick")[0] == 0 and (tmp_path / "who").read_text() == sys.prefix
+
+
+def test_a_run_needs_no_home(told, one_notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/proc/none")
+    one_notebook("open('ran', 'w')")
+    assert told("run", "quick")[0] == 0 and (tmp_path / "ran").exists()
+
+
+def test_a_read_only_folder_is_refused():
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    root = os.geteuid() == 0  # who may write anywhere
+    try:
+        os.seteuid(65534) if root else None
+        for path, is_folder in ((folder, True), (folder / "new", True), (folder / "x.csv", False)):
+            with pytest.raises(OSError, match="cannot be written .Permission denied"):
+                files.check_writable(path, folder=is_folder)
+    finally:
+        os.seteuid(0) if root else None
+        folder.rmdir()
+
+
+def test_a_notebook_that_fails_or_dies_is_one_line(told, one_notebook):
+    one_notebook("raise OSError(28, 'No space left on device')")
+    code, lines = told("run", "quick")
+    assert code == 2 and "01_a stopped: OSError: [Errno 28] No space left" in lines[-1]
+    one_notebook("import os; os._exit(9)")
+    code, lines = told("run", "quick")
+    assert code == 2 and "its process died" in lines[-1] and "goes on where it stopped" in lines[-1]
+
+
+def test_an_interrupt_is_one_line_that_says_how_to_go_on(told, one_notebook, monkeypatch):
+    def stop(*a, **k):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    one_notebook("import time; time.sleep(30)")
+    relay = import_module("dd.study.run").Relay
+    show = relay.say
+    monkeypatch.setattr(relay, "say", lambda self, x: stop() if "01_a ..." in x else show(self, x))
+    code, lines = told("run", "quick")
+    assert code == 130
+    assert lines[-1] == "dd run: stopped; the same command goes on where it stopped"
+
+
+# -- a full disk ----------------------------------------------------------------------------------
+
+
+def full(*a, **k):
+    """A write that fails after its first bytes."""
+    for x in a:
+        if isinstance(x, (str, Path)):
+            Path(x).write_bytes(b"half")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def whole_files(folder: Path) -> dict:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_full_disk_leaves_the_old_picture(refused, told, tiny_folder, tmp_path, monkeypatch):
+    out = tmp_path / "made" / "x.png"
+    draw = (*DRAW, "--decoder", tiny_folder, "--out", out)
+    save = Image.Image.save
+
+    def to_disk(self, file, *how):
+        save(self, file, *how) if hasattr(file, "write") else full(file)
+
+    for before in ({}, {"made/x.png": b"old"}):
+        for name, content in before.items():
+            (tmp_path / name).write_bytes(content)
+        with monkeypatch.context() as m:
+            m.setattr(Image.Image, "save", to_disk)
+            line = refused(*draw)
+        assert line.endswith("x.png: not written (No space left on device)")
+        assert whole_files(tmp_path) == before
+    assert told(*draw)[0] == 0
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_result_and_kept_file(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    from dd import runtime
+    from dd.study import cache
+    from dd.texts import write_texts
+
+    state, tensors = tmp_path / "a.state.safetensors", {"w": torch.ones(3)}
+    table = pd.DataFrame({"id": ["1"], "text": ["x"]})
+    dataset = data.Dataset("x", table, np.zeros((1, 2, 2, 3), np.uint8))
+    writes = (
+        lambda: runtime.save_state(state, tensors, {"step": 1}),
+        lambda: cache.kept(tmp_path / "kept", lambda: tensors),
+        lambda: cache.kept(tmp_path / "plain", lambda: [1]),
+        lambda: files.write_csv(tmp_path / "t.csv", table),
+        lambda: write_texts(tmp_path / "t.parquet", dataset, ["x"]),
+    )
+
+    def broken(tensors, path, **k):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    for before in (False, True):
+        if before:
+            [write() for write in writes]
+        old = whole_files(tmp_path)
+        assert len(old) == (5 if before else 0)
+        with monkeypatch.context() as m:
+            m.setattr(runtime, "save_file", broken)
+            m.setattr(Path, "write_text", lambda self, *a, **k: full(self))
+            m.setattr(pd.DataFrame, "to_csv", lambda self, path, **k: full(path))
+            m.setattr(pd.DataFrame, "to_parquet", lambda self, path, **k: full(path))
+            for k, write in enumerate(writes):
+                if before and k in (1, 2):  # read back, not written again
+                    continue
+                with pytest.raises(OSError, match=r"not written \(.*No space left on device"):
+                    write()
+        assert whole_files(tmp_path) == old
+
+
+def test_a_full_disk_leaves_the_old_encoder(tiny_decoder, tmp_path, monkeypatch):
+    from dd import runtime
+    from dd.encoder import Encoder
+
+    Encoder.new(tiny_decoder, 3, D=32, blocks=1).save(tmp_path / "encoder")
+    old = whole_files(tmp_path)
+    monkeypatch.setattr(runtime, "save_file", lambda tensors, path, **k: full(path))
+    with pytest.raises(OSError, match="No space left"):
+        Encoder.new(tiny_decoder, 4, D=32, blocks=1).save(tmp_path / "encoder")
+    assert whole_files(tmp_path) == old
+
+
+def test_a_checkpoint_that_is_not_whole_is_one_line(refused, tiny_folder, tmp_path):
+    own_folder(tmp_path, ["red blue round"] * 128)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "encoder.state.safetensors").write_bytes(b"\x00" * 9)
+    how = ("--world", tmp_path, "--decoder", tiny_folder, "--seen", 128, "--tokens", 3)
+    line = refused("train-encoder", *how, "--out", tmp_path / "made")
+    assert "encoder.state.safetensors: not a whole file of tensors" in line
+
+
+# -- places and machines --------------------------------------------------------------------------
+
+
+def test_paths_with_spaces_quotes_and_an_emoji(
+    told, tiny_folder, one_notebook, tmp_path, monkeypatch
+):
+    place = tmp_path / "a b 'c' \"d\" 🍎 @e"
+    own = shutil.copytree(tiny_folder, place / "decoder")
+    assert told(*DRAW, "--decoder", own, "--out", place / "x 🍎.png")[0] == 0
+    own_folder(place, ["red blue round"] * 128)
+    how = ("--world", place, "--decoder", own, "--seen", 128, "--tokens", 3)
+    assert told("train-encoder", *how, "--out", place / "made")[0] == 0
+    assert told("write", place / "0.png", "--encoder", place / "made")[0] == 0
+    monkeypatch.setenv("DD_RESULTS", str(place / "results"))
+    one_notebook("pass")
+    monkeypatch.setattr(import_module("dd.study.run"), "ROOT", tmp_path)
+    assert (
+        told(
+            "run", "quick", "-p", f"encoder={json.dumps(str(place / 'made'), ensure_ascii=False)}"
+        )[0]
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"LANG": "C", "LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        {"HOME": None},
+        {"HOME": "/proc/none"},
+    ],
+)
+def test_a_bare_environment(settings, tiny_decoder, tmp_path):
+    from dd.encoder import Encoder
+
+    Encoder.new(tiny_decoder, 3, D=32, blocks=1).save(tmp_path / "encoder")
+    for name in ("äpfel 🍎.png", "b.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    env = {k: v for k, v in (os.environ | settings).items() if v is not None}
+    words = ("write", *tmp_path.glob("*.png"), "--encoder", tmp_path / "encoder")
+    how = dict(cwd=ROOT, env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=110)
+    shown = subprocess.run([sys.executable, "-m", "dd", *words], **how)
+    assert shown.returncode == 0 and len(shown.stdout.splitlines()) == 2, shown.stderr
+
+
+def test_every_option_that_a_message_names_exists():
+    """Options in the code's own texts, but for those of pip."""
+    from dd.__main__ import parser
+
+    (commands,) = (a.choices for a in parser()._actions if a.choices)
+    known = {o for c in commands.values() for a in c._actions for o in a.option_strings}
+    text = "".join(p.read_text() for p in (ROOT / "dd").rglob("*.py"))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - {"--no-deps", "--IPKernelApp"}
+    assert named and not named - known
+
+
+@pytest.mark.parametrize("command", ["ask", "caption", "interrogate", "draw", "write"])
+def test_code_in_a_model_folder_is_not_run(
+    command, refused, few, tmp_path, llm_folder, sd_folder, clip_folder
+):
+    """Classes of the folder's own, of a kind that the libraries do not know."""
+    own = {"ask": llm_folder, "caption": clip_folder, "interrogate": clip_folder}
+    folder = shutil.copytree(own.get(command, sd_folder), tmp_path / "own")
+    mark = tmp_path / "was-run"
+    code = f"open({str(mark)!r}, 'w')\nclass A:\n    pass\nB = C = A\n"
+    parts = [folder / p for p in ("unet", "text_encoder", "tokenizer")] if command == "draw" else []
+    for part in (folder, *parts):
+        (part / "own.py").write_text(code)
+        autos = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModel")
+        classes = {"AutoConfig": "own.A", **dict.fromkeys(autos, "own.B")}
+        (part / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": classes}))
+        classes = {"AutoTokenizer": ["own.C", None], "AutoProcessor": "own.C"}
+        own_tokenizer = {"tokenizer_class": "C", "auto_map": classes}
+        for name in ("tokenizer_config.json", "processor_config.json"):
+            (part / name).write_text(json.dumps(own_tokenizer))
+    if command == "draw":
+        index(unet=["own", "A"])(folder)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "bank.txt").write_text("red\n")
+    (tmp_path / "t.csv").write_text("id,text\n1,red\n")
+    notes = {"annotations": [{"image_id": 1, "caption": "red"}]}
+    (tmp_path / "c.json").write_text(json.dumps(notes))
+    out = ("--out", tmp_path / "said.parquet")
+    words = {
+        "ask": (tmp_path / "t.csv", "--captions", tmp_path / "c.json", "--model", folder),
+        "caption": (folder, *out),
+        "interrogate": (folder, "--bank", tmp_path / "bank.txt", *out),
+        "draw": ("red", "--decoder", folder, "--out", tmp_path / "x.png"),
+        "write": (tmp_path / "a.png", "--encoder", folder),
+    }
+    refused(command, *words[command])
+    assert not mark.exists()
+
+
+def test_a_tokenizer_of_another_model_is_refused(
+    refused, tiny_folder, tiny_decoder, sd_folder, tmp_path
+):
+    from dd.encoder import Encoder
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "decoder")
+    shutil.rmtree(folder / "tokenizer")
+    shutil.copytree(sd_folder / "tokenizer", folder / "tokenizer")
+    line = refused(*DRAW, "--decoder", folder, "--out", tmp_path / "x.png")
+    assert "its tokenizer has 602 tokens, its text encoder " in line
+    Encoder.new(tiny_decoder, 3, D=32, blocks=1).save(tmp_path / "encoder")
+    (tmp_path / "encoder" / "tokenizer_config.json").unlink()
+    for file in (sd_folder / "tokenizer").iterdir():
+        shutil.copy(file, tmp_path / "encoder")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    line = refused("write", tmp_path / "a.png", "--encoder", tmp_path / "encoder")
+    assert "its tokenizer has 602 tokens, its pooler " in line
+
+
+def test_results_named_from_here_are_written_here(told, one_notebook, tmp_path, monkeypatch):
+    one_notebook("import os; open('where', 'w').write(os.environ['DD_RESULTS'])")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("DD_RESULTS", "out")
+    assert told("run", "quick")[0] == 0
+    assert (tmp_path / "where").read_text() == str(tmp_path / "here" / "out")
