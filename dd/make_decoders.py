@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from .captions import CAPTION_MIXTURES, alt_text, alt_text_phrases, caption_mixture, mirrored
 from .data import Dataset, load_dataset
 from .decoder import Decoder, MiniLMPipeline
+from .files import whole
 from .runtime import autocast, device, quiet, weights_hash, write_json
 from .train import MuonAndAdamW, adamw, constant_rate, encode_all, training_loop
 from .vision import efficientnet, features, resize
@@ -395,14 +396,12 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
     dataset, recipe = load_dataset("emoji").subset("train"), {**RECIPES[name], **changed}
     folder = out / name
     if name == "autoencoder":
-        train_autoencoder(
-            dataset, folder, **recipe, start=Decoder.load("sketch").vae if start else None
-        ).save_pretrained(folder / "made", safe_serialization=True)
+        go_on = Decoder.load("sketch").vae if start else None
+        made = train_autoencoder(dataset, folder, start=go_on, **recipe)
     elif name in DENOISERS:
         vae = AutoencoderTiny.from_pretrained(needed(out, "autoencoder"), use_safetensors=True)
         go_on = Decoder.load(name).pipeline if start else None
-        pipeline = train_denoiser(dataset, vae, folder, kind=name, start=go_on, **recipe)
-        pipeline.save_pretrained(folder / "made", safe_serialization=True)
+        made = train_denoiser(dataset, vae, folder, kind=name, start=go_on, **recipe)
     else:
         decoders = {kind: Decoder.load(needed(out, kind)) for kind in DENOISERS}
         finished = train_finish(dataset, decoders, folder, **recipe)
@@ -412,7 +411,11 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
             told |= {"train_images": len(dataset), "images": dataset.fingerprint()}
             told |= {"torch": torch.__version__}
             logs = [next((out / part).glob("*.jsonl")) for part in ("autoencoder", kind, name)]
-            save_finished(decoder.pipeline, out / "finished" / kind, told, logs)
+            with whole(out / "finished" / kind) as temporary:
+                save_finished(decoder.pipeline, temporary, told, logs)
+        return
+    with whole(folder / "made") as temporary:
+        made.save_pretrained(temporary, safe_serialization=True)
 
 
 def needed(out: Path, part: str) -> Path:

@@ -25,6 +25,7 @@ from torch import nn
 from .captions import alt_text, alt_text_phrases
 from .data import Dataset
 from .encoder import Encoder, backbone_features, relax, temperature
+from .files import write_text
 from .runtime import (
     Progress,
     autocast,
@@ -155,7 +156,8 @@ class Log:
         self.rate, self.progress = 0.0, Progress(title, steps * B, step * B)
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text().splitlines() if path.exists() else []
-        path.write_text("".join(line + "\n" for line in before if json.loads(line)["step"] <= step))
+        told = [(json.loads(line)["step"], line) for line in before if line.endswith("}")]  # whole
+        write_text(path, "".join(line + "\n" for of, line in told if of <= step))
 
     def add(self, loss: float, rate: float, terms: dict) -> None:
         """A step is done: its loss, learning rate, and what else the loss function told of it."""
