@@ -221,7 +221,8 @@ def heat(
         if k:
             axis.set_ylabel("")
         if xlabels is not None:
-            axis.set_xticks(np.arange(C), list(xlabels), rotation=90, fontsize=5.5)
+            turn = 90 if max(len(str(label)) for label in xlabels) > 2 else 0  # words stand
+            axis.set_xticks(np.arange(C), list(xlabels), rotation=turn, fontsize=5.5)
         if ylabels is not None and k == 0:
             axis.set_yticks(np.arange(R), list(ylabels), fontsize=6)
 

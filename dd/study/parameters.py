@@ -154,6 +154,7 @@ PARAMETERS = {
 # What each notebook takes, in the order in which they run. Its parameters cell shows some of them.
 _DRAWING = "seed decoder encoder n_test guidance steps sampler"
 NOTEBOOKS = {
+    "00_digits": "seed",
     "01_data": "seed",
     "02_decoder": "seed decoder n_train decoder_seen autoencoder_seen steps sampler",
     "03_encoder": "seed decoder n_train encoder_seen probe_seen training_seeds tokens",
