@@ -1,5 +1,5 @@
 """Execute the committed notebooks in place, each on a fresh kernel with its own (quick) defaults:
-make notebooks.
+make notebooks. Some of them: python tools/execute_notebooks.py 01 05_metrics
 
 Nothing is stored that changes from run to run without meaning: no cell timings, no progress lines
 of cells that are not compared."""
@@ -13,6 +13,8 @@ import nbformat
 FOLDER = Path(__file__).parent.parent / "notebooks"
 
 for path in sorted(FOLDER.glob("*.ipynb")):
+    if sys.argv[1:] and not path.name.startswith(tuple(sys.argv[1:])):
+        continue
     print(path.name, file=sys.stderr, flush=True)
     notebook = nbformat.read(path, 4)
     nbclient.NotebookClient(
