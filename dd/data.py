@@ -1,6 +1,7 @@
-"""Datasets: images with the words people gave them. The emoji dataset, a COCO file, or a folder.
+"""Datasets: images with the words people gave them. Built in, a COCO file, or a folder.
 
     dataset = load_dataset("emoji")             # 12,799 drawings, 1,914 concepts in nine styles
+    dataset = load_dataset("outside")           # 2,522 drawings that no decoder of the study saw
     dataset = load_dataset("annotations/captions_val2014.json", images="val2014", on_bad="skip")
     dataset = load_dataset("my_pictures/")      # captions.csv, captions.jsonl or metadata.jsonl
 
@@ -23,7 +24,8 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 if TYPE_CHECKING:  # reading pandas takes a quarter of a second, and texts need no table
     import pandas as pd
 
-EMOJI = Path(__file__).parent / "assets" / "emoji" / "emoji.parquet"
+ASSETS = Path(__file__).parent / "assets"
+BUILT_IN = {name: ASSETS / name / f"{name}.parquet" for name in ("emoji", "outside")}
 SPLITS = ("train", "val", "test", "novel")
 CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.jsonl")  # of a folder of images
 
@@ -37,7 +39,7 @@ class Dataset:
     """Images and people's words, row by row.
 
     `frame` has one row an image: id, split, name (main caption), captions (all of them), keywords,
-    and for emoji also concept, style, group, near."""
+    for the built-in ones also style and group, and for emoji concept and near."""
 
     name: str
     frame: pd.DataFrame
@@ -122,7 +124,8 @@ def load_dataset(
 ) -> Dataset:
     """Read a dataset.
 
-    source   "emoji"; a COCO captions file (.json); a folder with one of CAPTION_FILES, or that file
+    source   "emoji" or "outside"; a COCO captions file (.json); a folder with one of CAPTION_FILES,
+             or that file
     images   folder of the image files; default: the folder of the captions file
     size     pixels per side; other images are resized (shorter side) and centre-cropped,
              transparent ones laid on white
@@ -132,8 +135,8 @@ def load_dataset(
     """
     if on_bad not in ("stop", "skip"):
         raise BadData(f"on_bad is {on_bad!r}; use 'skip' or 'stop'")
-    if str(source) == "emoji":
-        return _load_emoji(size)
+    if str(source) in BUILT_IN:
+        return _load_built_in(str(source), size)
     path = Path(source)
     if path.is_dir():
         found = [path / name for name in CAPTION_FILES if (path / name).exists()]
@@ -143,7 +146,7 @@ def load_dataset(
             raise BadData(f"{path}: no {wanted} in this folder; {columns}")
         path = found[0]
     if not path.exists():
-        kinds = "'emoji', a COCO .json file, or a folder with a captions file"
+        kinds = "'emoji', 'outside', a COCO .json file, or a folder with a captions file"
         raise BadData(f"{path}: no such dataset; use {kinds}")
     if path.suffix not in (".json", ".csv", ".jsonl"):
         suffix = path.suffix or "a file without suffix"
@@ -177,17 +180,18 @@ def load_dataset(
     return Dataset(name, pd.DataFrame(list(kept.values())), np.stack(pictures), skipped)
 
 
-def _load_emoji(size: int) -> Dataset:
-    if not EMOJI.exists():
-        fix = "fetch the whole repository or run tools/build_emoji.py"
-        raise BadData(f"{EMOJI}: the built-in dataset is missing; {fix}")
+def _load_built_in(name: str, size: int) -> Dataset:
+    path = BUILT_IN[name]
+    if not path.exists():
+        fix = f"fetch the whole repository or run tools/build_{name}.py"
+        raise BadData(f"{path}: the built-in dataset is missing; {fix}")
     import pandas as pd
 
-    frame = pd.read_parquet(EMOJI)
+    frame = pd.read_parquet(path)
     pictures = [Image.open(io.BytesIO(b)).convert("RGB") for b in frame.pop("image")]
     frame["keywords"] = [list(k) for k in frame["keywords"]]
     frame["captions"] = [[n, *k] for n, k in zip(frame["name"], frame["keywords"])]
-    return Dataset("emoji", frame, np.stack([np.asarray(square(p, size)) for p in pictures]))
+    return Dataset(name, frame, np.stack([np.asarray(square(p, size)) for p in pictures]))
 
 
 def _open(file: Path, size: int) -> tuple[np.ndarray | None, str | None]:
