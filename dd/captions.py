@@ -12,9 +12,9 @@ from bisect import bisect_left, bisect_right
 
 import numpy as np
 
-from .data import EMOJI, Dataset
+from .data import BUILT_IN, Dataset
 
-MEASURED = EMOJI.with_name("measured.parquet")
+MEASURED = BUILT_IN["emoji"].with_name("measured.parquet")
 
 STYLE_WORDS = {
     "noto": "noto soft shaded",

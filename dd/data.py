@@ -1,6 +1,7 @@
-"""Datasets: images with the words people gave them. The emoji dataset, a COCO file, or a folder.
+"""Datasets: images with the words people gave them. Built in, a COCO file, or a folder.
 
     dataset = load_dataset("emoji")             # 12,799 drawings, 1,914 concepts in nine styles
+    dataset = load_dataset("outside")           # 2,522 drawings that no decoder of the study saw
     dataset = load_dataset("annotations/captions_val2014.json", images="val2014", on_bad="skip")
     dataset = load_dataset("my_pictures/")      # with a captions file or a text beside each picture
 
@@ -44,7 +45,8 @@ from .reading import (
 if TYPE_CHECKING:  # reading pandas takes a quarter of a second, and texts need no table
     import pandas as pd
 
-EMOJI = Path(__file__).parent / "assets" / "emoji" / "emoji.parquet"
+ASSETS = Path(__file__).parent / "assets"
+BUILT_IN = {name: ASSETS / name / f"{name}.parquet" for name in ("emoji", "outside")}
 SPLITS = ("train", "val", "test", "novel")
 # of a folder of images, or of its folders for splits
 CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
@@ -56,7 +58,7 @@ class Dataset:
     """Images and people's words, row by row.
 
     `frame` has one row an image: id, split, name (main caption), captions (all of them), keywords,
-    and for emoji also concept, style, group, near."""
+    for the built-in ones also style and group, and for emoji concept and near."""
 
     name: str
     frame: pd.DataFrame
@@ -125,9 +127,9 @@ def load_dataset(
 ) -> Dataset:
     """Read a dataset.
 
-    source   "emoji"; a COCO captions file (.json); a table (.csv, .jsonl, .parquet); or a folder
-             with one of CAPTION_FILES, with one in each of its folders for splits, or with a .txt
-             beside each picture
+    source   "emoji" or "outside"; a COCO captions file (.json); a table (.csv, .jsonl, .parquet);
+             or a folder with one of CAPTION_FILES, with one in each of its folders for splits, or
+             with a .txt beside each picture
     images   folder of the image files; default: the folder of the captions file
     size     pixels per side; other images are resized (shorter side) and centre-cropped,
              transparent ones laid on white
@@ -136,11 +138,11 @@ def load_dataset(
     split    the split that images get when the file names none
     """
     bad = Bad(on_bad)
-    if str(source) == "emoji":
-        return _load_emoji(size)
+    if str(source) in BUILT_IN:
+        return _load_built_in(str(source), size)
     path = Path(source)
     if not path.exists():
-        kinds = "'emoji', a COCO .json file, a captions file, or a folder with one"
+        kinds = "'emoji', 'outside', a COCO .json file, a captions file, or a folder with one"
         raise BadData(f"{path}: no such dataset; use {kinds}")
     if images and not Path(images).is_dir():
         raise BadData(f"{images}: no such folder of images")
@@ -185,17 +187,18 @@ def load_dataset(
     return Dataset(name, frame, np.stack(pictures), bad.skipped, bad.notes)
 
 
-def _load_emoji(size: int) -> Dataset:
-    if not EMOJI.exists():
-        fix = "fetch the whole repository or run tools/build_emoji.py"
-        raise BadData(f"{EMOJI}: the built-in dataset is missing; {fix}")
+def _load_built_in(name: str, size: int) -> Dataset:
+    path = BUILT_IN[name]
+    if not path.exists():
+        fix = f"fetch the whole repository or run tools/build_{name}.py"
+        raise BadData(f"{path}: the built-in dataset is missing; {fix}")
     import pandas as pd
 
-    frame = pd.read_parquet(EMOJI)
+    frame = pd.read_parquet(path)
     pictures = [read_picture(io.BytesIO(b), size) for b in frame.pop("image")]
     frame["keywords"] = [list(k) for k in frame["keywords"]]
     frame["captions"] = [[n, *k] for n, k in zip(frame["name"], frame["keywords"])]
-    return Dataset("emoji", frame, np.stack(pictures))
+    return Dataset(name, frame, np.stack(pictures))
 
 
 class Record(NamedTuple):

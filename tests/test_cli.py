@@ -146,6 +146,7 @@ def cheap_scores(monkeypatch, whole_dataset, tiny_decoder):
     return whole_dataset.subset("novel", 40)
 
 
+READ = data.load_dataset  # before a test replaces it
 QUICK = ("--split", "novel", "--steps", 1, "--guidance", 1)
 
 
@@ -160,6 +161,17 @@ def test_score_of_ones_own_captions(told, cheap_scores, tmp_path):
     assert facts == [["mine", "novel", 1.0, 40]] and table["fid"].iloc[0] > 0
     assert shown.err.count("left out: mine.csv, row 42: unknown id 'stranger'") == 1
     assert "precision" in shown.out
+
+
+def test_score_of_the_outside_drawings(told, cheap_scores, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load_dataset", READ)
+    frame = READ("outside").subset("test", 40).frame
+    frame.rename(columns={"name": "text"})[["id", "text"]].to_csv(tmp_path / "names.csv")
+    csv = tmp_path / "table.csv"
+    told("score", tmp_path / "names.csv", "--world", "outside", *QUICK, "--out", csv)
+    (row,) = pd.read_csv(csv).to_dict("records")
+    assert (row["world"], row["split"], row["n"]) == ("outside", "all", 40)
+    assert row["kid_within"] > 0  # its sets are styles
 
 
 def test_check_draws_published_texts_again(told, cheap_scores, tmp_path, monkeypatch, capsys):

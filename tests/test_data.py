@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dd.data import EMOJI, BadData, load_dataset, to_pixels, to_uint8
+from dd.data import BUILT_IN, BadData, load_dataset, to_pixels, to_uint8
 from dd.texts import names
 
 SAME = 0.05  # a bit below NEAR of tools/build_emoji.py: drawings this close are one picture
@@ -21,7 +21,7 @@ def test_counts_and_size(whole_dataset):
         and counts["val"] >= 500
         and counts["train"] > 9000
     )
-    assert EMOJI.stat().st_size <= 25e6
+    assert BUILT_IN["emoji"].stat().st_size <= 25e6
     assert whole_dataset.frame["id"].is_unique and whole_dataset.frame["style"].nunique() == 9
     assert whole_dataset.images.shape[1:] == (64, 64, 3) and whole_dataset.images.dtype == np.uint8
 

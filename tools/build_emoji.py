@@ -130,6 +130,17 @@ def on_white(image: Image.Image) -> Image.Image:
     )
 
 
+def icon_svg(data: dict, name: str) -> str:
+    """One icon of an Iconify set (its icons.json) as an SVG of its own."""
+    icon = data["icons"][name]
+    width, height = (icon.get(side, data.get(side, 16)) for side in ("width", "height"))
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
+        f"{icon['body']}</svg>"
+    )
+
+
 def iconify(npm: pathlib.Path, package: str):
     """find(concept) -> SVG text or None for an Iconify set, by its code-point map, else by name."""
     folder = npm / "@iconify-json" / package
@@ -148,14 +159,7 @@ def iconify(npm: pathlib.Path, package: str):
                 else name
             )
             if name in icons:
-                icon = icons[name]
-                width, height = (icon.get(side, data.get(side, 16)) for side in ("width", "height"))
-                return (
-                    '<svg xmlns="http://www.w3.org/2000/svg" '
-                    'xmlns:xlink="http://www.w3.org/1999/xlink" '
-                    f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
-                    f"{icon['body']}</svg>"
-                )
+                return icon_svg(data, name)
         return None
 
     return find
@@ -187,13 +191,17 @@ def drawings(npm: pathlib.Path, openmoji: pathlib.Path, rows: list[dict]):
                     yield c, style, on_white(render(svg))
 
 
+def thumbnails(pixels: np.ndarray) -> np.ndarray:
+    """pixels (M, 64, 64, 3) uint8 -> 16x16 RGB in [0, 1], (M, 768) float32."""
+    M = len(pixels)
+    return pixels.reshape(M, 16, 4, 16, 4, 3).astype(np.float32).mean((2, 4)).reshape(M, -1) / 255
+
+
 def near_duplicate_groups(pixels: np.ndarray) -> np.ndarray:
     """pixels (M, 64, 64, 3) uint8 -> a group number per drawing; drawings closer than NEAR share
     one (union-find)."""
     M = len(pixels)
-    thumbs = (
-        pixels.reshape(M, 16, 4, 16, 4, 3).astype(np.float32).mean((2, 4)).reshape(M, -1) / 255
-    )  # (M, 768)
+    thumbs = thumbnails(pixels)
     norms, parent = (thumbs**2).sum(1), np.arange(M)
 
     def root(i):
