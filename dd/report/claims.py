@@ -32,7 +32,7 @@ def claims(folder: Path) -> list[dict]:
     folder, found, rows = Path(folder), [], _rows(Path(folder))
     for claim in CLAIMS:
         lacking = MISSING.get(claim["rows"], FIRST)
-        good, numbers = None, f"no {folder.name}/{lacking}"
+        good, numbers = None, f"no {lacking}"
         if rows[claim["rows"]] is not None:
             good, numbers = _decide(claim, rows[claim["rows"]])
         verdict = "not tested" if good is None else "holds" if good else "does not hold"

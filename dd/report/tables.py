@@ -28,10 +28,10 @@ NOTES = (
     "Inception's; trained through and, where nothing else is said, drawn by {}; one seed ({})."
 )
 WHY_NARROW = (
-    "FID is of the whole mixture of styles, and whoever learnt that mixture can make it again from "
-    "names alone, as the ideal drawer shows: what else a text says is lost on it. KID in a style "
-    "takes one style at a time (and the mean of nine): each is a narrow target, as COCO is for the "
-    "paper's decoder of the whole web, and a text that says the style is nearer to it."
+    "FID is of the whole mixture of styles: whoever learnt that mixture can make it again from "
+    "names alone, so what else a text says is lost on it, however good the text. KID in a style "
+    "takes one style at a time (the mean is shown): each is a narrow target, as COCO is for the "
+    "paper's decoder of the whole web, and there a text must say what a name does not."
 )
 FEW_SHOT_NOTES = (
     "95 % bootstrap intervals in brackets: of scores over questions, of differences over draws of "
