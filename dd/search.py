@@ -63,7 +63,8 @@ def ideal(engine: SearchEngine, images: Dataset, with_style: bool, seed: int = 0
     """-> rows (M,) of the training drawings that an ideal drawer gives for each of `images`: told
     the name, any drawing of the concept, at random; told name and style, the concept's in that
     style. A set draws a concept once, and a drawing that is judged is not among those of training:
-    then it is the drawing of the style that is found first for the name."""
+    so the first gives other styles only, never the right one by luck, and the second gives the
+    drawing of the style that is found first for the name."""
     of_concept, of_style = (engine.shown.frame.groupby(c).indices for c in ("concept", "style"))
     frame, among = images.frame, []
     for concept, style in zip(frame["concept"], frame["style"]):

@@ -161,6 +161,7 @@ def test_another_decoder_is_the_third_party(tmp_path):
     [
         (dict(), set()),
         (dict(names=(100, 5.0, 0.1, 6.1)), {"C47"}),
+        (dict(shuffled=(61, 3.0, 0.01, 6.1)), {"C47"}),
         (dict(concept=0.21), {"C48"}),
         (dict(names_style=(92, 4.6, 0.12, 6.1)), {"C50"}),
         (dict(dediffusion=(900, 3.0, 0.4)), set()),  # worst by FID, which no claim of search asks

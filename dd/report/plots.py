@@ -11,16 +11,7 @@ from matplotlib.figure import Figure
 
 from .. import figures, published
 from ..sources import LABELS, SOURCES
-from .tables import (
-    QUESTIONS,
-    drawn_by,
-    most_shots,
-    own,
-    pooled,
-    read_table,
-    rows_of,
-    short,
-)
+from .tables import QUESTIONS, drawn_by, most_shots, own, pooled, read_table, rows_of, short
 
 COLOURS = {row.label: row.colour for row in SOURCES.values()}
 GREY = "#9a9a9a"  # of what another bar is compared with

@@ -295,11 +295,8 @@ def write_tables(
     """stem.md and stem.tex; in LaTeX a head that all tables share stands once, on top. `before`:
     what a reader of the Markdown is told first."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    md, tex, shared = (
-        [before, ""] if before else [],
-        [],
-        len({tuple(table.columns) for _, table in found}) == 1,
-    )
+    md, tex = [before, ""] if before else [], []
+    shared = len({tuple(table.columns) for _, table in found}) == 1
     widest = max((len(table.columns) for _, table in found), default=1)
     for title, table in found:
         md += [f"**{title}**", "", *printed(table, "md"), ""]
