@@ -107,16 +107,22 @@ def score(args) -> None:
     import pandas as pd
 
     from . import metrics
+    from .data import load_dataset
     from .decoder import Decoder
     from .files import write_csv
     from .runtime import say
+    from .search import SearchEngine
+    from .sources import SEARCH
     from .texts import read_texts, readability
     from .vocab import unread
 
     if not Path(args.file).exists():
         raise FileNotFoundError(f"{args.file}: no such file of captions")
-    decoder, rows = Decoder.load(args.decoder, args.revision), []
-    split = split_of(args)
+    if args.decoder == SEARCH:
+        decoder, guidances = SearchEngine(load_dataset("emoji").subset("train")), [float("nan")]
+    else:
+        decoder, guidances = Decoder.load(args.decoder, args.revision), args.guidance
+    split, rows = split_of(args), []
     dataset = pictures(args, decoder.size).subset(split)
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
@@ -125,7 +131,7 @@ def score(args) -> None:
     for line in lines:
         say(line)
     real = metrics.image_features(covered.images)
-    for guidance in args.guidance:
+    for guidance in guidances:
         how = dict(guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed)
         row = {"world": dataset.name, "split": split, "source": Path(args.file).stem}
         row |= {"decoder": decoder.name, "guidance": guidance, "seed": args.seed}

@@ -52,17 +52,22 @@ def require_enough(M: int, D: int) -> None:
         )
 
 
-def frechet(real: Tensor, fake: Tensor) -> float:
+def frechet(real: Tensor, fake: Tensor, u: Tensor | None = None, v: Tensor | None = None) -> float:
     """FID (Heusel et al. 2017), the Fréchet distance of two Gaussian fits, in float64:
-    |mu - mu'|^2 + tr(S + S' - 2 (S S')^(1/2)).
+    |mu - mu'|^2 + tr(S + S' - 2 (S S')^(1/2)). u, v (M,): how often each image counts.
 
-    By the symmetric form tr((S^(1/2) S' S^(1/2))^(1/2)), which is fast enough for bootstraps."""
+    With S = R' R and S' = Q' Q that trace is the sum of the singular values of R Q': a fraction of
+    the time of matrix roots, which bootstraps need, and exact where a covariance is singular."""
     require_enough(min(len(real), len(fake)), real.shape[1])
-    (m1, s1), (m2, s2) = ((x.double().mean(0), torch.cov(x.double().T)) for x in (real, fake))
-    values, vectors = torch.linalg.eigh(s1)
-    root = vectors * values.clamp_min(0).sqrt() @ vectors.T  # (D, D)
-    cross = torch.linalg.eigvalsh(root @ s2 @ root).clamp_min(0).sqrt().sum()
-    return float((m1 - m2).pow(2).sum() + s1.trace() + s2.trace() - 2 * cross)
+    means, roots = [], []
+    for x, counts in ((real.double(), u), (fake.double(), v)):
+        w = torch.ones(len(x), dtype=x.dtype) if counts is None else counts.double()
+        x, w = x[w > 0], w[w > 0]
+        means.append(w @ x / w.sum())
+        centred = (x - means[-1]) * (w / (w.sum() - 1)).sqrt()[:, None]
+        roots.append(torch.linalg.qr(centred, mode="r").R)  # (at most D, D)
+    gap = (means[0] - means[1]).pow(2).sum() + sum(root.pow(2).sum() for root in roots)
+    return float(gap - 2 * torch.linalg.svdvals(roots[0] @ roots[1].T).sum())
 
 
 class KID:
@@ -100,17 +105,27 @@ class IntraClassKID:
 
     def __init__(self, real, fake, of_real, of_fake, paired: bool = True):
         """real, fake (M, D); of_real, of_fake (M,): the class of each original and picture."""
-        self.classes = []  # (rows of real, rows of fake, KID)
+        self.classes = {}  # class: (rows of real, rows of fake, KID)
         for name in sorted(set(of_real) & set(of_fake)):
             i, j = (np.flatnonzero(np.asarray(of) == name) for of in (of_real, of_fake))
             if min(len(i), len(j)) >= LEAST_IN_CLASS:
-                self.classes.append((i, j, KID(real[i], fake[j], own=not paired)))
+                self.classes[name] = i, j, KID(real[i], fake[j], own=not paired)
 
     def value(self, u: Tensor | None = None, v: Tensor | None = None) -> float:
         """u, v (M,): how often each image counts. nan if no class is large enough."""
         of = lambda weights, rows: None if weights is None else weights[rows]
-        values = [kid.value(of(u, i), of(v, j)) for i, j, kid in self.classes]
+        values = [kid.value(of(u, i), of(v, j)) for i, j, kid in self.classes.values()]
         return float(np.mean(values)) if values else float("nan")
+
+    def each(self, bootstraps: int = BOOTSTRAPS, seed: int = 0) -> dict[str, tuple]:
+        """Class -> (originals, KID, low, high) of pictures in their originals' order."""
+        rng, found = np.random.default_rng(seed), {}
+        for name, (i, _, kid) in self.classes.items():
+            n = len(i)
+            draws = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(bootstraps)]
+            draws = [kid.value(w, w) for w in map(torch.from_numpy, draws)]
+            found[name] = n, *bootstrap_interval(kid.value(), draws)
+        return found
 
 
 def paired_similarity(real: Tensor, fake: Tensor, centre: Tensor | None = None) -> Tensor:
@@ -163,8 +178,8 @@ def score(
     for _ in range(bootstraps):
         j = torch.from_numpy(rng.integers(0, M, M))
         i = j if R == M and paired else torch.from_numpy(rng.integers(0, R, R))
-        draws["fid"].append(frechet(real[i], fake[j]))
         counts = torch.bincount(i, minlength=R), torch.bincount(j, minlength=M)
+        draws["fid"].append(frechet(real, fake, *counts))
         for name, of in scores.items():
             draws[name].append(of.value(*counts))
     nan, out = float("nan"), {"n": M}

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 LENGTHS = (4, 8, 16, 24)  # words per De-Diffusion text compared, as the paper's Table 4 does
 
+SEARCH = "search"  # the judge that draws nothing: dd/search.py
+
 USES = {
     "drawn": "its texts are drawn and scored on test drawings",
     "chosen": "only in studies whose parameter `rivals` names it",
@@ -29,6 +31,7 @@ USES = {
     "name": "as a context it holds what people call the drawing",
     "group": "as a context it holds the group that people put the drawing in",
     "pixels": "as a context it holds what was measured from the pixels",
+    "style": "as a context it holds the words of the drawing's style",
 }
 
 
@@ -43,12 +46,18 @@ class Source(NamedTuple):
 _ROWS = (
     Source("real", "originals, half against half", "bound", "#444444"),
     Source("autoencoder", "autoencoder only (floor)", "bound", "#8c8c8c"),
+    Source("ideal_name", "ideal drawer, told the name (ceiling)", "bound", "#7fb7be"),
+    Source("ideal_style", "ideal drawer, told name and style (ceiling)", "bound", "#4a8f8c"),
     Source(
         "names", "people: name", "people", "#1b5e9b", "drawn novel judged swept curve context name"
     ),
     Source(
         *("names_keywords", "people: name and keywords", "people", "#5b9bd5"),
         "drawn novel judged swept curve context name",
+    ),
+    Source(
+        *("names_style", "name and the style's words (control)", "control", "#6f6fb5"),
+        "drawn novel judged swept curve context name style",
     ),
     Source(
         *("names_all", "people: all they wrote", "people", "#17a2a2"),
@@ -91,7 +100,7 @@ _ROWS = (
     ),
     Source(
         *("alt_text", "alt text (oracle)", "bound", "#2e8b57"),
-        "drawn novel judged swept context name pixels",
+        "drawn novel judged swept context name pixels style",
     ),
     Source("soft", "De-Diffusion, soft tokens (ceiling)", "bound", "#a9c77e", "drawn"),
     Source(

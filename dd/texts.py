@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .captions import alt_text, alt_text_phrases, words
+from .captions import STYLE_WORDS, alt_text, alt_text_phrases, words
 from .data import Dataset
 from .files import whole
 from .reading import Bad, BadData, near, shown, texts_by_id
@@ -33,6 +33,12 @@ def names_keywords(dataset: Dataset, seed: int = 0) -> list[str]:
     """The name and everything else people said, longest human text."""
     rows = zip(dataset.frame["name"], dataset.frame["keywords"])
     return [" ".join(w for t in (n, *k) for w in words(t)) for n, k in rows]
+
+
+def names_style(dataset: Dataset, seed: int = 0) -> list[str]:
+    """The name and the words of the drawing's style: how far those alone lead."""
+    styles = dataset.frame.get("style", [""] * len(dataset))
+    return [f"{n} {STYLE_WORDS.get(s, '')}".strip() for n, s in zip(names(dataset), styles)]
 
 
 def names_all(dataset: Dataset, seed: int = 0) -> list[str]:
@@ -60,6 +66,7 @@ def random_words(dataset: Dataset, seed: int = 0, length: int = 16) -> list[str]
 WRITERS = {  # keys of sources.SOURCES
     "names": names,
     "names_keywords": names_keywords,
+    "names_style": names_style,
     "names_all": names_all,
     "alt_text": full_alt_text,
     "empty": empty,

@@ -9,6 +9,7 @@ GOOD = {  # source: (fid, kid, paired[, kid within a style])
     "autoencoder": (10, 0.1, 0.9),
     "names": (100, 5.0, 0.10),
     "names_keywords": (90, 4.5, 0.12),
+    "names_style": (92, 4.6, 0.12),
     "dediffusion": (60, 3.0, 0.40),
     "alt_text": (70, 3.5, 0.30),
     "soft": (58, 2.9, 0.45),
@@ -62,6 +63,28 @@ def judged(*decoders) -> pd.DataFrame:
     rows = table()
     others = [rows[rows["split"] != "novel"].assign(decoder=d) for d in decoders]
     return pd.concat([rows, *others], ignore_index=True)
+
+
+def searched(concept: float = 0.3, **changed) -> pd.DataFrame:
+    """What a search engine finds, in the place of a judge's rows; `concept`: the share of right
+    ones from De-Diffusion's text, 0.9 from others."""
+    rows = table(**changed).query("split == 'test'").assign(decoder="search", guidance=float("nan"))
+    shares = {"right_concept": [concept if s == "dediffusion" else 0.9 for s in rows["source"]]}
+    for name, share in (shares | {"right_style": 0.4}).items():
+        rows[name] = share
+        rows[f"{name}_lo"], rows[f"{name}_hi"] = rows[name] - 0.02, rows[name] + 0.02
+    return rows
+
+
+def by_style() -> pd.DataFrame:
+    """kid_by_style.csv: De-Diffusion nearer than names, everywhere."""
+    rows = []
+    for decoder in ("sketch", "search"):
+        for source, kid in (("names", 3.0), ("dediffusion", 1.0)):
+            for style in ("noto", "twemoji"):
+                facts = dict(decoder=decoder, source=source, seed=0, style=style, n=40, kid=kid)
+                rows.append(dict(facts, kid_lo=kid - 0.1, kid_hi=kid + 0.1))
+    return pd.DataFrame(rows)
 
 
 def curve(at_three: float) -> pd.DataFrame:

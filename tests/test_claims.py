@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_results import answers, crossed, curve, judged, table, verdicts
+from made_results import answers, crossed, curve, judged, searched, table, verdicts
 
 from dd import report
 
@@ -36,7 +36,7 @@ def test_a_notebook_shows_its_own_claims(tmp_path):
     notebooks = {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")}
     assert all(c["notebooks"] and set(c["notebooks"]) <= notebooks for c in report.CLAIMS)
     table().to_csv(tmp_path / "reconstruction.csv", index=False)
-    assert list(report.verdicts(tmp_path)["id"]) == [f"C{i}" for i in range(1, 47)]
+    assert list(report.verdicts(tmp_path)["id"]) == [f"C{i}" for i in range(1, 51)]
     shown = report.verdicts(tmp_path, "08_language")
     assert set(shown["id"]) == numbered(13, *range(23, 29), *range(41, 47))
     assert set(shown["verdict"]) == {"not tested"} and all(shown["numbers"])
@@ -44,7 +44,7 @@ def test_a_notebook_shows_its_own_claims(tmp_path):
 
 def test_results_as_the_paper_has_them(tmp_path):
     found = verdicts(tmp_path, table())
-    held = numbered(*range(1, 12), 19, 21, 22, 29, 31, 32)
+    held = numbered(*range(1, 12), 19, 21, 22, 29, 31, 32, 49)
     assert those(found, "holds") == held and those(found, "not tested") == set(found) - held
 
 
@@ -71,6 +71,7 @@ def test_results_as_the_paper_has_them(tmp_path):
         ("C31", dict(shuffled=(61, 3.0, 0.01, 6.0))),
         ("C32", dict(captioner=(110, 5.2, 0.08, 6.1))),
         ("C32", dict(captioner_detailed=(105, 4.0, 0.28, 6.1))),
+        ("C49", dict(names_style=(92, 4.6, 0.12, 6.1))),
     ],
 )
 def test_each_claim_can_fail(tmp_path, claim, changed):
@@ -152,7 +153,32 @@ def test_the_curve_on_test_drawings_decides_two_claims(tmp_path, at_three, verdi
 
 def test_another_decoder_is_the_third_party(tmp_path):
     found = verdicts(tmp_path, judged("judge-a", "judge-b"))
-    assert those(found, "holds") == numbered(*range(1, 13), *range(15, 23), *range(29, 33))
+    assert those(found, "holds") == numbered(*range(1, 13), *range(15, 23), *range(29, 33), 49)
+
+
+@pytest.mark.parametrize(
+    "found, fails",
+    [
+        (dict(), set()),
+        (dict(names=(100, 5.0, 0.1, 6.1)), {"C47"}),
+        (dict(shuffled=(61, 3.0, 0.01, 6.1)), {"C47"}),
+        (dict(concept=0.21), {"C48"}),
+        (dict(names_style=(92, 4.6, 0.12, 6.1)), {"C50"}),
+        (dict(dediffusion=(900, 3.0, 0.4)), set()),  # worst by FID, which no claim of search asks
+    ],
+)
+def test_what_search_finds_decides_its_own_claims_and_no_judge_s(tmp_path, found, fails):
+    rows = pd.concat([table(), searched(**found)], ignore_index=True)
+    told = verdicts(tmp_path, rows)
+    searches = numbered(47, 48, 50)
+    assert {c for c in searches if told[c] == "does not hold"} == fails
+    assert {c for c in searches if told[c] == "holds"} == searches - fails
+    assert {told[c] for c in numbered(12, *range(15, 19), 20, 30)} == {"not tested"}
+    alone = verdicts(tmp_path, table())
+    assert {alone[c] for c in searches} == {"not tested"}
+    assert {c: v for c, v in alone.items() if c not in searches} == {
+        c: v for c, v in told.items() if c not in searches
+    }
 
 
 @pytest.mark.parametrize(

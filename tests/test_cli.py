@@ -174,6 +174,18 @@ def test_score_of_the_outside_drawings(told, cheap_scores, tmp_path, monkeypatch
     assert row["kid_within"] > 0  # its sets are styles
 
 
+def test_score_of_what_a_search_engine_finds(told, cheap_scores, whole_dataset, tmp_path):
+    """The same table, one row whatever the guidance; people's names find better than one word."""
+    frame, rows = cheap_scores.frame, {}
+    for source, said in (("names", frame["name"]), ("word", ["zebra"] * len(frame))):
+        pd.DataFrame({"id": frame["id"], "text": said}).to_csv(tmp_path / "t.csv", index=False)
+        how = ("--split", "novel", "--guidance", 1, 2, "--decoder", "search")
+        told("score", tmp_path / "t.csv", *how, "--out", tmp_path / "o.csv")
+        (rows[source],) = pd.read_csv(tmp_path / "o.csv").to_dict("records")
+    assert rows["names"]["decoder"] == "search" and rows["names"]["n"] == 40
+    assert pd.isna(rows["names"]["guidance"]) and rows["names"]["fid"] < rows["word"]["fid"]
+
+
 def test_check_draws_published_texts_again(told, cheap_scores, tmp_path, monkeypatch, capsys):
     """What `score` gave is published; the same machine finds the same, and a table that says
     otherwise is found out."""

@@ -107,11 +107,12 @@ def test_fields_of_a_prompt_stay_apart():
 
 
 def test_leaks_are_where_the_context_holds_the_answer():
-    people = {"names", "names_keywords", "names_all"}
+    people = {"names", "names_keywords", "names_style", "names_all"}
     assert set(few_shot.LEAKS["what"]) == set(few_shot.LEAKS["all"]) == people | {"alt_text"}
-    assert set(few_shot.LEAKS["all but what"]) == {"names_all", "alt_text"}
+    style = {"names_style", "alt_text"}
+    assert set(few_shot.LEAKS["all but what"]) == {"names_all"} | style
     assert set(few_shot.LEAKS["is it"]) == {"names_all"}
-    assert set(few_shot.LEAKS["colour"]) == set(few_shot.LEAKS["style"]) == {"alt_text"}
+    assert set(few_shot.LEAKS["colour"]) == {"alt_text"} and set(few_shot.LEAKS["style"]) == style
 
 
 # -- published files ----------------------------------------------------------------------------

@@ -42,6 +42,19 @@ def test_fid_grows_under_noise():
     assert metrics.frechet(x, y) == pytest.approx(metrics.frechet(y, x), rel=1e-6)
 
 
+def test_fid_counts_images_as_if_they_were_repeated():
+    """As a bootstrap does; also where few different images leave the covariance singular."""
+    x, y = some(60), some(60, 1) + 0.3
+    for few in (60, 12):
+        i = torch.randint(0, few, (60,), generator=torch.Generator().manual_seed(few))
+        counts = torch.bincount(i, minlength=60)
+        repeated = metrics.frechet(x[i], y[i])
+        assert metrics.frechet(x, y, counts, counts) == pytest.approx(repeated, rel=1e-9)
+        (m, s), (n, t) = ((z[i].double().mean(0).numpy(), np.cov(z[i].T.double())) for z in (x, y))
+        roots = np.sqrt(np.linalg.eigvals(s @ t).astype(complex)).real.sum()
+        assert repeated == pytest.approx(((m - n) ** 2).sum() + np.trace(s + t) - 2 * roots, 1e-5)
+
+
 def test_fid_of_two_shifted_clouds_is_the_shift_squared():
     x = some()
     assert metrics.frechet(x, x + 3.0) == pytest.approx(9.0 * D, rel=1e-6)
@@ -121,6 +134,16 @@ def test_kid_within_sees_classes_dealt_to_others():
     assert right["kid_within_hi"] < wrong["kid_within_lo"]
     each = [metrics.KID(real[of == c], fake[of == c], own=False).value() for c in "abc"]
     assert right["kid_within"] == pytest.approx(np.mean(each))
+
+
+def test_each_class_has_its_own_kid_and_interval():
+    of, far = np.repeat(["a", "b"], 50), torch.tensor([0.0, 2.0]).repeat_interleave(50)[:, None]
+    real, fake = some(100), some(100, 1) + far
+    kid = metrics.IntraClassKID(real, fake, of, of)
+    each = kid.each(bootstraps=20)
+    assert list(each) == ["a", "b"] and each["a"][0] == 50 and each["a"][3] < each["b"][2]
+    assert np.mean([k for _, k, _, _ in each.values()]) == pytest.approx(kid.value())
+    assert all(low < k < high for _, k, low, high in each.values())
 
 
 def test_class_reader_reads_what_it_was_taught():

@@ -1,7 +1,7 @@
 """Figures of result files: which exist, and one colour a source in all of them."""
 
 import pandas as pd
-from made_results import answers, judged, table
+from made_results import answers, by_style, judged, searched, table
 from matplotlib.colors import to_hex
 
 from dd import figures, report
@@ -20,7 +20,7 @@ def test_figures_name_the_decoder(tmp_path):
 def test_nothing_is_drawn_of_what_a_study_lacks(tmp_path):
     plots = (report.curve, report.ranking, report.narrow, report.second_look, report.rate)
     plots += (report.answered, report.readers, report.classes, report.blends, report.edits)
-    plots += (report.styles, report.lengths, report.fid_at_n, report.cut_words)
+    plots += (report.styles, report.lengths, report.fid_at_n, report.cut_words, report.by_style)
     assert all(plot(tmp_path) is None for plot in plots)
     answers().to_csv(tmp_path / "few_shot.csv", index=False)
     assert report.readers(tmp_path) is None  # one model: nothing to compare
@@ -28,8 +28,9 @@ def test_nothing_is_drawn_of_what_a_study_lacks(tmp_path):
 
 
 def test_a_source_has_one_colour_in_every_figure(tmp_path, monkeypatch):
-    rows = judged("judge-a")
+    rows = pd.concat([judged("judge-a"), searched()])
     rows.to_csv(tmp_path / "reconstruction.csv", index=False)
+    by_style().to_csv(tmp_path / "kid_by_style.csv", index=False)
     rows[rows["split"] == "test"].to_csv(tmp_path / "second_eye.csv", index=False)
     both = pd.concat([answers(), answers().assign(model="n")])
     both.to_csv(tmp_path / "few_shot.csv", index=False)
@@ -43,10 +44,16 @@ def test_a_source_has_one_colour_in_every_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "save", lambda figure, path: drawn.setdefault(path.name, figure))
     plots = (report.curve, report.ranking, report.narrow, report.second_look, report.rate)
     plots = (*plots, report.styles, report.fid_at_n, report.answered, report.readers)
+    plots = (*plots, report.by_style)
     for plot in plots:
         assert plot(tmp_path) is not None, plot.__name__
     bars = ("judges_paired", "kid_within", "style_recognised", "few_shot", "few_shot_readers")
-    assert set(drawn) == {"fid_guidance", "second_eye", "rate_quality", "fid_at_n", *bars}
+    points = ("second_eye", "rate_quality", "kid_by_style")
+    assert set(drawn) == {"fid_guidance", "fid_at_n", *points, *bars}
+    titles = [axis.get_title() for axis in drawn["judges_paired"].axes]
+    assert titles[-1] == "found by search" and len(titles) == 3
+    legend = drawn["kid_by_style"].legends[0].get_texts()
+    assert [text.get_text() for text in legend] == [LABELS["names"], LABELS["dediffusion"]]
     source = {label: key for key, label in LABELS.items()}
     for name, figure in drawn.items():
         axis = figure.axes[0]

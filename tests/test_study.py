@@ -88,8 +88,8 @@ def test_a_study_killed_three_times_ends_like_an_undisturbed_one(cheap_study, mo
         return study.reconstruction(), study.folder / "reconstruction.csv"
 
     table, whole = go("whole")
-    assert len(drawn) == 9 and set(table["n"]) == {120}
-    assert list(table["source"]) == ["autoencoder", *TEST]
+    assert len(drawn) == 10 and set(table["n"]) == {120}
+    assert list(table["source"]) == ["autoencoder", "ideal_name", "ideal_style", *TEST]
     assert " ".join(table.columns) == (
         "world split source decoder guidance seed n fid fid_lo fid_hi kid kid_lo kid_hi "
         "paired paired_lo paired_hi r_at_1 kid_within kid_within_lo kid_within_hi"
@@ -99,7 +99,7 @@ def test_a_study_killed_three_times_ends_like_an_undisturbed_one(cheap_study, mo
             go("killed", die_at=at)
         assert not (whole.parent.parent / "killed" / "reconstruction.csv").exists()
     again = go("killed")[1]
-    assert len(drawn) == 9 - (1 + 3 + 2) and again.read_bytes() == whole.read_bytes()
+    assert len(drawn) == 10 - (1 + 3 + 2) and again.read_bytes() == whole.read_bytes()
 
 
 def test_judges_draw_the_same_texts_and_their_rows_follow(cheap_study, tiny_folder, judge_folder):
@@ -108,8 +108,11 @@ def test_judges_draw_the_same_texts_and_their_rows_follow(cheap_study, tiny_fold
         study.judged()
     own = study.reconstruction()
     table, texts = study.judged(), study.texts("dediffusion")
-    assert list(table["decoder"].unique()) == [str(tiny_folder), str(judge_folder)]
-    assert list(table["source"]) == [*own["source"], "autoencoder", *JUDGED]
+    assert list(table["decoder"].unique()) == [str(tiny_folder), str(judge_folder), "search"]
+    bounds = ["autoencoder", "ideal_name", "ideal_style"]
+    assert list(table["source"]) == [*own["source"], *bounds, *JUDGED, *JUDGED]
+    same = table[table["source"].isin(bounds)].groupby("source")["fid"].nunique()
+    assert same["ideal_name"] == same["ideal_style"] == 1  # of no decoder
     assert study.through(str(judge_folder)).texts("dediffusion") == texts
     once = (study.folder / "reconstruction.csv").read_bytes()
     assert study.reconstruction().equals(own)  # notebook 5 again: the judges stay

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_results import GOOD, answers, crossed, curve, differences, judged, table
+from made_results import (
+    GOOD,
+    answers,
+    by_style,
+    crossed,
+    curve,
+    differences,
+    judged,
+    searched,
+    table,
+)
 
 from dd import report
 from dd.report.tables import printed
@@ -45,7 +55,7 @@ def test_the_readme_shows_what_the_study_found():
 def test_tables_say_what_the_csv_says(tmp_path):
     table().to_csv(tmp_path / "reconstruction.csv", index=False)
     md, tex = (p.read_text() for p in report.tables(tmp_path))
-    scores = ("60.00 [58.80, 61.20]", "3.00 [2.94, 3.06]", "6.00 [5.88, 6.12]")
+    scores = ("60.00 [58.80, 61.20]", "6.00 [5.88, 6.12]", "3.00 [2.94, 3.06]")
     row = ("De-Diffusion", "3", *scores, "0.400 [0.392, 0.408]", "10.0", "400")
     assert f"| {' | '.join(row)} |" in md and f"{' & '.join(row)} \\\\" in tex
     assert tex.count(r"\\") >= 14 and tex.count(r"R@1 \% & n") == 1
@@ -69,6 +79,32 @@ def test_tables_name_the_decoder(tmp_path):
     md = report.tables(tmp_path)[0].read_text()
     assert all(f"**{title}**" in md for title in titles)
     assert report.headline(tmp_path).count("De-Diffusion, shuffled") == 1
+
+
+def test_what_search_finds_has_a_table_like_a_judge_s(tmp_path):
+    rows = pd.concat([judged("judge-a"), searched()])
+    rows.to_csv(tmp_path / "reconstruction.csv", index=False)
+    *others, (title, text) = report.blocks(report.read_table(tmp_path))
+    assert title == "test drawings, found by search"
+    right = ["right concept %", "right style %"]
+    assert list(text.columns.drop(right)) == list(others[0][1].columns)
+    ours = text.set_index("text source").loc["De-Diffusion"]
+    assert ours["guidance"] == "-" and ours["right concept %"] == "30.0 [28.0, 32.0]"
+
+
+def test_narrow_sets_stand_beside_the_whole_and_one_by_one(tmp_path):
+    table().to_csv(tmp_path / "reconstruction.csv", index=False)
+    md = report.tables(tmp_path)[0].read_text()
+    assert md.startswith("FID is of the whole mixture") and "| FID | KID in a style |" in md
+    assert md.split("\n")[0].count(". ") == 1  # two sentences
+    assert report.kid_by_style(tmp_path) is None
+    assert not (tmp_path / "tables" / "kid_by_style.md").exists()
+    by_style().to_csv(tmp_path / "kid_by_style.csv", index=False)
+    text = report.kid_by_style(tmp_path).set_index(["by", "style"])
+    assert text.loc[("search", "noto"), "De-Diffusion"] == "1.00 [0.90, 1.10]"
+    assert text.loc[("sketch", "twemoji"), LABELS["names"]] == "3.00 [2.90, 3.10]"
+    report.tables(tmp_path)
+    assert "| sketch | noto | 40 |" in (tmp_path / "tables" / "kid_by_style.md").read_text()
 
 
 def test_noise_moves_rows_that_were_drawn_twice(tmp_path):

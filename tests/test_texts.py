@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dd.data import BadData
+from dd.captions import STYLE_WORDS
+from dd.data import BadData, Dataset
 from dd.sources import SOURCES
 from dd.texts import (
     WRITERS,
@@ -30,6 +31,14 @@ def test_every_source_gives_one_string_per_image(small_dataset):
         assert all(isinstance(t, str) for t in texts)
     assert not any(WRITERS["empty"](small_dataset)) and all(WRITERS["names"](small_dataset))
     assert set(WRITERS) <= set(SOURCES)
+
+
+def test_the_style_s_words_stand_behind_the_name(small_dataset):
+    named, styled = (WRITERS[s](small_dataset) for s in ("names", "names_style"))
+    for name, text, style in zip(named, styled, small_dataset.frame["style"]):
+        assert text == f"{name} {STYLE_WORDS[style]}"
+    bare = Dataset("mine", small_dataset.frame.drop(columns="style"), small_dataset.images)
+    assert WRITERS["names_style"](bare) == named
 
 
 def test_bits_are_those_of_the_unigram_code():

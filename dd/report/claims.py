@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from ..files import write_json
-from ..sources import LENGTHS
+from ..sources import LENGTHS, SEARCH
 from .tables import interval, most_shots, number, own, pooled, read_table, rows_of, short, swept
 
 CLAIMS = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text())
@@ -18,6 +18,7 @@ MISSING = {
     "few_shot": "few_shot.csv yet; run notebook 08_language",
     "lengths": "lengths.csv; notebook 05_side_experiments makes it if lengths_seen > 0",
     "networks": "second_eye.csv yet; run notebook 06_judges",
+    "search": "reconstruction.csv with what search finds yet; run notebook 06_judges",
     "crossed": "crossed.csv; notebook 06_judges makes it if cross_seen > 0",
 }
 
@@ -31,7 +32,7 @@ def claims(folder: Path) -> list[dict]:
     folder, found, rows = Path(folder), [], _rows(Path(folder))
     for claim in CLAIMS:
         lacking = MISSING.get(claim["rows"], FIRST)
-        good, numbers = None, f"no {folder.name}/{lacking}"
+        good, numbers = None, f"no {lacking}"
         if rows[claim["rows"]] is not None:
             good, numbers = _decide(claim, rows[claim["rows"]])
         verdict = "not tested" if good is None else "holds" if good else "does not hold"
@@ -54,6 +55,8 @@ def _rows(folder: Path) -> dict[str, pd.DataFrame | None]:
     table, second = read_table(folder), read_table(folder, "second_eye")
     rows = {name: read_table(folder, name) for name in ("few_shot", "lengths", "crossed")}
     rows |= {"judges": table, "fit judges": table, "own": None if table is None else own(table)}
+    found = pd.DataFrame() if table is None else table[table["decoder"] == SEARCH]
+    rows["search"] = found if len(found) else None
     rows |= {"noise": read_table(folder, every_noise=True), "networks": None}
     if table is not None and second is not None:
         rows["networks"] = pd.concat([table.assign(network=2), second.assign(network=1)])
@@ -65,7 +68,7 @@ def _decide(claim: dict, rows: pd.DataFrame) -> tuple[bool | None, str]:
     if claim["rows"] not in ("judges", "fit judges"):
         return _every(rows, *claim["tests"])
     results = []
-    for decoder in rows["decoder"].unique()[1:]:
+    for decoder in (d for d in rows["decoder"].unique()[1:] if d != SEARCH):
         drawn = rows[rows["decoder"] == decoder]
         fit, why = _every(drawn, ["alt_text_is_better", "empty"])
         for test in claim["tests"]:
@@ -110,6 +113,12 @@ def below(table, split: str, score: str, low: str, *high: str):
         raise NoVerdict(f"no column {score}: these results are of an earlier version")
     good = all(rows[0][f"{score}_hi"] < r[f"{score}_lo"] for r in rows[1:])
     return good, "; ".join(f"{score} of {r.name} {interval(r, score)}" for r in rows)
+
+
+def at_least(table, split: str, score: str, source: str, bound: float):
+    """The whole interval of a source's score lies at `bound` or above."""
+    (row,) = find(table, split, source)
+    return row[f"{score}_lo"] >= bound, f"{score} of {source} {interval(row, score)}"
 
 
 def alt_text_is_better(table, than: str):

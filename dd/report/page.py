@@ -15,12 +15,14 @@ import pandas as pd
 from .. import published
 from ..files import write_text
 from .claims import claims
-from .plots import answered, curve, narrow, ranking, rate, readers, second_look
+from .plots import answered, by_style, curve, narrow, ranking, rate, readers, second_look
 from .tables import (
+    WHY_NARROW,
     blocks,
     crossing,
     few_shot_tables,
     guidance_summary,
+    kid_by_style,
     noises,
     own,
     printed,
@@ -33,6 +35,7 @@ KEY_FIGURES = {
     "reconstruction_sheet": "Original, text, and what the decoder draws from the text.",
     "fid_guidance": "FID against guidance, ours and the paper's.",
     "kid_within": "Distance of whole sets, and inside one drawing style.",
+    "kid_by_style": "Each style a narrow target set: the distance, text by text.",
     "judges_sheet": "One text, two decoders: only the first was ever asked what it likes to read.",
     "judges_paired": "Closeness to the own original, by decoder.",
     "texts_examples": "One drawing, in people's, De-Diffusion's and the alt text's words.",
@@ -89,10 +92,12 @@ def _results(folder: Path) -> list[str]:
         lines = ["<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
     else:
         lines = [f"<p><strong>{escape(verdict_line(own(table)))}</strong></p>"]
+        lines.append(f"<p>{escape(WHY_NARROW)}</p>")
         for title, text in blocks(table):
             lines += _table(title[0].upper() + title[1:], text, level=2)
         lines.append(SIZES)
     more = {
+        "KID style by style, each a narrow target set": kid_by_style(folder),
         "How far the starting noise moves a row: mean and range over its draws": noises(folder),
         "FID over guidance on test drawings, read four ways": guidance_summary(folder),
         "Trained through x drawn by: paired similarity, * where the two are one": crossing(folder),
@@ -148,7 +153,7 @@ def build_report(folder: Path, notebooks) -> Path:
     index = folder / "report" / "index.html"
     index.parent.mkdir(parents=True, exist_ok=True)
     tables(folder)
-    for plot in (curve, rate, narrow, second_look, ranking, answered, readers):
+    for plot in (curve, rate, narrow, by_style, second_look, ranking, answered, readers):
         plot(folder)
     lines = {
         "name": [escape(folder.name)],

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from .. import figures, published
 from ..sources import LABELS, SOURCES
-from .tables import QUESTIONS, most_shots, own, pooled, read_table, rows_of, short
+from .tables import QUESTIONS, drawn_by, most_shots, own, pooled, read_table, rows_of, short
 
 COLOURS = {row.label: row.colour for row in SOURCES.values()}
 GREY = "#9a9a9a"  # of what another bar is compared with
@@ -89,7 +89,7 @@ def ranking(folder: Path) -> Path | None:
     first = own(table)["decoder"].iloc[0]
     plots = []
     for decoder, rows in drawn.items():
-        title = f"drawn by {short(decoder)}" + (" (trained through)" if decoder == first else "")
+        title = drawn_by(decoder) + (" (trained through)" if decoder == first else "")
         plots.append(_bars(rows.loc[shown], "paired", "paired similarity", title))
     return figures.bar_panels(plots, Path(folder) / "figures" / "judges_paired")
 
@@ -107,8 +107,8 @@ def narrow(folder: Path) -> Path | None:
 
 
 def _points(panels: list[dict], out: Path, size: tuple[float, float], sharey: bool) -> Path:
-    """One point a source, panel by panel: rows indexed by source, x and y (columns), and what the
-    axes say; with the interval of y if the rows have it."""
+    """Points in their sources' colours, panel by panel: rows indexed by source, x and y (columns),
+    and what the axes say; with the interval of y if the rows have it."""
     with figures.style():
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=sharey)[0]
@@ -121,8 +121,10 @@ def _points(panels: list[dict], out: Path, size: tuple[float, float], sharey: bo
                 ends = None if low == high else [[y - low], [high - y]]
                 axis.errorbar(x, y, ends, capsize=2, **look)
             axis.set(**panel["axis"])
-        named = axes[0].get_legend_handles_labels()
-        figure.legend(*named, loc="outside right center", fontsize=6.5)
+            axis.tick_params(axis="x", rotation=panel.get("turned", 0))
+        handles, labels = axes[0].get_legend_handles_labels()
+        named = dict(zip(labels, handles))  # a source has one entry, however many points
+        figure.legend(named.values(), named.keys(), loc="outside right center", fontsize=6.5)
         return figures.save(figure, out)
 
 
@@ -142,6 +144,24 @@ def second_look(folder: Path) -> Path | None:
         panels.append({"rows": rows, "x": "fid", "y": "fid_2", "axis": axis})
     size = (2.3 * len(panels) + 2.2, 2.6)
     return _points(panels, Path(folder) / "figures" / "second_eye", size, False) if panels else None
+
+
+def by_style(folder: Path) -> Path | None:
+    """KID style by style, a few sources, one panel a drawer: figures/kid_by_style."""
+    table = read_table(folder, "kid_by_style")
+    if table is None:
+        return None
+    names, sources = list(table["style"].unique()), list(table["source"].unique())
+    aside = {s: 0.18 * (k - (len(sources) - 1) / 2) for k, s in enumerate(sources)}
+    table["x"] = table["style"].map(names.index) + table["source"].map(aside)
+    panels = []
+    for decoder, rows in table.groupby("decoder", sort=False):
+        axis = {"title": drawn_by(decoder), "ylabel": "" if panels else "KID in the style"}
+        axis |= {"xticks": range(len(names)), "xticklabels": names}
+        panel = {"rows": rows.set_index("source"), "x": "x", "y": "kid", "axis": axis}
+        panels.append(panel | {"turned": 90})
+    size = (2.6 * len(panels) + 2.2, 2.9)
+    return _points(panels, Path(folder) / "figures" / "kid_by_style", size, False)
 
 
 def styles(folder: Path) -> Path | None:

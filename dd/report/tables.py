@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..files import write_text
-from ..sources import LABELS
+from ..sources import LABELS, SEARCH
 
 SPLITS = {"test": "test drawings", "novel": "novel concepts"}
 QUESTIONS = {
@@ -27,6 +27,12 @@ QUESTIONS = {
 NOTES = (
     "95 % intervals in brackets; FID and KID in EfficientNet-Lite2 features, not comparable with "
     "Inception's; trained through and, where nothing else is said, drawn by {}; one seed ({})."
+)
+WHY_NARROW = (
+    "FID is of the whole mixture of styles: whoever learnt that mixture can make it again from "
+    "names alone, so what else a text says is lost on it, however good the text. KID in a style "
+    "takes one style at a time (the mean is shown): each is a narrow target, as COCO is for the "
+    "paper's decoder of the whole web, and there a text must say what a name does not."
 )
 FEW_SHOT_NOTES = (
     "95 % bootstrap intervals in brackets: of scores over questions, of differences over draws of "
@@ -69,6 +75,10 @@ def short(decoder: str) -> str:
     return path.parent.name if path.name == "pipeline" else path.name
 
 
+def drawn_by(decoder: str) -> str:
+    return f"{'found' if decoder == SEARCH else 'drawn'} by {short(decoder)}"
+
+
 def number(form: str, value: float, *ends: float) -> str:
     """A number as text, with its interval if there is one; - for none."""
     interval = f" [{', '.join(f'{end:{form}}' for end in ends)}]" if ends else ""
@@ -78,13 +88,14 @@ def number(form: str, value: float, *ends: float) -> str:
 def interval(row: pd.Series, score: str) -> str:
     """A score of a row with its interval."""
     size = abs(row[score])
-    form = ".3f" if score == "paired" else ".2f" if size < 100 else ".1f" if size < 1000 else ".0f"
+    share = score == "paired" or score.startswith("right")
+    form = ".3f" if share else ".2f" if size < 100 else ".1f" if size < 1000 else ".0f"
     return number(form, row[score], row[f"{score}_lo"], row[f"{score}_hi"])
 
 
 def source_table(table: pd.DataFrame, split: str) -> pd.DataFrame:
     rows = rows_of(table, split)
-    scores = {"FID": "fid", "KID": "kid", "KID in a style": "kid_within", "paired": "paired"}
+    scores = {"FID": "fid", "KID in a style": "kid_within", "KID": "kid", "paired": "paired"}
     text = {
         "text source": [LABELS[s] for s in rows.index],
         "guidance": [number("g", g) for g in rows["guidance"]],
@@ -93,6 +104,10 @@ def source_table(table: pd.DataFrame, split: str) -> pd.DataFrame:
         if score in rows:
             text[head] = [interval(r, score) for _, r in rows.iterrows()]
     text["R@1 %"] = [number(".1f", 100 * r) for r in rows["r_at_1"]]
+    for of in ("concept", "style"):
+        right = [f"right_{of}{end}" for end in ("", "_lo", "_hi")]
+        if right[0] in rows and rows[right[0]].notna().any():
+            text[f"right {of} %"] = [number(".1f", *r) for r in 100 * rows[right].to_numpy()]
     text["n"] = [str(int(n)) for n in rows["n"]]
     return pd.DataFrame(text)
 
@@ -104,7 +119,7 @@ def blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         for split, title in SPLITS.items():
             text = source_table(table[table["decoder"] == decoder], split)
             if len(text):
-                found.append((title if k == 0 else f"{title}, drawn by {short(decoder)}", text))
+                found.append((title if k == 0 else f"{title}, {drawn_by(decoder)}", text))
     return found
 
 
@@ -135,6 +150,19 @@ def crossing(folder: Path) -> pd.DataFrame | None:
         mark = " *" if r.trained_through == r.decoder else ""
         row = rows.setdefault(r.trained_through, {"trained through": short(r.trained_through)})
         row[f"drawn by {short(r.decoder)}"] = cell + mark
+    return pd.DataFrame(rows.values())
+
+
+def kid_by_style(folder: Path) -> pd.DataFrame | None:
+    """KID style by style from the texts of a few sources, by every drawer; None without it."""
+    table = read_table(folder, "kid_by_style")
+    if table is None:
+        return None
+    rows = {}
+    for r in table.itertuples():
+        who = {"by": short(r.decoder), "style": r.style, "n": str(r.n)}
+        row = rows.setdefault((r.decoder, r.style), who)
+        row[LABELS[r.source]] = number(".2f", r.kid, r.kid_lo, r.kid_hi)
     return pd.DataFrame(rows.values())
 
 
@@ -274,9 +302,13 @@ def printed(table: pd.DataFrame, form: str, **more) -> list[str]:
     return [head, f"|{rule}|", *rows]
 
 
-def write_tables(stem: Path, found: list[tuple[str, pd.DataFrame]], notes: str) -> list[Path]:
-    """stem.md and stem.tex; in LaTeX a head that all tables share stands once, on top."""
-    md, tex, shared = [], [], len({tuple(table.columns) for _, table in found}) == 1
+def write_tables(
+    stem: Path, found: list[tuple[str, pd.DataFrame]], notes: str, before: str = ""
+) -> list[Path]:
+    """stem.md and stem.tex; in LaTeX a head that all tables share stands once, on top. `before`:
+    what a reader of the Markdown is told first."""
+    md, tex = [before, ""] if before else [], []
+    shared = len({tuple(table.columns) for _, table in found}) == 1
     widest = max((len(table.columns) for _, table in found), default=1)
     for title, table in found:
         md += [f"**{cell(title)}**", "", *printed(table, "md"), ""]
@@ -298,13 +330,14 @@ def write_tables(stem: Path, found: list[tuple[str, pd.DataFrame]], notes: str) 
 
 def tables(folder: Path) -> list[Path]:
     """tables/reconstruction.md and .tex: test drawings, novel concepts, the same by each judge.
-    Beside them, where the study has them, noise.md, crossed.md and guidance.md."""
+    Beside them, where the study has them, noise.md, crossed.md, guidance.md, kid_by_style.md."""
     table, out = read_table(folder), Path(folder) / "tables"
     if table is None:
         return []
     notes = NOTES.format(table["decoder"].iloc[0], table["seed"].iloc[0])
-    paths = write_tables(out / "reconstruction", blocks(table), notes)
+    paths = write_tables(out / "reconstruction", blocks(table), notes, WHY_NARROW)
     more = {"noise": noises, "crossed": crossing, "guidance": guidance_summary}
+    more["kid_by_style"] = kid_by_style
     for name, make in more.items():
         if (text := make(folder)) is not None:
             write_text(out / f"{name}.md", "\n".join(printed(text, "md")) + "\n")

@@ -32,7 +32,8 @@ from ..runtime import (
     weights_hash,
     whole_model,
 )
-from ..sources import LENGTHS, keys
+from ..search import SearchEngine, ideal
+from ..sources import LENGTHS, SEARCH, keys
 from ..texts import WRITERS as PLAIN
 from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
@@ -46,6 +47,7 @@ _WITHIN = ["kid_within", "kid_within_lo", "kid_within_hi"]  # inside a style, av
 COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", *_SCORES, *_WITHIN]
 TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
 NOVEL, SWEPT = keys("novel"), keys("swept", without="chosen")
+FLOORS = ("real", "autoencoder", "ideal_name", "ideal_style")  # and ceilings: no text is drawn
 
 
 class Study:
@@ -60,6 +62,7 @@ class Study:
         self.folder, self.subsets = results_root() / self.parameters["study"], {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._models: dict = {}
+        self._looked: dict[int, torch.Tensor] = {}
 
     def __getattr__(self, name: str):
         if name in PARAMETERS:
@@ -161,6 +164,31 @@ class Study:
         told = f"look at {split if isinstance(split, str) else len(images)}"
         make = lambda: {"eye": metrics.image_features(images.images, progress=told)}
         return self.kept("look", make, images=images)["eye"]
+
+    # -- training drawings in the place of pictures ----------------------------------------------
+
+    @cached_property
+    def engine(self) -> SearchEngine:
+        """Searches all training drawings, as the decoders were trained on all: not `n_train`."""
+        return SearchEngine(self.dataset.subset("train"))
+
+    def taken(self, rows: np.ndarray) -> torch.Tensor:
+        """Image features (M, D) of the engine's drawings `rows` (M,), each looked at once."""
+        missing = np.setdiff1d(rows, list(self._looked))
+        if len(missing):
+            features = self.real(self.engine.shown.rows(missing))
+            self._looked.update(zip(missing.tolist(), features))
+        return torch.stack([self._looked[row] for row in rows.tolist()])
+
+    def hits(self, source: str, split: str) -> np.ndarray:
+        """The training drawings (M,) that the search engine finds first for a source's texts."""
+        ids = self.subset(split).frame["id"]
+        return self.engine.find(self.texts(source, split), ids, self.seed)
+
+    def ideal(self, source: str, split: str) -> torch.Tensor:
+        """Image features (M, D) of an ideal drawer's pictures."""
+        told = dict(with_style=source == "ideal_style", seed=self.seed)
+        return self.taken(ideal(self.engine, self.subset(split), **told))
 
     # -- trainings beside the study's own --------------------------------------------------------
 
@@ -273,7 +301,7 @@ class Study:
         paths = {i: Path(f"{base}-{i:06d}") for i in range(0, len(ids), chunk)}
         missing = [i for i, path in paths.items() if not Path(f"{path}.safetensors").exists()]
         done = len(ids) - sum(len(ids[i : i + chunk]) for i in missing)
-        at = "" if source == "autoencoder" else f" at guidance {guidance:g}"
+        at = "" if np.isnan(guidance) else f" at guidance {guidance:g}"
         meter = Progress(f"draw {source} on {split}{at}", len(ids), done, "pictures")
         chunks = []
         for i, path in paths.items():
@@ -310,7 +338,7 @@ class Study:
     def row(self, source: str, split: str, guidance: float, noise: int = 0) -> dict:
         """One row of reconstruction.csv. `noise`: which draw of the starting noise."""
         real, styles = self.real(split), self.subset(split).frame["style"].to_numpy()
-        if source in ("real", "autoencoder"):
+        if source in FLOORS:
             guidance = float("nan")
         if source == "real":  # one half of the originals against the other
             order = np.random.default_rng(self.seed).permutation(len(real))
@@ -320,7 +348,10 @@ class Study:
             halves, classes = (real[torch.from_numpy(i)] for i in (a, b)), (styles[a], styles[b])
             scores = self.scored(*halves, paired=False, classes=classes)
         else:
-            fake, _ = self.drawn(source, split, guidance, noise=noise)
+            if source.startswith("ideal_"):
+                fake = self.ideal(source, split)
+            else:
+                fake, _ = self.drawn(source, split, guidance, noise=noise)
             scores = self.scored(real, fake, classes=(styles, styles))
         facts = dict(world=self.dataset.name, split=split, source=source, decoder=self.decoder)
         return {**facts, "guidance": guidance, "seed": self.seed + noise, **scores}
@@ -351,16 +382,37 @@ class Study:
         best = lowest.set_index("source")["guidance"].to_dict()
         return {s: best.get(s, best["dediffusion"]) for s in sources}
 
+    def asked(self, sources, novel) -> list[tuple[str, str]]:
+        """(split, source) of the rows of one decoder: these and the rivals."""
+        on_novel = (*novel, *self.rivals) if self.n_novel else ()
+        told = [("test", s) for s in (*sources, *self.rivals)]
+        return told + [("novel", s) for s in on_novel]
+
+    def found(self) -> pd.DataFrame:
+        """The search engine's rows, as a judge's: for each text the training drawing that is found
+        first is the picture. Beside the scores in which share of the hits the concept and the
+        style are the original's, with intervals."""
+        rows, shown = [], self.engine.shown.frame
+        for split, source in self.asked(JUDGED, NOVEL):
+            frame, hits = self.subset(split).frame, self.hits(source, split)
+            styles = frame["style"].to_numpy()
+            row = dict(world=self.dataset.name, split=split, source=source, decoder=SEARCH)
+            row |= dict(guidance=float("nan"), seed=self.seed)
+            row |= self.scored(self.real(split), self.taken(hits), classes=(styles, styles))
+            for of in ("concept", "style"):
+                right = shown[of].to_numpy()[hits] == frame[of].to_numpy()
+                names = (f"right_{of}{end}" for end in ("", "_lo", "_hi"))
+                row |= zip(names, metrics.mean_interval(right))
+            rows.append(row)
+        return pd.DataFrame(rows)
+
     def rows(self, sources, novel=()) -> pd.DataFrame:
         """Every row through this study's decoder: the sweep (split val), floors, sources and rivals
         at their guidance on test, then on novel concepts, then the curve over guidance on test
         drawings, where nothing is chosen, and both splits from every further starting noise."""
         swept = self.sweep()
-        best = self.best_guidance(swept)
-        told = [("test", s) for s in (*sources, *self.rivals)]
-        if self.n_novel:
-            told += [("novel", s) for s in (*novel, *self.rivals)]
-        rows = [self.row("real", "test", 0.0), self.row("autoencoder", "test", 0.0)]
+        best, told = self.best_guidance(swept), self.asked(sources, novel)
+        rows = [self.row(s, "test", 0.0) for s in FLOORS]
         rows += [self.row(s, split, best.get(s, 0.0)) for split, s in told]
         if self.curve:
             sources = [s for s in keys("curve") if s in (*SWEPT, *self.rivals)]
@@ -380,10 +432,14 @@ class Study:
         these rows are as they were, and go if they are not."""
         table = self.rows(TEST, ("autoencoder", *NOVEL))
         path, text = self.path("reconstruction.csv"), table.round(5).to_csv(index=False)
-        before = pd.read_csv(path) if path.exists() else None
+        before = pd.read_csv(path).reindex(columns=COLUMNS) if path.exists() else None
         if before is None or before[before["decoder"] == self.decoder].to_csv(index=False) != text:
             write_csv(path, table.round(5))
-            for other in ("second_eye", "crossed"):  # notebook 6 compared them with the old rows
+            for other in (
+                "second_eye",
+                "crossed",
+                "kid_by_style",
+            ):  # notebook 6 compared them with the old rows
                 self.path(f"{other}.csv").unlink(missing_ok=True)
         return self.first_noise(table)
 
@@ -399,6 +455,7 @@ class Study:
         if decoder not in self._models:
             other = type(self)({**self.parameters, "decoder": decoder}, self.takes)
             other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
+            other.ideal = self.ideal
             self._models[decoder] = other
         return self._models[decoder]
 
@@ -423,10 +480,11 @@ class Study:
         return own
 
     def judged(self) -> pd.DataFrame:
-        """reconstruction.csv, with every judge's rows behind those of the study's own decoder."""
+        """reconstruction.csv, with every judge's rows behind those of the study's own decoder, and
+        the search engine's behind them."""
         own = self.own_rows()
         further = [self.through(judge).rows(JUDGED, NOVEL) for judge in self.judges]
-        table = pd.concat([own, *further], ignore_index=True).round(5)
+        table = pd.concat([own, *further, self.found()], ignore_index=True).round(5)
         write_csv(self.path("reconstruction.csv"), table)
         return self.first_noise(table)
 

@@ -20,7 +20,7 @@ from ..captions import words
 from ..data import Dataset
 from ..files import write_csv
 from ..runtime import say, shipped
-from ..sources import LENGTHS
+from ..sources import LENGTHS, SEARCH
 from ..texts import WRITERS as PLAIN
 from ..texts import own_words, readability, unigram_bits
 from ..train import train_encoder
@@ -253,6 +253,32 @@ def second_eye(study: Study, sources) -> pd.DataFrame:
             )
             rows.append({**facts, "guidance": guidance, "seed": study.seed, **kept})
     return written(study, "second_eye.csv", pd.DataFrame(rows)[COLUMNS[:17]])
+
+
+NARROW = ("names", "names_style", "dediffusion", "alt_text")
+
+
+def by_style(study: Study) -> pd.DataFrame:
+    """KID of the test drawings style by style, each a narrow target set, from the texts of NARROW,
+    by every decoder and by the search engine. Written to kid_by_style.csv; styles of fewer than
+    metrics.LEAST_IN_CLASS drawings are left out."""
+    real, styles = study.real("test"), study.subset("test").frame["style"].to_numpy()
+    table, rows = pd.read_csv(study.path("reconstruction.csv")), []
+    table = study.first_noise(table[table["split"] == "test"])
+    guidance = table.set_index(["decoder", "source"])["guidance"]
+    draw = lambda by, of: lambda s: by.drawn(s, "test", float(guidance[of, s]))[0]
+    drawers = {name: draw(by, name) for name, by in study.by_each.items()}
+    drawers[SEARCH] = lambda s: study.taken(study.hits(s, "test"))
+    for (name, pictures), source in product(drawers.items(), NARROW):
+        if (name, source) not in guidance:  # rows of an earlier version have no such source
+            continue
+        facts = dict(decoder=name, source=source, seed=study.seed)
+        kids = metrics.IntraClassKID(real, pictures(source), styles, styles).each(seed=study.seed)
+        columns = ("style", "n", "kid", "kid_lo", "kid_hi")
+        rows += [facts | dict(zip(columns, (style, *kid))) for style, kid in kids.items()]
+    if not rows:
+        return pd.DataFrame()
+    return written(study, "kid_by_style.csv", pd.DataFrame(rows))
 
 
 def rate_quality(study: Study, rows: pd.DataFrame) -> pd.DataFrame:

@@ -63,7 +63,7 @@ KINDS = {
 # the second has no answer that people's words hold by construction
 SUBSETS = {"all": tuple(KINDS), "all but what": tuple(KINDS)[1:]}
 # contexts that hold the answer by construction, by kind of question and by task
-HOLD = {"CLDR name": "name", "CLDR group": "group", "pixels": "pixels", "drawing set": "pixels"}
+HOLD = {"CLDR name": "name", "CLDR group": "group", "pixels": "pixels", "drawing set": "style"}
 LEAKS = {kind: keys(HOLD[origin]) for kind, origin in KINDS.items()}
 LEAKS |= {name: sum((LEAKS[k] for k in kinds), ()) for name, kinds in SUBSETS.items()}
 LEAKS |= dict.fromkeys(("test", "novel", "caption"), keys("name"))
