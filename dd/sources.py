@@ -21,6 +21,7 @@ USES = {
     "drawn": "its texts are drawn and scored on test drawings",
     "chosen": "only in studies whose parameter `rivals` names it",
     "novel": "drawn on novel concepts, too",
+    "outside": "drawn on the outside set, too",
     "judged": "drawn by the judges, too (as are those that `rivals` names)",
     "swept": "its guidance is chosen on validation drawings",
     "coarse": "among every second guidance only",
@@ -49,11 +50,15 @@ _ROWS = (
     Source("ideal_name", "ideal drawer, told the name (ceiling)", "bound", "#7fb7be"),
     Source("ideal_style", "ideal drawer, told name and style (ceiling)", "bound", "#4a8f8c"),
     Source(
-        "names", "people: name", "people", "#1b5e9b", "drawn novel judged swept curve context name"
+        "names",
+        "people: name",
+        "people",
+        "#1b5e9b",
+        "drawn novel outside judged swept curve context name",
     ),
     Source(
         *("names_keywords", "people: name and keywords", "people", "#5b9bd5"),
-        "drawn novel judged swept curve context name",
+        "drawn novel outside judged swept curve context name",
     ),
     Source(
         *("names_style", "name and the style's words (control)", "control", "#6f6fb5"),
@@ -89,7 +94,7 @@ _ROWS = (
     ),
     Source(
         *("dediffusion", "De-Diffusion", "ours", "#c8442e"),
-        "drawn novel judged swept curve context kept",
+        "drawn novel outside judged swept curve context kept",
     ),
     *(
         Source(
@@ -100,12 +105,12 @@ _ROWS = (
     ),
     Source(
         *("alt_text", "alt text (oracle)", "bound", "#2e8b57"),
-        "drawn novel judged swept context name pixels style",
+        "drawn novel outside judged swept context name pixels style",
     ),
     Source("soft", "De-Diffusion, soft tokens (ceiling)", "bound", "#a9c77e", "drawn"),
     Source(
         *("shuffled", "De-Diffusion, shuffled (control)", "control", "#9a9a9a"),
-        "drawn judged context",
+        "drawn outside judged context",
     ),
     Source("random", "random words (control)", "control", "#bdbdbd", "drawn"),
     Source("empty", "empty text (control)", "control", "#5a5a5a", "drawn judged context"),

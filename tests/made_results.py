@@ -54,6 +54,7 @@ def table(**changed) -> pd.DataFrame:
     scores = {**GOOD, **changed}
     rows = [line("test", s, 3.0, *v) for s, v in scores.items()]
     rows += [line("novel", s, 3.0, *scores[s]) for s in NOVEL]
+    rows += [line("outside", s, 3.0, *scores[s]) for s in (*NOVEL, "shuffled")]
     rows += [line("val", s, g, fid, 1.0, 0.1) for s, by in SWEEP.items() for g, fid in by.items()]
     return pd.DataFrame(rows)
 

@@ -36,7 +36,7 @@ def test_a_notebook_shows_its_own_claims(tmp_path):
     notebooks = {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")}
     assert all(c["notebooks"] and set(c["notebooks"]) <= notebooks for c in report.CLAIMS)
     table().to_csv(tmp_path / "reconstruction.csv", index=False)
-    assert list(report.verdicts(tmp_path)["id"]) == [f"C{i}" for i in range(1, 51)]
+    assert list(report.verdicts(tmp_path)["id"]) == [f"C{i}" for i in range(1, 54)]
     shown = report.verdicts(tmp_path, "08_language")
     assert set(shown["id"]) == numbered(13, *range(23, 29), *range(41, 47))
     assert set(shown["verdict"]) == {"not tested"} and all(shown["numbers"])
@@ -44,7 +44,7 @@ def test_a_notebook_shows_its_own_claims(tmp_path):
 
 def test_results_as_the_paper_has_them(tmp_path):
     found = verdicts(tmp_path, table())
-    held = numbered(*range(1, 12), 19, 21, 22, 29, 31, 32, 49)
+    held = numbered(*range(1, 12), 19, 21, 22, 29, 31, 32, 49, 51, 52)
     assert those(found, "holds") == held and those(found, "not tested") == set(found) - held
 
 
@@ -72,6 +72,10 @@ def test_results_as_the_paper_has_them(tmp_path):
         ("C32", dict(captioner=(110, 5.2, 0.08, 6.1))),
         ("C32", dict(captioner_detailed=(105, 4.0, 0.28, 6.1))),
         ("C49", dict(names_style=(92, 4.6, 0.12, 6.1))),
+        ("C51", dict(names=(61, 5.0, 0.1))),
+        ("C51", dict(names_keywords=(61, 4.5, 0.12))),
+        ("C52", dict(names=(100, 5.0, 0.4))),
+        ("C52", dict(shuffled=(61, 3.0, 0.4))),
     ],
 )
 def test_each_claim_can_fail(tmp_path, claim, changed):
@@ -153,7 +157,9 @@ def test_the_curve_on_test_drawings_decides_two_claims(tmp_path, at_three, verdi
 
 def test_another_decoder_is_the_third_party(tmp_path):
     found = verdicts(tmp_path, judged("judge-a", "judge-b"))
-    assert those(found, "holds") == numbered(*range(1, 13), *range(15, 23), *range(29, 33), 49)
+    assert those(found, "holds") == numbered(
+        *range(1, 13), *range(15, 23), *range(29, 33), 49, *range(51, 54)
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,6 +215,14 @@ def test_one_judge_that_disagrees_is_enough(tmp_path, source, score, value, fail
         assert {found[c] for c in numbered(12, 15, 16, 18, 20, 30)} == {"not tested"}
     # a judge's rows say nothing of the decoder trained through
     assert {found[c] for c in numbered(*range(1, 12))} == {"holds"}
+
+
+def test_one_judge_of_the_outside_drawings_is_enough(tmp_path):
+    rows = judged("judge-a", "judge-b")
+    at = (rows.decoder == "judge-b") & (rows.split == "outside") & (rows.source == "names")
+    rows.loc[at, "fid_lo"] = 1.0
+    found = verdicts(tmp_path, rows)
+    assert found["C53"] == "does not hold" and found["C51"] == "holds"
 
 
 def test_a_judge_without_a_row_is_no_verdict(tmp_path):

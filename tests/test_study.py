@@ -211,17 +211,19 @@ def test_further_noises_are_rows_of_the_file_and_not_of_the_table(cheap_study, m
     from dd import report
 
     monkeypatch.setattr(core, "TEST", ("names", "dediffusion", "empty"))
-    monkeypatch.setattr(core, "NOVEL", ("names",))
-    study = cheap_study("noises", noise_seeds=3, n_novel=120)
+    monkeypatch.setattr(core, "FURTHER", {"novel": ("names",), "outside": ("names",)})
+    study = cheap_study("noises", noise_seeds=3, n_novel=120, n_outside=120)
     table, file = study.reconstruction(), pd.read_csv(study.path("reconstruction.csv"))
     assert set(table["seed"]) == {0}
     for seed in (1, 2):
         rows = file["source"][file["seed"] == seed]
-        assert list(rows) == ["names", "dediffusion", "empty", "names"]
-    for split in ("test", "novel"):  # other noise, other pictures
+        assert list(rows) == ["names", "dediffusion", "empty", "names", "names"]
+    worlds = file.drop_duplicates("split").set_index("split")["world"]
+    assert worlds["outside"] == "outside" and set(worlds.drop("outside")) == {"emoji"}
+    for split in ("test", "novel", "outside"):  # other noise, other pictures
         assert file[(file["source"] == "names") & (file["split"] == split)]["fid"].nunique() == 3
     assert (file["seed"] == 0).sum() == len(table) == len(report.read_table(study.folder))
-    assert list(report.noises(study.folder)["draws"]) == ["3"] * 4
+    assert list(report.noises(study.folder)["draws"]) == ["3"] * 5
     monkeypatch.setattr(Decoder, "draw", None)
     assert study.reconstruction().equals(table)  # kept
 

@@ -75,7 +75,9 @@ def test_long_cells_are_whole_in_every_form():
 def test_tables_name_the_decoder(tmp_path):
     judged("judge-a").to_csv(tmp_path / "reconstruction.csv", index=False)
     titles = [title for title, _ in report.blocks(report.read_table(tmp_path))]
-    assert titles == ["test drawings", "novel concepts", "test drawings, drawn by judge-a"]
+    judge = ", drawn by judge-a"
+    own = ["test drawings", "novel concepts", "outside drawings"]
+    assert titles == [*own, own[0] + judge, own[2] + judge]
     md = report.tables(tmp_path)[0].read_text()
     assert all(f"**{title}**" in md for title in titles)
     assert report.headline(tmp_path).count("De-Diffusion, shuffled") == 1

@@ -14,7 +14,7 @@ import pandas as pd
 from ..files import write_text
 from ..sources import LABELS, SEARCH
 
-SPLITS = {"test": "test drawings", "novel": "novel concepts"}
+SPLITS = {"test": "test drawings", "novel": "novel concepts", "outside": "outside drawings"}
 QUESTIONS = {
     "what": "what is it",
     "group": "which group",
@@ -329,7 +329,7 @@ def write_tables(
 
 
 def tables(folder: Path) -> list[Path]:
-    """tables/reconstruction.md and .tex: test drawings, novel concepts, the same by each judge.
+    """tables/reconstruction.md and .tex: test, novel and outside drawings, the same by each judge.
     Beside them, where the study has them, noise.md, crossed.md, guidance.md, kid_by_style.md."""
     table, out = read_table(folder), Path(folder) / "tables"
     if table is None:

@@ -46,7 +46,7 @@ _SCORES += ["paired", "paired_lo", "paired_hi", "r_at_1"]
 _WITHIN = ["kid_within", "kid_within_lo", "kid_within_hi"]  # inside a style, averaged over styles
 COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", *_SCORES, *_WITHIN]
 TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
-NOVEL, SWEPT = keys("novel"), keys("swept", without="chosen")
+SWEPT, FURTHER = keys("swept", without="chosen"), {s: keys(s) for s in ("novel", "outside")}
 FLOORS = ("real", "autoencoder", "ideal_name", "ideal_style")  # and ceilings: no text is drawn
 
 
@@ -105,12 +105,14 @@ class Study:
 
     def subset(self, split: str | Dataset) -> Dataset:
         """The drawings of a split that this study uses, the same object each time; "curve" is some
-        of the test drawings. A Dataset is itself."""
+        of the test drawings, "outside" are drawings of other hands. A Dataset is itself."""
         if isinstance(split, Dataset):
             return split
         if split not in self.subsets:
             of, n = ("test", "curve") if split == "curve" else (split, f"n_{split}")
-            self.subsets[split] = self.dataset.subset(of, getattr(self, n) or None)
+            dataset = self.dataset if split != "outside" else load_dataset("outside")
+            of = "test" if split == "outside" else of
+            self.subsets[split] = dataset.subset(of, getattr(self, n) or None)
         return self.subsets[split]
 
     @cached_property
@@ -353,7 +355,8 @@ class Study:
             else:
                 fake, _ = self.drawn(source, split, guidance, noise=noise)
             scores = self.scored(real, fake, classes=(styles, styles))
-        facts = dict(world=self.dataset.name, split=split, source=source, decoder=self.decoder)
+        world = self.subset(split).name
+        facts = dict(world=world, split=split, source=source, decoder=self.decoder)
         return {**facts, "guidance": guidance, "seed": self.seed + noise, **scores}
 
     # -- the table -------------------------------------------------------------------------------
@@ -382,36 +385,38 @@ class Study:
         best = lowest.set_index("source")["guidance"].to_dict()
         return {s: best.get(s, best["dediffusion"]) for s in sources}
 
-    def asked(self, sources, novel) -> list[tuple[str, str]]:
+    def asked(self, sources, floors=()) -> list[tuple[str, str]]:
         """(split, source) of the rows of one decoder: these and the rivals."""
-        on_novel = (*novel, *self.rivals) if self.n_novel else ()
         told = [("test", s) for s in (*sources, *self.rivals)]
-        return told + [("novel", s) for s in on_novel]
+        for split, n in (("novel", self.n_novel), ("outside", self.n_outside)):
+            told += [(split, s) for s in (*floors, *FURTHER[split], *self.rivals) if n]
+        return told
 
     def found(self) -> pd.DataFrame:
         """The search engine's rows, as a judge's: for each text the training drawing that is found
         first is the picture. Beside the scores in which share of the hits the concept and the
         style are the original's, with intervals."""
         rows, shown = [], self.engine.shown.frame
-        for split, source in self.asked(JUDGED, NOVEL):
+        for split, source in self.asked(JUDGED):
             frame, hits = self.subset(split).frame, self.hits(source, split)
             styles = frame["style"].to_numpy()
-            row = dict(world=self.dataset.name, split=split, source=source, decoder=SEARCH)
+            row = dict(world=self.subset(split).name, split=split, source=source, decoder=SEARCH)
             row |= dict(guidance=float("nan"), seed=self.seed)
             row |= self.scored(self.real(split), self.taken(hits), classes=(styles, styles))
-            for of in ("concept", "style"):
+            for of in ("concept", "style") if split == "test" else ():  # others have none of these
                 right = shown[of].to_numpy()[hits] == frame[of].to_numpy()
                 names = (f"right_{of}{end}" for end in ("", "_lo", "_hi"))
                 row |= zip(names, metrics.mean_interval(right))
             rows.append(row)
         return pd.DataFrame(rows)
 
-    def rows(self, sources, novel=()) -> pd.DataFrame:
+    def rows(self, sources, floors=()) -> pd.DataFrame:
         """Every row through this study's decoder: the sweep (split val), floors, sources and rivals
-        at their guidance on test, then on novel concepts, then the curve over guidance on test
-        drawings, where nothing is chosen, and both splits from every further starting noise."""
+        at their guidance on test, then on novel concepts and on outside drawings, then the curve
+        over guidance on test drawings, where nothing is chosen, and all but the curve from every
+        further starting noise."""
         swept = self.sweep()
-        best, told = self.best_guidance(swept), self.asked(sources, novel)
+        best, told = self.best_guidance(swept), self.asked(sources, floors)
         rows = [self.row(s, "test", 0.0) for s in FLOORS]
         rows += [self.row(s, split, best.get(s, 0.0)) for split, s in told]
         if self.curve:
@@ -430,7 +435,7 @@ class Study:
         """The table of the study, through the decoder that the encoder was trained through; written
         to reconstruction.csv, every starting noise's rows, too. Judges' rows that are there stay if
         these rows are as they were, and go if they are not."""
-        table = self.rows(TEST, ("autoencoder", *NOVEL))
+        table = self.rows(TEST, ("autoencoder",))
         path, text = self.path("reconstruction.csv"), table.round(5).to_csv(index=False)
         before = pd.read_csv(path).reindex(columns=COLUMNS) if path.exists() else None
         if before is None or before[before["decoder"] == self.decoder].to_csv(index=False) != text:
@@ -483,7 +488,7 @@ class Study:
         """reconstruction.csv, with every judge's rows behind those of the study's own decoder, and
         the search engine's behind them."""
         own = self.own_rows()
-        further = [self.through(judge).rows(JUDGED, NOVEL) for judge in self.judges]
+        further = [self.through(judge).rows(JUDGED) for judge in self.judges]
         table = pd.concat([own, *further, self.found()], ignore_index=True).round(5)
         write_csv(self.path("reconstruction.csv"), table)
         return self.first_noise(table)

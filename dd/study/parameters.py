@@ -73,6 +73,12 @@ PARAMETERS = {
         MANY,
         least=LEAST_FID,
     ),
+    "n_outside": P(
+        *(0, "drawings of the outside set judged, which no decoder saw; 0: leaves the split out"),
+        0,
+        MANY,
+        least=LEAST_FID,
+    ),
     "guidance": P(
         *(3.0, "classifier-free guidance when no sweep is made, and of notebook 7"), 0.0, 30.0
     ),
@@ -160,12 +166,12 @@ NOTEBOOKS = {
     "03_encoder": "seed decoder n_train encoder_seen probe_seen training_seeds tokens",
     "04_texts": "seed encoder n_train n_test decoder rivals rivals_seen",
     "05_metrics": "seed decoder n_test steps sampler",
-    "05_reconstruction": f"{_DRAWING} n_train n_val n_novel guidances rivals rivals_seen "
-    "noise_seeds curve",
+    "05_reconstruction": f"{_DRAWING} n_train n_val n_novel n_outside guidances rivals "
+    "rivals_seen noise_seeds curve",
     "05_side_experiments": f"{_DRAWING} n_train n_val rivals rivals_seen hard_prompts lengths_seen "
     "sampler_check",
-    "06_judges": f"{_DRAWING} judges n_train n_val n_novel guidances curve noise_seeds eyes "
-    "cross_seen tokens rivals rivals_seen",
+    "06_judges": f"{_DRAWING} judges n_train n_val n_novel n_outside guidances curve noise_seeds "
+    "eyes cross_seen tokens rivals rivals_seen",
     "07_editing": f"{_DRAWING} n_train pairs",
     "08_language": "seed decoder encoder language_models contexts further_contexts shots "
     "class_shots questions episodes captions example_seeds n_train n_test n_novel rivals_seen "
