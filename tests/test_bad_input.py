@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dd import data, reading, texts
+from dd import baselines, data, reading, texts
 from dd.__main__ import main
 from dd.reading import read_picture
 from dd.study import few_shot
@@ -84,8 +84,22 @@ def told(tmp_path, monkeypatch, capsys):
     ):
         watch(module, name)
 
+    calls = []
+
+    def later(name):
+        """A model is asked for before pictures are read: here, where there is none, after them."""
+        plain = getattr(baselines, name)
+
+        def asked(*args):
+            calls.append(name)
+            return plain(*args) if len(calls) > 1 else None
+
+        monkeypatch.setattr(baselines, name, asked)
+
+    later("captioner"), later("contrastive")
+
     def told(*words):
-        read.clear()
+        read.clear(), calls.clear()
         code = main([str(w) for w in words])
         lines = capsys.readouterr().err.splitlines()
         return code, [x for x in lines if not x.startswith(("device:", "numbers:"))], dict(read)
@@ -716,8 +730,6 @@ def test_examples_and_captions_of_ask(three, told, tmp_path):
 
 
 def test_a_phrase_bank_with_a_byte_order_mark(three, told, tmp_path, monkeypatch):
-    from dd import baselines
-
     banks, plain = [], baselines.interrogate_by_clip
     noted = lambda data, model, bank, *more, **how: (
         banks.append(bank) or plain(data, model, bank, *more, **how)
