@@ -118,7 +118,7 @@ def score(args) -> None:
 
     if not Path(args.file).exists():
         raise FileNotFoundError(f"{args.file}: no such file of captions")
-    if args.decoder == SEARCH:
+    if searches := args.decoder == SEARCH:
         decoder, guidances = SearchEngine(load_dataset("emoji").subset("train")), [float("nan")]
     else:
         decoder, guidances = Decoder.load(args.decoder, args.revision), args.guidance
@@ -127,7 +127,7 @@ def score(args) -> None:
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
     metrics.require_enough(len(covered), metrics.WIDTH)
-    facts, lines = unread(decoder.tokenizer, texts, decoder.name)
+    facts, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
     for line in lines:
         say(line)
     real = metrics.image_features(covered.images)
