@@ -284,7 +284,7 @@ def ask(args) -> None:
 
     from . import llm
     from .files import write_csv
-    from .reading import Bad, BadData, near, texts_by_id
+    from .reading import Bad, BadData, near_misses, texts_by_id
     from .runtime import say
     from .study import few_shot
 
@@ -293,7 +293,6 @@ def ask(args) -> None:
         raise BadData("what is asked? give --questions and --annotations, or --captions alone")
     bad = Bad(args.on_bad)
     contexts = {id: text for id, (_, text) in texts_by_id(args.file, bad, empty=True).items()}
-    like = {near(id): id for id in contexts}
 
     if long := sum(llm.is_long(text) for text in contexts.values()):
         say(f"note: {long} of {len(contexts)} texts are cut after {llm.MOST}")
@@ -308,7 +307,7 @@ def ask(args) -> None:
             there, here = lost.iloc[0], next(iter(contexts))
             ids = f"ids there look like {there!r}, here like {here!r}"
             raise BadData(f"{args.file}: no text for any image of {files[0]}; {ids}")
-        meant = {id: like[near(id)] for id in lost if near(id) in like}
+        meant = near_misses(lost, contexts)
         pair = next(iter(meant.items()), None)
         hint = (
             f"; {pair[0]!r} is {pair[1]!r} here, ids that differ so: {len(meant)}" if pair else ""
@@ -483,11 +482,8 @@ def main(argv: list[str] | None = None) -> int:
         how = "goes on where it stopped" if resumes else "begins anew"
         print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
         return 130
-    except (
-        ValueError,
-        OSError,
-        MemoryError,
-    ) as error:  # bad data, parameters, paths, small machine
+    # bad data, parameters, paths, a small machine
+    except (ValueError, OSError, MemoryError) as error:
         named = isinstance(error, OSError) and error.filename and error.strerror
         told = f"{error.filename}: {error.strerror}" if named else error
         print(f"dd {args.command}: {told}", file=sys.stderr)  # one line, no traceback

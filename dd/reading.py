@@ -299,6 +299,12 @@ def near(id: str) -> str:
     return re.sub(r"^(.*_)?0*(?=\d+$)", "", stem)
 
 
+def near_misses(ids, known) -> dict[str, str]:
+    """The ids that are not known but were meant to be -> the known id of each."""
+    like = {near(id): id for id in known}
+    return {id: like[near(id)] for id in ids if id not in known and near(id) in like}
+
+
 def captions_of(value, empty: bool = False) -> list[str]:
     """Text, or a list of texts, or text that is a JSON list of them, as table cells hold it. With
     `empty`, a text may say nothing."""

@@ -19,7 +19,7 @@ import pandas as pd
 from .captions import STYLE_WORDS, alt_text, alt_text_phrases, words
 from .data import Dataset
 from .files import whole
-from .reading import Bad, BadData, near, shown, texts_by_id
+from .reading import Bad, BadData, near_misses, shown, texts_by_id
 
 LONGEST = 30  # words; what a 32-token context holds with its start and end
 
@@ -143,9 +143,8 @@ def read_texts(
     on_bad   at an id that the dataset does not have, or an empty text: "stop" with one line that
              says which, or "skip" it"""
     bad, at = Bad(on_bad), {id: i for i, id in enumerate(dataset.frame["id"])}
-    told, like = texts_by_id(path, bad), {near(id): id for id in at}
-    meant = {id: like[near(id)] for id in told if id not in at and near(id) in like}
-    found = {}
+    told, found = texts_by_id(path, bad), {}
+    meant = near_misses(told, at)
     for id, (where, text) in told.items():
         with bad.at(where):
             if id in meant:

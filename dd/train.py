@@ -115,10 +115,6 @@ class MuonAndAdamW:
     def param_groups(self) -> list[dict]:
         return [group for part in self.parts for group in part.param_groups]
 
-    @property
-    def state(self) -> dict:
-        return {p: moments for part in self.parts for p, moments in part.state.items()}
-
     def zero_grad(self, set_to_none: bool = True) -> None:
         for part in self.parts:
             part.zero_grad(set_to_none=set_to_none)
@@ -368,7 +364,7 @@ def train_encoder(
         eps = torch.randn(z_0.shape, generator=rng)
         tau, hard = temperature(step, steps, r.tau_start, r.tau_end), step >= r.hard_from * steps
         relaxation = dict(tau=tau, noise=r.noise, straight_through=hard, generator=rng)
-        relaxation |= dict(repeats=r.repeats)
+        relaxation["repeats"] = r.repeats
         noised = (z_0, t.to(device()), eps.to(device()))
         return relaxed_loss(pooler, decoder, x, *noised, **relaxation).mean(), {"tau": tau}
 

@@ -124,12 +124,17 @@ def round_trip(tokenizer, ids: torch.Tensor) -> dict[str, float]:
     }
 
 
+def _unknown(tokenizer) -> int | None:
+    """The id of what is not known; None where there is none (CLIP's is its end token)."""
+    named = "unk" in str(tokenizer.unk_token).lower()
+    return tokenizer.unk_token_id if named else None
+
+
 def reading_rates(tokenizer, texts: list[str]) -> dict[str, float]:
     """How a tokenizer takes these strings: mean tokens, share cut off, share of tokens unknown."""
     limit, read = tokenizer.model_max_length - 2, [_pieces(tokenizer, t) for t in texts]
     total = sum(map(len, read))
-    has_unknown = "unk" in str(tokenizer.unk_token).lower()  # CLIP's unknown token is its end token
-    unknown = sum(r.count(tokenizer.unk_token_id) for r in read) if has_unknown else 0
+    unknown = sum(r.count(_unknown(tokenizer)) for r in read)
     return {
         "tokens": total / len(read),
         "truncated": sum(len(r) > limit for r in read) / len(read),
@@ -143,8 +148,7 @@ def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], 
     unknown   share of their words (what stands between spaces and is not punctuation alone) that
               its vocabulary does not hold, or not whole; cut: texts longer than its context"""
     is_word = lambda w: any(unicodedata.category(c)[0] in "LNM" or ord(c) > 0x2600 for c in w)
-    unk, limit = tokenizer.unk_token_id, tokenizer.model_max_length - 2
-    unk = unk if "unk" in str(tokenizer.unk_token).lower() else None  # CLIP's is its end token
+    unk, limit = _unknown(tokenizer), tokenizer.model_max_length - 2
 
     @cache
     def known(word: str) -> bool:

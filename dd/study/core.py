@@ -440,11 +440,8 @@ class Study:
         before = pd.read_csv(path).reindex(columns=COLUMNS) if path.exists() else None
         if before is None or before[before["decoder"] == self.decoder].to_csv(index=False) != text:
             write_csv(path, table.round(5))
-            for other in (
-                "second_eye",
-                "crossed",
-                "kid_by_style",
-            ):  # notebook 6 compared them with the old rows
+            # notebook 6 compared these with the old rows
+            for other in ("second_eye", "crossed", "kid_by_style"):
                 self.path(f"{other}.csv").unlink(missing_ok=True)
         return self.first_noise(table)
 
