@@ -54,7 +54,10 @@ def test_run_goes_on_after_a_failure_and_repeats_nothing(here, monkeypatch, capf
     two_notebooks(here, last)
     capfd.readouterr()
     assert go() == ["a3", "b"]  # the first is not run again
-    told = [line for line in capfd.readouterr().err.split("\n") if line.strip()]
+    # a kernel that is told to stop can die in libzmq, which says so on its own, in C
+    libzmq = lambda line: "(src/" in line and "Assertion failed" in line
+    lines = capfd.readouterr().err.split("\n")
+    told = [line for line in lines if line.strip() and not libzmq(line)]
     assert told[0].startswith("study two: 2 notebooks")
     assert told[-1].startswith("study two done")
     assert told[1:-1] == [  # no warnings of the kernel, nothing twice, no blank lines
