@@ -1,11 +1,12 @@
-"""Decoders side by side on validation drawings, by features of several kinds.
+"""Decoders and encoders side by side on validation drawings, by features of several kinds.
 
-    python tools/compare_decoders.py sketch my-decoders/finished/sketch --guidance 2 3
+    python tools/compare_on_validation.py sketch my-decoders/finished/sketch --guidance 2 3
+    python tools/compare_on_validation.py sketch --encoders encoder my-encoder --guidance 2
 
-Each decoder draws the alt text and the name of the same drawings from the same noise. A decoder's
-autoencoder learnt from EfficientNet-Lite0's features and the study judges by a cousin of it,
-Lite2: a gain must show by features that no network gives, too. For choosing between decoders;
-test drawings are never looked at.
+Each decoder draws the alt text and the name of the same drawings, and what encoders write of them,
+from the same noise. A decoder's autoencoder learnt from EfficientNet-Lite0's features and the study
+judges by a cousin of it, Lite2: a gain must show by features that no network gives, too. For
+choosing between decoders and between encoders; test drawings are never looked at.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import torch
 from dd import texts
 from dd.data import load_dataset
 from dd.decoder import Decoder
+from dd.encoder import Encoder
 from dd.metrics import KID, IntraClassKID, frechet, image_features, paired_similarity, retrieval
+from dd.search import SearchEngine
 
 SOURCES = {"alt text": texts.full_alt_text, "names": texts.names}
 
@@ -75,6 +78,7 @@ def scores(real: dict, images: np.ndarray, styles: np.ndarray) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("decoders", nargs="+", help="shipped names or pipeline folders")
+    parser.add_argument("--encoders", nargs="*", default=[], help="shipped names or folders")
     parser.add_argument("--guidance", type=float, nargs="+", default=[3.0])
     parser.add_argument("--n", type=int, default=384, help="validation drawings")
     parser.add_argument("--out", type=Path, help="CSV file to write the table to as well")
@@ -82,12 +86,25 @@ def main() -> None:
     drawings = load_dataset("emoji").subset("val", options.n)
     real = {name: torch.as_tensor(of(drawings.images)).float() for name, of in FEATURES.items()}
     ids, styles, rows = drawings.frame["id"].tolist(), drawings.frame["style"].to_numpy(), []
+    said = {source: write(drawings) for source, write in SOURCES.items()}
+    for name in options.encoders:
+        encoder = Encoder.load(name)
+        said[name] = sum(map(encoder.write, drawings.pixels().split(64)), [])
+        print(*(f"{k}: {v}" for k, v in zip(drawings.frame["name"], said[name][:8])), sep="\n")
+    shown = load_dataset("emoji").subset("train")
+    engine, found = SearchEngine(shown), {}
+    for source, written in said.items():
+        hits = shown.frame.iloc[engine.find(written, ids)]
+        found[source] = {
+            f"first hit's {of} right %": 100 * float((hits[of].values == drawings.frame[of]).mean())
+            for of in ("concept", "style")
+        }
     for name in options.decoders:
         decoder = Decoder.load(name)
-        for source, write in SOURCES.items():
+        for source, written in said.items():
             for guidance in options.guidance:
-                images = decoder.draw(write(drawings), ids, guidance=guidance)
-                row = {"decoder": name, "source": source, "guidance": guidance}
+                images = decoder.draw(written, ids, guidance=guidance)
+                row = {"decoder": name, "source": source, "guidance": guidance, **found[source]}
                 rows.append(row | scores(real, images, styles))
                 shown = {k: rows[-1][k] for k in ("KID", "KID in a style", "paired, Lite2")}
                 print(name, source, guidance, shown, flush=True)
