@@ -41,9 +41,9 @@ def records(table) -> list[dict]:
     return json.loads(table.to_json(orient="records"))
 
 
-def picture_files(paths: list[str]):
-    """Picture files -> uint8 (M, 64, 64, 3), as the encoder is shown them; what had to be changed
-    of one is said."""
+def picture_files(paths: list[str], size: int = 64):
+    """Picture files -> uint8 (M, size, size, 3), as the encoder is shown them; what had to be
+    changed of one is said."""
     import numpy as np
 
     from .reading import one_line, read_picture
@@ -51,7 +51,7 @@ def picture_files(paths: list[str]):
 
     pictures = []
     for path in paths:
-        pictures.append(read_picture(Path(path), 64, changes := []))
+        pictures.append(read_picture(Path(path), size, changes := []))
         if changes:
             say(f"note: {one_line(path)}: {'; '.join(changes)}")
     return np.stack(pictures)
@@ -155,7 +155,7 @@ def redraw(args) -> None:
     drawn = {name: d.draw(texts, ids, **how_drawn(args)) for name, d in decoders.items()}
     names = [f"{whose}, {Path(args.images[k]).name}" for k, whose, _ in rows]
     originals = pictures[[k for k, *_ in rows]]
-    sheet(originals, {"text": texts}, drawn, args.out, names=names, scale=1.5, wrap=52)
+    sheet(originals, {"text": texts}, drawn, args.out, names=names, scale=1.5, wrap=44)
     made = [dict(image=args.images[k], words_of=whose, text=text) for k, whose, text in rows]
     lines = [f"{m['image']}\t{m['words_of']}\t{m['text']}" for m in made]
     answer(args, "\n".join([*lines, args.out]), {"figure": args.out, "texts": made})

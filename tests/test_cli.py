@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,17 +71,12 @@ def test_version_is_the_same_everywhere(capsys):
 
 
 @pytest.mark.parametrize(
-    "word, message",
-    [
-        ("redarw", "no command 'redarw'; did you mean redraw?"),
-        ("train_encoder", "did you mean train-encoder?"),
-        ("qqqq", "no command 'qqqq'; python -m dd --help lists all"),
-    ],
+    "word, meant", [("redarw", "redraw"), ("train_encoder", "train-encoder"), ("qqqq", "--help")]
 )
-def test_a_misspelt_command_is_answered_with_the_nearest(word, message, capsys):
+def test_a_misspelt_command_is_answered_with_the_nearest(word, meant, capsys):
     assert main([word, "x.png"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
+    assert meant in line and word in line and ("mean" in line) == (word != "qqqq")
 
 
 def test_help_of_run_lists_every_parameter():
@@ -188,9 +184,9 @@ def test_write_then_draw(told, picture, tmp_path):
         {"image": str(picture), "text": text}
     ]
     how = ("--n", 2, "--steps", 2, "--scale", 1, "--out", tmp_path / "b.png")
-    shown = told("draw", text + " aple xyzzy", *how)
+    shown = told("draw", text + " aple qqqqq", *how)
     assert Image.open(tmp_path / "b.png").size == (128, 64)
-    words = "unknown to sketch and say nothing to it: aple (nearest known: apple, maple), xyzzy"
+    words = "unknown to sketch and say nothing to it: aple (nearest known: maple, apple), qqqqq\n"
     assert words in shown.err
     how = ("--steps", 1, "--scale", 1, "--out", tmp_path / "c.png", "--json")
     made = json.loads(told("draw", "red xyzzy", *how).out)
@@ -259,6 +255,35 @@ def test_score_of_ones_own_captions(told, cheap_scores, tmp_path):
     assert facts == [["mine", "novel", 1.0, 40]] and table["fid"].iloc[0] > 0
     assert shown.err.count("left out: mine.csv, row 42: unknown id 'stranger'") == 1
     assert "precision" in shown.out
+    made = json.loads(
+        told("score", tmp_path / "mine.csv", *QUICK, "--on-bad", "skip", "--json").out
+    )
+    assert made["scores"][0]["fid"] == pytest.approx(table["fid"].iloc[0])
+    assert 0 <= made["words"]["precision"] <= 1
+
+
+def test_ask_for_machines(told, llm_folder, tmp_path):
+    """The result that is printed, and the same in JSON, of captions and of questions."""
+    (tmp_path / "t.csv").write_text("id,text\n1,red apple\n2,blue\n")
+    notes = [{"image_id": i, "caption": "red"} for i in (1, 2)]
+    (tmp_path / "c.json").write_text(json.dumps({"annotations": notes}))
+    asked = ("ask", tmp_path / "t.csv", "--model", llm_folder, "--captions", tmp_path / "c.json")
+    made = json.loads(told(*asked, "--json").out)
+    assert told(*asked).out == f"CIDEr {made['cider']:.1f} of {made['n']} captions\n"
+    assert made["n"] == 2
+
+
+def test_claims_of_a_study(told):
+    from dd.report import CLAIMS
+    from dd.study import results_root
+
+    folder = results_root() / "mine"
+    folder.mkdir(parents=True)
+    for file in (ROOT / "results" / "full").glob("*.csv"):
+        shutil.copy(file, folder)
+    lines, found = told("claims", "mine").out, json.loads(told("claims", "mine", "--json").out)
+    assert [c["id"] for c in found] == [c["id"] for c in CLAIMS]
+    assert all(f"{c['id']:4} {c['verdict']:15} {c['statement']}" in lines for c in found)
 
 
 def test_score_of_the_outside_drawings(told, cheap_scores, tmp_path, monkeypatch):
