@@ -111,8 +111,10 @@ def figure(found: Explained, path: str | Path, name: str = "") -> Path:
 
         least = f"without {found.words[best]!r}"
         cell(0, 0, found.image, "original")
-        cell(0, 1, found.drawn[0], f"from the text, {found.decoder}", f"{found.whole:.3f}")
-        cell(0, 2, found.drawn[best + 1], least, f"{found.paired[best + 1].mean():.3f}")
+        cell(
+            0, 1, found.drawn[0], f"from the text, {found.decoder}", f"similarity {found.whole:.3f}"
+        )
+        cell(0, 2, found.drawn[best + 1], least, f"similarity {found.paired[best + 1].mean():.3f}")
         told = made.add_subplot(grid[0, 3:])
         told.axis("off")
         text = figures.fill(name, 60) + "\n\n" + figures.fill(found.text, 52)
@@ -122,10 +124,10 @@ def figure(found: Explained, path: str | Path, name: str = "") -> Path:
             looked = cell(
                 band, column, looked_at(found.image, found.attention[k]), f"{k + 1} {word}"
             )
-            left = cell(band + 1, column, found.drawn[k + 1], "", f"adds {adds:+.3f} ± {half:.3f}")
+            left = cell(band + 1, column, found.drawn[k + 1], "", f"{adds:+.3f} ± {half:.3f}")
             if not column:
                 looked.set_ylabel("looked at", fontsize=6.5)
-                left.set_ylabel("without it", fontsize=6.5)
+                left.set_ylabel("without it;\nit adds", fontsize=6.5)
         bars = made.add_subplot(grid[-1, :])
         colours = [figures.COLOURS[k == best] for k in range(N)]
         error = {"elinewidth": 0.8, "ecolor": "#333333", "capsize": 2}
