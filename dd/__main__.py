@@ -1,4 +1,4 @@
-"""python -m dd: write a picture in words, draw words, score captions, run the study.
+"""python -m dd: write a picture in words, draw words, explain both, score captions, run the study.
 
 One function a command; commands.toml is the table of commands and options. Nothing that takes time
 to import (torch, pandas, numpy) is imported before a command needs it.
@@ -14,8 +14,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+from . import __version__
+
 ANEW = "dediffusion_anew"  # De-Diffusion's texts as the study's encoder writes them on this machine
 SCORES = ("fid", "kid", "paired", "r_at_1")
+MOST_ROWS = 200  # of one figure: larger ones cannot be saved
 
 
 def number(text: str):
@@ -28,19 +31,56 @@ def number(text: str):
         raise ValueError(f"{text!r} is no YAML value; write 3, 0.5, name or [1, 2]") from None
 
 
+def answer(args, told: str, result) -> None:
+    """The result of a command: as told, or with --json the same for machines."""
+    print(json.dumps(result, indent=1) if args.json else told)
+
+
+def records(table) -> list[dict]:
+    """The rows of a pandas table; what is not a number becomes null."""
+    return json.loads(table.to_json(orient="records"))
+
+
+def picture_files(paths: list[str], size: int = 64):
+    """Picture files -> uint8 (M, size, size, 3), as the encoder is shown them; what had to be
+    changed of one is said."""
+    import numpy as np
+
+    from .reading import one_line, read_picture
+    from .runtime import say
+
+    pictures = []
+    for path in paths:
+        pictures.append(read_picture(Path(path), size, changes := []))
+        if changes:
+            say(f"note: {one_line(path)}: {'; '.join(changes)}")
+    return np.stack(pictures)
+
+
+def written(args, pictures) -> list[str]:
+    """What the encoder writes of uint8 (M, H, W, 3); which one and how much is said."""
+    from .data import to_pixels
+    from .encoder import Encoder
+    from .runtime import say
+
+    encoder = Encoder.load(args.encoder)
+    whose = "the shipped encoder" if args.encoder == "encoder" else f"encoder {args.encoder}"
+    say(f"written by {whose}, {encoder.pooler.config.N} tokens a picture")
+    return encoder.write(to_pixels(pictures))
+
+
 def write(args) -> None:
     if len(args.images) <= 8:  # one batch: no faster on more cores, much slower on busy ones
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    import numpy as np
+    texts = written(args, picture_files(args.images))
+    several = len(texts) > 1
+    lines = [f"{path}\t{t}" if several else t for path, t in zip(args.images, texts)]
+    made = [{"image": path, "text": text} for path, text in zip(args.images, texts)]
+    answer(args, "\n".join(lines), made)
 
-    from .data import to_pixels
-    from .encoder import Encoder
-    from .reading import read_picture
 
-    pictures = [read_picture(Path(path), 64) for path in args.images]
-    texts = Encoder.load(args.encoder).write(to_pixels(np.stack(pictures)))
-    for path, text in zip(args.images, texts):
-        print(f"{path}\t{text}" if len(args.images) > 1 else text)
+def how_drawn(args) -> dict:
+    return {k: getattr(args, k) for k in ("guidance", "steps", "sampler", "seed")}
 
 
 def draw(args) -> None:
@@ -68,16 +108,98 @@ def draw(args) -> None:
     except (KeyError, ValueError, OSError):
         size = f"{args.n * side} x {side} pixels"
         raise BadData(f"--out {args.out}: cannot hold a picture of {size}; use .png") from None
-    for line in unread(decoder.tokenizer, [args.text], decoder.name)[1]:
+    facts, lines = unread(decoder.tokenizer, [args.text], decoder.name)
+    for line in lines:
         say(line)
     ids = [f"draw/{i}" for i in range(args.n)]
-    how = {k: getattr(args, k) for k in ("guidance", "steps", "sampler", "seed")}
-    pictures = decoder.draw([args.text] * args.n, ids, **how)
+    pictures = decoder.draw([args.text] * args.n, ids, **how_drawn(args))
     sheet = Image.fromarray(np.concatenate(list(pictures), axis=1))  # side by side
     larger = sheet.resize((sheet.width * args.scale, sheet.height * args.scale), Image.NEAREST)
     with whole(args.out) as temporary:
         larger.save(temporary, format)
-    print(args.out)
+    made = {"picture": args.out, "text": args.text, "decoder": decoder.name}
+    answer(args, args.out, made | facts | how_drawn(args))
+
+
+def only_png(args) -> None:
+    from .reading import BadData
+
+    if Path(args.out).suffix != ".png":
+        raise BadData(f"--out {args.out}: the figure is a PNG file; give a name that ends in .png")
+
+
+def redraw(args) -> None:
+    from .decoder import Decoder
+    from .figures import sheet
+    from .reading import BadData, shown
+    from .runtime import say
+    from .vocab import unread
+
+    only_png(args)
+    people = args.text or []
+    if len(people) not in (0, len(args.images)):
+        many = f"{len(people)} texts for {len(args.images)} pictures"
+        raise BadData(f"--text {shown(people[0])}: {many}; give one for each, in quotation marks")
+    if (most := len(args.images) + len(people)) > MOST_ROWS:
+        raise BadData(f"{most} rows in one figure; at most {MOST_ROWS}, give fewer pictures")
+    pictures = picture_files(args.images)
+    decoders = {name: Decoder.load(name) for name in args.decoder}
+    rows = []  # picture, whose words, text
+    for k, text in enumerate(written(args, pictures)):
+        rows += [(k, "De-Diffusion", text)]
+        rows += [(k, "people", told) for told in people[k : k + 1]]
+    texts, ids = [text for *_, text in rows], [f"redraw/{k}" for k, *_ in rows]
+    for name, decoder in decoders.items():
+        for line in unread(decoder.tokenizer, texts, name)[1]:
+            say(line)
+    drawn = {name: d.draw(texts, ids, **how_drawn(args)) for name, d in decoders.items()}
+    names = [f"{whose}, {Path(args.images[k]).name}" for k, whose, _ in rows]
+    originals = pictures[[k for k, *_ in rows]]
+    sheet(originals, {"text": texts}, drawn, args.out, names=names, scale=1.5, wrap=44)
+    made = [dict(image=args.images[k], words_of=whose, text=text) for k, whose, text in rows]
+    lines = [f"{m['image']}\t{m['words_of']}\t{m['text']}" for m in made]
+    answer(args, "\n".join([*lines, args.out]), {"figure": args.out, "texts": made})
+
+
+def explain(args) -> None:
+    from difflib import get_close_matches
+
+    from . import metrics
+    from .data import load_dataset
+    from .decoder import Decoder
+    from .encoder import Encoder
+    from .explain import explained, figure
+    from .reading import BadData
+    from .runtime import say
+
+    only_png(args)
+    emoji, id = load_dataset("emoji"), args.picture
+    if Path(id).is_file():
+        image, name = picture_files([id])[0], Path(id).name
+    else:
+        at = {known: row for row, known in enumerate(emoji.frame["id"])}
+        if id not in at:
+            like = " or ".join(get_close_matches(id, at, 2, 0)) or next(iter(at))
+            raise BadData(f"{id}: no picture file, and no drawing's id; an id is {like}")
+        row = emoji.frame.iloc[at[id]]
+        image, name = emoji.images[at[id]], f"{row['name']} ({id})"
+        if row["split"] == "train":
+            say(f"note: {id} is a training drawing: decoder and encoder have seen it")
+    decoder, encoder = Decoder.load(args.decoder, args.revision), Encoder.load(args.encoder)
+    centre = metrics.image_features(emoji.subset("test", 256).images).mean(0)
+    found = explained(encoder, decoder, image, id, centre, args.noises, **how_drawn(args))
+    figure(found, args.out, name)
+    answer(
+        args,
+        f"{found.table().round(3).to_string(index=False)}\n{args.out}",
+        {
+            "figure": args.out,
+            "text": found.text,
+            "paired": found.whole,
+            "noises": args.noises,
+            "words": records(found.table()),
+        },
+    )
 
 
 def tell(read, before=None) -> None:
@@ -132,15 +254,16 @@ def score(args) -> None:
         say(line)
     real = metrics.image_features(covered.images)
     for guidance in guidances:
-        how = dict(guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed)
+        how = how_drawn(args) | {"guidance": guidance}
         row = {"world": dataset.name, "split": split, "source": Path(args.file).stem}
         row |= {"decoder": decoder.name, "guidance": guidance, "seed": args.seed}
         rows.append(row | drawn_scores(decoder, covered, texts, real, **how) | facts)
     table = pd.DataFrame(rows)
-    print(table.round(3).to_string(index=False))
+    told, result = table.round(3).to_string(index=False), {"scores": records(table)}
     if args.world == "emoji":
-        words = {k: round(v, 3) for k, v in readability(covered, texts).items()}
-        print("words:", json.dumps(words))
+        result["words"] = {k: round(v, 3) for k, v in readability(covered, texts).items()}
+        told += f"\nwords: {json.dumps(result['words'])}"
+    answer(args, told, result)
     if args.out:
         write_csv(args.out, table)
 
@@ -352,12 +475,14 @@ def ask(args) -> None:
     table["said"] = model.answer(prompts, tokens=tokens, B=args.batch, progress=what)
     if args.captions:
         table["cider"] = few_shot.cider(list(table["said"]), list(table["captions"]))
-        print(f"CIDEr {table['cider'].mean():.1f} of {len(table)} captions")
+        mean, n = table["cider"].mean(), len(table)
+        answer(args, f"CIDEr {mean:.1f} of {n} captions", {"n": n, "cider": mean})
     else:
         table["vqa"] = list(map(few_shot.vqa_accuracy, table["said"], table["answers"]))
         kinds = pd.concat([table, table.assign(kind="all")]).groupby("kind", sort=False)["vqa"]
         scores = kinds.agg(["size", "mean"]).sort_index(key=lambda k: [(x == "all", x) for x in k])
-        print(scores.set_axis(["n", "VQA accuracy"], axis=1).round(4).to_string())
+        scores = scores.set_axis(["n", "VQA accuracy"], axis=1)
+        answer(args, scores.round(4).to_string(), records(scores.reset_index()))
     if args.out:
         write_csv(args.out, table.drop(columns=["answers", "captions"], errors="ignore"))
 
@@ -385,9 +510,11 @@ def claims(args) -> None:
         raise FileNotFoundError(
             f"{folder}: no such results; python -m dd run {args.study} makes them"
         )
-    for c in verdicts(folder):
-        print(f"{c['id']:4} {c['verdict']:15} {c['statement']}")
-        print(f"{'':21}criterion: {c['criterion']}\n{'':21}{c.get('numbers', '')}")
+    lines, found = [], verdicts(folder)
+    for c in found:
+        lines.append(f"{c['id']:4} {c['verdict']:15} {c['statement']}")
+        lines.append(f"{'':21}criterion: {c['criterion']}\n{'':21}{c.get('numbers', '')}")
+    answer(args, "\n".join(lines), found)
 
 
 def given(args, *names: str) -> dict:
@@ -442,18 +569,28 @@ def real(low: float, high: float):
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action):
-        return action.help if action.default in (None, []) else super()._get_help_string(action)
+        unsaid = action.default in (None, [], False)  # and a switch is off
+        return action.help if unsaid else super()._get_help_string(action)
+
+    def _fill_text(self, text, width, indent):  # an example is copied as a whole
+        return text if text.startswith("example:") else super()._fill_text(text, width, indent)
+
+
+EXIT_CODES = """exit codes: 0 done; 2 input or an option that cannot be used, a line on stderr says
+what, where and how to fix it, and nothing is half written; 130 stopped by Ctrl-C"""
 
 
 def parser() -> argparse.ArgumentParser:
     about = "De-Diffusion: pictures to words, words to pictures, and how good the words are."
-    p = argparse.ArgumentParser(prog="python -m dd", description=about)
+    p = argparse.ArgumentParser(prog="python -m dd", description=about, epilog=EXIT_CODES)
+    p.add_argument("--version", action="version", version=f"dd-study {__version__}")
     commands = p.add_subparsers(dest="command", required=True)
     table = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
     groups = table.pop("group")
     for name, options in table.items():
         about, action = options.pop("about"), globals()[name.replace("-", "_")]
-        c = commands.add_parser(name, help=about, description=about, formatter_class=Help)
+        told = {"description": about, "epilog": f"example: {options.pop('example')}"}
+        c = commands.add_parser(name, help=about, formatter_class=Help, **told)
         c.set_defaults(action=action)
         for group in options.pop("use", ()):
             options |= groups[group]
@@ -472,7 +609,17 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     from .files import check_writable
 
-    args = parser().parse_args(argv)
+    known, argv = parser(), sys.argv[1:] if argv is None else argv
+    (commands,) = (a.choices for a in known._actions if a.dest == "command")
+    if argv and argv[0] not in commands and not argv[0].startswith("-"):
+        from difflib import get_close_matches
+
+        like = get_close_matches(argv[0], commands, 1)
+        meant = f"did you mean {like[0]}? " if like else ""
+        every = "python -m dd --help lists all"
+        print(f"dd: no command {argv[0]!r}; {meant}{every}", file=sys.stderr)
+        return 2
+    args = known.parse_args(argv)
     try:
         if out := getattr(args, "out", None):  # before the work
             check_writable(out, folder=args.command.startswith("train"))

@@ -4,12 +4,15 @@ import argparse
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import quick_features
 
 from dd import data, decoder, encoder, metrics
@@ -17,8 +20,8 @@ from dd.__main__ import main, parser
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    *("write", "draw", "score", "caption", "interrogate", "ask", "run", "claims", "check"),
-    *("train-decoder", "train-encoder", "bench"),
+    *("write", "draw", "redraw", "explain", "score", "caption", "interrogate", "ask", "run"),
+    *("claims", "check", "train-decoder", "train-encoder", "bench"),
 )
 
 
@@ -43,10 +46,37 @@ def test_help_lists_every_command():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_has_help(command):
+def test_every_option_has_help_and_every_command_an_example(command):
     for action in subparsers()[command]._actions:
         assert action.help, f"{command} {action.dest}"
-    assert subparsers()[command].format_help()
+    (example,) = re.findall("^example: (.*)", subparsers()[command].format_help(), re.M)
+    python, m, dd, *words = shlex.split(example)
+    assert (python, m, dd) == ("python", "-m", "dd")
+    assert parser().parse_args(words).command == command
+
+
+def test_exit_codes_are_stated_once():
+    everywhere = [parser().format_help(), *(c.format_help() for c in subparsers().values())]
+    assert [("exit codes: 0 done; 2" in shown) for shown in everywhere] == [True] + [False] * 14
+
+
+def test_version_is_the_same_everywhere(capsys):
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"dd-study {cited['version']}\n"
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {cited['version']} " in changes
+
+
+@pytest.mark.parametrize(
+    "word, meant", [("redarw", "redraw"), ("train_encoder", "train-encoder"), ("qqqq", "--help")]
+)
+def test_a_misspelt_command_is_answered_with_the_nearest(word, meant, capsys):
+    assert main([word, "x.png"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert meant in line and word in line and ("mean" in line) == (word != "qqqq")
 
 
 def test_help_of_run_lists_every_parameter():
@@ -97,6 +127,14 @@ def test_options_reach_the_command():
         (("draw", "red", "--decoder", "some/where"), "revision"),
         (("claims", "absent"), "no such results"),
         (("run", "quick", "-p", "guidances=[1,"), "no YAML value"),
+        (("redraw", "missing.png"), "missing image missing.png"),
+        (
+            ("redraw", "a.png", "b.png", "--text", "red"),
+            "1 texts for 2 pictures; give one for each",
+        ),
+        (("redraw", *["a.png"] * 201), "201 rows in one figure; at most 200"),
+        (("redraw", "a.png", "--out", "a.jpg"), "--out a.jpg: the figure is a PNG file"),
+        (("explain", "twemoji/1f955x"), "an id is twemoji/1f955 or "),
         (("interrogate", "clip", "--world", "mine"), "--world mine: give --bank FILE"),
         (("caption", "blip", "--out", "a.csv"), "written as .parquet"),
     ],
@@ -120,16 +158,72 @@ def told(capsys):
     return told
 
 
-def test_write_then_draw(told, whole_dataset, tmp_path):
+@pytest.fixture
+def picture(whole_dataset, tmp_path):
+    """A drawing with a transparent border, wider than high, on disk."""
     from PIL import Image
 
-    picture = tmp_path / "a.png"
-    Image.fromarray(whole_dataset.images[0]).resize((90, 70)).save(picture)
-    text = told("write", picture).out.strip()
-    assert 1 <= len(text.split()) <= 16 and text == told("write", picture).out.strip()
+    sheet = Image.new("RGBA", (90, 70), (0, 0, 0, 0))
+    sheet.paste(Image.fromarray(whole_dataset.images[0]), (13, 3))
+    sheet.save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+CHANGED = "transparent, laid on white; 90 x 70 pixels, cut to the square in its middle"
+
+
+def test_write_then_draw(told, picture, tmp_path):
+    from PIL import Image
+
+    shown = told("write", picture)
+    text = shown.out.strip()
+    assert f"note: {picture}: {CHANGED}" in shown.err
+    assert "written by the shipped encoder, 16 tokens a picture" in shown.err
+    assert 1 <= len(text.split()) <= 16
+    assert json.loads(told("write", picture, "--json").out) == [
+        {"image": str(picture), "text": text}
+    ]
     how = ("--n", 2, "--steps", 2, "--scale", 1, "--out", tmp_path / "b.png")
-    shown = told("draw", text + " xyzzy", *how)
-    assert Image.open(tmp_path / "b.png").size == (128, 64) and "unknown to sketch" in shown.err
+    shown = told("draw", text + " aple qqqqq", *how)
+    assert Image.open(tmp_path / "b.png").size == (128, 64)
+    words = "unknown to sketch and say nothing to it: aple (nearest known: maple, apple), qqqqq\n"
+    assert words in shown.err
+    how = ("--steps", 1, "--scale", 1, "--out", tmp_path / "c.png", "--json")
+    made = json.loads(told("draw", "red xyzzy", *how).out)
+    assert Image.open(tmp_path / "c.png").size == (64, 64)  # one picture, unless asked for more
+    assert (made["text"], made["unknown"], made["steps"]) == ("red xyzzy", 0.5, 1)
+
+
+def test_redraw_of_ones_own_picture(told, picture, tiny_folder, tmp_path):
+    """The words, and one drawing of them by each decoder, in one figure; people's words in a row
+    of their own."""
+    from PIL import Image
+
+    out, how = tmp_path / "b.png", ("--steps", 1, "--out", tmp_path / "b.png")
+    shown = told("redraw", picture, *how, "--decoder", tiny_folder)
+    text = told("write", picture).out.strip()
+    assert shown.out.splitlines() == [f"{picture}\tDe-Diffusion\t{text}", str(out)]
+    assert f"note: {picture}: {CHANGED}" in shown.err
+    small = Image.open(out).size
+    shown = told("redraw", picture, *how, "--text", "red apple", "--json")  # every shipped decoder
+    made, large = json.loads(shown.out), Image.open(out).size
+    assert [row["text"] for row in made["texts"]] == [text, "red apple"]
+    assert large[0] > small[0] and large[1] > 1.5 * small[1]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["a.png", "b.png"]
+
+
+def test_explain_a_drawing_by_its_id(told, whole_dataset, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: whole_dataset)
+    how = ("--decoder", tiny_folder, "--steps", 1, "--noises", 2, "--out", tmp_path / "e.png")
+    shown = told("explain", "twemoji/1f955", *how, "--json")
+    made = json.loads(shown.out)
+    assert " ".join(row["word"] for row in made["words"]) == made["text"]
+    assert set(made["words"][0]) == {"position", "word", "adds", "half"}
+    assert (tmp_path / "e.png").stat().st_size > 10_000 and "training drawing" not in shown.err
+    seen = whole_dataset.subset("train", 1).frame["id"].iloc[0]
+    shown = told("explain", seen, *how)
+    assert "is a training drawing" in shown.err
+    assert len(shown.out.splitlines()) == 1 + len(made["words"]) + 1  # head, words, file
 
 
 @pytest.fixture
@@ -161,6 +255,35 @@ def test_score_of_ones_own_captions(told, cheap_scores, tmp_path):
     assert facts == [["mine", "novel", 1.0, 40]] and table["fid"].iloc[0] > 0
     assert shown.err.count("left out: mine.csv, row 42: unknown id 'stranger'") == 1
     assert "precision" in shown.out
+    made = json.loads(
+        told("score", tmp_path / "mine.csv", *QUICK, "--on-bad", "skip", "--json").out
+    )
+    assert made["scores"][0]["fid"] == pytest.approx(table["fid"].iloc[0])
+    assert 0 <= made["words"]["precision"] <= 1
+
+
+def test_ask_for_machines(told, llm_folder, tmp_path):
+    """The result that is printed, and the same in JSON, of captions and of questions."""
+    (tmp_path / "t.csv").write_text("id,text\n1,red apple\n2,blue\n")
+    notes = [{"image_id": i, "caption": "red"} for i in (1, 2)]
+    (tmp_path / "c.json").write_text(json.dumps({"annotations": notes}))
+    asked = ("ask", tmp_path / "t.csv", "--model", llm_folder, "--captions", tmp_path / "c.json")
+    made = json.loads(told(*asked, "--json").out)
+    assert told(*asked).out == f"CIDEr {made['cider']:.1f} of {made['n']} captions\n"
+    assert made["n"] == 2
+
+
+def test_claims_of_a_study(told):
+    from dd.report import CLAIMS
+    from dd.study import results_root
+
+    folder = results_root() / "mine"
+    folder.mkdir(parents=True)
+    for file in (ROOT / "results" / "full").glob("*.csv"):
+        shutil.copy(file, folder)
+    lines, found = told("claims", "mine").out, json.loads(told("claims", "mine", "--json").out)
+    assert [c["id"] for c in found] == [c["id"] for c in CLAIMS]
+    assert all(f"{c['id']:4} {c['verdict']:15} {c['statement']}" in lines for c in found)
 
 
 def test_score_of_the_outside_drawings(told, cheap_scores, tmp_path, monkeypatch):
