@@ -283,6 +283,18 @@ def encode_all(decoder, dataset: Dataset, mirror: bool = False, B: int = 256) ->
     return torch.cat([decoder.encode(pixels).cpu() for pixels in batches])
 
 
+def of_images(compute: Callable, dataset: Dataset, accelerator, B: int = 256) -> torch.Tensor:
+    """compute(pixels) of all images (M, ...), on the CPU of every process, each of which computes a
+    share of them."""
+    n, M = accelerator.num_processes, len(dataset)
+    own = np.arange(accelerator.process_index, M, n)
+    mine = [compute(dataset.pixels(own[i : i + B])).cpu() for i in range(0, len(own), B)]
+    if n == 1:
+        return torch.cat(mine)
+    shares = accelerator.gather(accelerator.pad_across_processes(torch.cat(mine).to(device())))
+    return shares.unflatten(0, (n, -1)).transpose(0, 1).flatten(0, 1)[:M].cpu()
+
+
 def relaxed_loss(pooler, decoder, patches, z_0, t, eps, **relaxation):
     """De-Diffusion's objective per image (B,), section 3 of the paper: features (B, P, F) -> logits
     -> relaxed tokens -> the frozen decoder's denoising loss of z_0 (B, C, h, h) at noise levels
@@ -411,9 +423,11 @@ def train_encoder(
     words = encoder.pooler.allowed.nonzero().flatten().cpu()
     some = torch.randint(len(words), (1000, r.tokens), generator=generator(r.seed, "round trip"))
     say_round_trip(words[some], "random texts", unless=1.0)
-    patches = backbone_features(dataset.pixels()) if patches is None else patches
-    z_all = encode_all(decoder, dataset) if z_all is None else z_all
-    if probe is not None:
+    if patches is None:
+        patches = of_images(backbone_features, dataset, accelerator)
+    if z_all is None:
+        z_all = of_images(decoder.encode, dataset, accelerator)
+    if probe is not None and not process():
         probe_patches, probe_z = backbone_features(probe.pixels()), encode_all(decoder, probe)
     parameters = list(encoder.pooler.parameters())
     optimizer = {
