@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 from . import __version__
@@ -529,15 +530,23 @@ def train_decoder(args) -> None:
 
 def train_encoder(args) -> None:
     from .decoder import Decoder
+    from .runtime import plain_float32, process
+    from .train import RECIPE
     from .train import train_encoder as train
 
     decoder, out = Decoder.load(args.decoder, args.revision), Path(args.out)
+    if args.gradient_checkpointing:
+        decoder.denoiser.enable_gradient_checkpointing()
     dataset = pictures(args, decoder.size, split="train")  # of records that name none
     probe = dataset.subset("val", 256) if "val" in set(dataset.frame["split"]) else None
-    recipe = given(args, "seen", "tokens", "tau_start", "tau_end", "noise", "hard_from", "t_from")
-    recipe |= given(args, "least", "seed")
-    train(dataset.subset("train"), decoder, out, probe=probe, **recipe).save(out, half=True)
-    print(out)
+    images = dataset.subset("train")
+    images = images.subset("all", round(args.data * len(images)))
+    options = given(args, "seen", "checkpoint_every", "accumulate", *RECIPE)
+    with plain_float32() if args.precision == "float32" else nullcontext():
+        made = train(images, decoder, out, probe=probe, **options)
+    if not process():
+        made.save(out, half=True)
+        print(out)
 
 
 def bench(args) -> None:
@@ -600,6 +609,8 @@ def parser() -> argparse.ArgumentParser:
             if low is not None:
                 decimal = isinstance(how.get("default"), (float, list))
                 how["type"] = real(low, high) if decimal else whole(low)
+            if isinstance(how.get("default"), bool):
+                how["action"] = argparse.BooleanOptionalAction
             c.add_argument(*flags.split(), **how)
     plain = commands.choices["run"].format_help
     commands.choices["run"].format_help = lambda: f"{plain()}\nparameters:\n{parameter_table()}\n"
@@ -633,7 +644,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, MemoryError) as error:
         named = isinstance(error, OSError) and error.filename and error.strerror
         told = f"{error.filename}: {error.strerror}" if named else error
-        print(f"dd {args.command}: {told}", file=sys.stderr)  # one line, no traceback
+        one = f" (process {rank})" if (rank := os.environ.get("RANK", "0")) != "0" else ""
+        print(f"dd {args.command}{one}: {told}", file=sys.stderr)  # one line, no traceback
         return 2
     return 0
 

