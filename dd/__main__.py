@@ -179,7 +179,7 @@ def score(args) -> None:
     from .runtime import say
     from .search import SearchEngine
     from .sources import SEARCH
-    from .study.cache import model_hash
+    from .study.cache import fingerprint, model_hash
     from .texts import read_texts, readability
     from .vocab import unread
 
@@ -198,6 +198,7 @@ def score(args) -> None:
     unreadable, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
     for line in lines:
         say(line)
+    which = fingerprint(sorted(covered.frame["id"]))  # the same images, the same 12 digits
     look = dict(progress="look at the originals", eye=args.features)
     real = metrics.image_features(covered.images, **look)
     kept = None
@@ -208,7 +209,7 @@ def score(args) -> None:
         how = dict(guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed)
         row = {"world": dataset.name, "split": split, "source": Path(args.file).stem}
         row |= {"decoder": decoder.name, "guidance": guidance, "seed": args.seed}
-        row |= {"features": args.features}
+        row |= {"features": args.features, "ids": which}
         scores = drawn_scores(decoder, covered, texts, real, args.features, kept, **how)
         rows.append(row | scores | unreadable)
         if args.out:  # guidance by guidance: a kill keeps what is done

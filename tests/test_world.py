@@ -17,7 +17,7 @@ from dd.__main__ import main
 from dd.data import load_dataset
 from dd.decoder import Decoder
 from dd.encoder import Encoder
-from dd.study import BadParameter, check_run
+from dd.study import BadParameter, check_run, fingerprint
 from dd.study.parameters import ROOT
 
 M = 72
@@ -210,6 +210,7 @@ def test_three_commands(
         assert main([*words, *seen, "--keep", str(kept)]) == 0
         (row,) = pd.read_csv(out).to_dict("records")
         assert row["n"] == M and row["decoder"] == decoder.name and row["fid"] > 0
+        assert row["ids"] == fingerprint(sorted(str(i) for i in range(M)))
     monkeypatch.setattr(Decoder, "draw", None)  # what is kept is not drawn again
     words[words.index(str(judge))], words[-1] = str(sd2_folder), str(tmp_path / "again.csv")
     assert main([*words, *seen, "--keep", str(kept)]) == 0
