@@ -13,6 +13,7 @@ import os
 import sys
 import tomllib
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from . import __version__
@@ -20,6 +21,8 @@ from . import __version__
 ANEW = "dediffusion_anew"  # De-Diffusion's texts as the study's encoder writes them on this machine
 SCORES = ("fid", "kid", "paired", "r_at_1")
 MOST_ROWS = 200  # of one figure: larger ones cannot be saved
+WORLDS = (".json", ".csv", ".jsonl", ".parquet")  # files that name the pictures of a data set
+STEP = 256  # images, after which what is done is kept; whole batches
 
 
 def number(text: str):
@@ -42,7 +45,7 @@ def records(table) -> list[dict]:
     return json.loads(table.to_json(orient="records"))
 
 
-def picture_files(paths: list[str], size: int = 64):
+def picture_files(paths: list[str], size: int):
     """Picture files -> uint8 (M, size, size, 3), as the encoder is shown them; what had to be
     changed of one is said."""
     import numpy as np
@@ -58,6 +61,13 @@ def picture_files(paths: list[str], size: int = 64):
     return np.stack(pictures)
 
 
+def size_of(encoder: str) -> int:
+    """Pixels per side of the pictures that an encoder looks at."""
+    from .runtime import looks_at, shipped
+
+    return looks_at(shipped(encoder)) or 64  # the shipped one's
+
+
 def written(args, pictures) -> list[str]:
     """What the encoder writes of uint8 (M, H, W, 3); which one and how much is said."""
     from .data import to_pixels
@@ -71,13 +81,77 @@ def written(args, pictures) -> list[str]:
 
 
 def write(args) -> None:
-    if len(args.images) <= 8:  # one batch: no faster on more cores, much slower on busy ones
+    if len(args.pictures) <= 8 and not args.out:
+        # one batch: no faster on more cores, much slower on busy ones
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    texts = written(args, picture_files(args.images))
+    if args.out:
+        return write_world(args)
+    from .data import BadData
+
+    try:
+        pictures = picture_files(args.pictures, size_of(args.encoder))
+    except BadData as error:
+        worlds = [p for p in args.pictures if Path(p).is_dir() or Path(p).suffix in WORLDS]
+        raise BadData(f"{worlds[0]}: a data set; give --out FILE" if worlds else error) from None
+    texts = written(args, pictures)
     several = len(texts) > 1
-    lines = [f"{path}\t{t}" if several else t for path, t in zip(args.images, texts)]
-    made = [{"image": path, "text": text} for path, text in zip(args.images, texts)]
+    lines = [f"{path}\t{t}" if several else t for path, t in zip(args.pictures, texts)]
+    made = [{"image": path, "text": text} for path, text in zip(args.pictures, texts)]
     answer(args, "\n".join(lines), made)
+
+
+def write_world(args) -> None:
+    """The texts of a data set in a file that `score` reads. What is written is kept every STEP
+    images, in a file beside it that the same command goes on from."""
+    import pandas as pd
+
+    from .data import BadData
+    from .encoder import Encoder
+    from .files import whole
+    from .runtime import Progress, say, shipped
+    from .study import folder_hash
+
+    encoder, size, out = Encoder.load(args.encoder), size_of(args.encoder), parquet(args.out)
+    if len(args.pictures) > 1:
+        raise BadData(f"{args.pictures[1]}: --out takes the texts of one data set; give one")
+    args.world = args.pictures[0]
+    dataset = pictures(args, size, captions=False).subset(split_of(args), args.n or None)
+    made_by = dict(encoder=folder_hash(shipped(args.encoder)), size=size)
+    made_by |= dict(world=dataset.name, images=dataset.fingerprint())
+    part, ids, texts = out.with_suffix(".part.parquet"), list(dataset.frame["id"]), []
+    if part.exists():
+        told = pd.read_parquet(part)
+        if told.attrs != made_by:
+            what = "of other pictures or another encoder"
+            raise BadData(f"{part}: texts {what}; delete it, or use another --out")
+        texts = told["text"].tolist()
+        say(f"note: {len(texts)} of {len(ids)} texts are there, written before")
+    progress = Progress("write", len(ids), len(texts))
+    while len(texts) < len(ids):
+        texts += encoder.write(dataset.pixels(slice(len(texts), len(texts) + STEP)))
+        table = pd.DataFrame({"id": ids[: len(texts)], "text": texts})
+        table.attrs = made_by
+        with whole(part) as temporary:
+            table.to_parquet(temporary, index=False)
+        progress(len(texts))
+    os.replace(part, out)
+    tell_silent(texts)
+    print(out)
+
+
+def parquet(out: str) -> Path:
+    from .data import BadData
+
+    if Path(out).suffix != ".parquet":
+        raise BadData(f"--out {out}: texts are written as .parquet (columns id, text)")
+    return Path(out)
+
+
+def tell_silent(texts: list[str]) -> None:
+    from .runtime import say
+
+    if silent := sum(not text.strip() for text in texts):
+        say(f"note: {silent} of {len(texts)} texts are empty; score --on-bad skip takes the others")
 
 
 def how_drawn(args) -> dict:
@@ -96,7 +170,7 @@ def draw(args) -> None:
 
     if not args.text.strip():
         raise BadData("the text is empty; say what to draw")
-    decoder = Decoder.load(args.decoder, args.revision)
+    decoder = Decoder.load(args.decoder, args.revision, judge=True)
     side = decoder.size * args.scale
     if args.n * side**2 > Image.MAX_IMAGE_PIXELS:
         raise BadData(
@@ -143,7 +217,7 @@ def redraw(args) -> None:
         raise BadData(f"--text {shown(people[0])}: {many}; give one for each, in quotation marks")
     if (most := len(args.images) + len(people)) > MOST_ROWS:
         raise BadData(f"{most} rows in one figure; at most {MOST_ROWS}, give fewer pictures")
-    pictures = picture_files(args.images)
+    pictures = picture_files(args.images, size_of(args.encoder))
     decoders = {name: Decoder.load(name) for name in args.decoder}
     rows = []  # picture, whose words, text
     for k, text in enumerate(written(args, pictures)):
@@ -176,7 +250,7 @@ def explain(args) -> None:
     only_png(args)
     emoji, id = load_dataset("emoji"), args.picture
     if Path(id).is_file():
-        image, name = picture_files([id])[0], Path(id).name
+        image, name = picture_files([id], size_of(args.encoder))[0], Path(id).name
     else:
         at = {known: row for row, known in enumerate(emoji.frame["id"])}
         if id not in at:
@@ -236,6 +310,7 @@ def score(args) -> None:
     from .runtime import say
     from .search import SearchEngine
     from .sources import SEARCH
+    from .study.cache import fingerprint, model_hash
     from .texts import read_texts, readability
     from .vocab import unread
 
@@ -244,39 +319,67 @@ def score(args) -> None:
     if searches := args.decoder == SEARCH:
         decoder, guidances = SearchEngine(load_dataset("emoji").subset("train")), [float("nan")]
     else:
-        decoder, guidances = Decoder.load(args.decoder, args.revision), args.guidance
+        decoder = Decoder.load(args.decoder, args.revision, judge=True)
+        guidances = args.guidance
     split, rows = split_of(args), []
-    dataset = pictures(args, decoder.size).subset(split)
+    dataset = pictures(args, decoder.size, captions=False).subset(split)
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
-    metrics.require_enough(len(covered), metrics.WIDTH)
-    facts, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
+    metrics.require_enough(len(covered), metrics.width(args.features))
+    unreadable, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
     for line in lines:
         say(line)
-    real = metrics.image_features(covered.images)
+    which = fingerprint(sorted(covered.frame["id"]))  # the same images, the same 12 digits
+    look = dict(progress="look at the originals", eye=args.features)
+    real = metrics.image_features(covered.images, **look)
+    kept = None
+    if args.keep:
+        facts = dict(decoder=model_hash(args.decoder), revision=args.revision, step=STEP)
+        kept = Path(args.keep), dict(images=covered, texts=texts, eye=args.features, **facts)
     for guidance in guidances:
         how = how_drawn(args) | {"guidance": guidance}
         row = {"world": dataset.name, "split": split, "source": Path(args.file).stem}
         row |= {"decoder": decoder.name, "guidance": guidance, "seed": args.seed}
-        rows.append(row | drawn_scores(decoder, covered, texts, real, **how) | facts)
+        row |= {"features": args.features, "ids": which}
+        scores = drawn_scores(decoder, covered, texts, real, args.features, kept, **how)
+        rows.append(row | scores | unreadable)
+        if args.out:  # guidance by guidance: a kill keeps what is done
+            write_csv(args.out, pd.DataFrame(rows))
     table = pd.DataFrame(rows)
     told, result = table.round(3).to_string(index=False), {"scores": records(table)}
     if args.world == "emoji":
         result["words"] = {k: round(v, 3) for k, v in readability(covered, texts).items()}
         told += f"\nwords: {json.dumps(result['words'])}"
     answer(args, told, result)
-    if args.out:
-        write_csv(args.out, table)
 
 
-def drawn_scores(decoder, dataset, texts: list[str], real, **drawing) -> dict:
+def drawn_scores(decoder, dataset, texts, real, eye="lite2", kept=None, **drawing) -> dict:
     """Draw a text for each original and score the pictures against the originals' image features,
-    `real` (M, D)."""
-    from . import metrics
+    `real` (M, D). Pictures are looked at and let go, STEP at a time.
 
-    pictures = decoder.draw(texts, list(dataset.frame["id"]), progress=True, **drawing)
+    kept   (folder, all that pictures depend on but for `drawing`): their features are kept there,
+           and read back if they are there"""
+    import torch
+
+    from . import metrics
+    from .runtime import Progress
+    from .study import cache
+
+    ids, chunks, guidance = list(dataset.frame["id"]), [], drawing["guidance"]
+    at = f" at guidance {guidance:g}" if guidance == guidance else ""  # search has none
+    tick = Progress(f"draw {decoder.name}{at}", len(ids), unit="pictures")
+    path = kept and kept[0] / cache.key("draw", **kept[1], **drawing)
+
+    def look(rows: slice) -> dict:
+        drawn = decoder.draw(texts[rows], ids[rows], **drawing)
+        return {"eye": metrics.image_features(drawn, eye=eye)}
+
+    for i in range(0, len(ids), STEP):
+        make = partial(look, slice(i, i + STEP))
+        chunks.append(cache.kept(Path(f"{path}-{i:06d}"), make) if kept else make())
+        tick(min(i + STEP, len(ids)))
     styles = (dataset.frame["style"].to_numpy(),) * 2 if "style" in dataset.frame else None
-    return metrics.score(real, metrics.image_features(pictures), classes=styles)
+    return metrics.score(real, torch.cat([c["eye"] for c in chunks]), classes=styles)
 
 
 def check(args) -> None:
@@ -358,18 +461,14 @@ def check(args) -> None:
 def described(args, load, describe) -> None:
     """Write what `describe` says of a data set's pictures, by a model that can be loaded, to a file
     that `score` reads."""
-    from .data import BadData
-    from .runtime import say
     from .texts import write_texts
 
-    if Path(args.out).suffix != ".parquet":
-        raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
+    out = parquet(args.out)
     load(args.model, args.revision)  # before the pictures
     dataset = pictures(args, args.size).subset(split_of(args))
     texts = describe(dataset)
-    if silent := sum(not text.strip() for text in texts):
-        say(f"note: {silent} of {len(texts)} texts are empty; score --on-bad skip takes the others")
-    write_texts(Path(args.out), dataset, texts)
+    tell_silent(texts)
+    write_texts(out, dataset, texts)
     print(args.out)
 
 
@@ -545,6 +644,7 @@ def train_encoder(args) -> None:
     with plain_float32() if args.precision == "float32" else nullcontext():
         made = train(images, decoder, out, probe=probe, **options)
     if not process():
+        made.recipe |= {"size": decoder.size}  # of the pictures that it looks at
         made.save(out, half=True)
         print(out)
 
@@ -636,7 +736,8 @@ def main(argv: list[str] | None = None) -> int:
             check_writable(out, folder=args.command.startswith("train"))
         args.action(args)
     except KeyboardInterrupt:
-        resumes = args.command in ("run", "train-decoder", "train-encoder")
+        resumes = args.command in ("run", "train-decoder", "train-encoder", "write")
+        resumes = resumes or getattr(args, "keep", None)
         how = "goes on where it stopped" if resumes else "begins anew"
         print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
         return 130

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .data import BadData, stable_hash
-from .files import whole
+from .files import read_json, whole
 from .files import write_json as write_json
 
 ASSETS = Path(__file__).parent / "assets"
@@ -36,6 +36,14 @@ def shipped(name: str | Path) -> Path:
     """A shipped model by its bare name ("sketch"); a Path, or a name with a slash, is a folder."""
     known = isinstance(name, str) and "/" not in name and (ASSETS / name).is_dir()
     return ASSETS / name if known else Path(name)
+
+
+def looks_at(encoder: Path) -> int | None:
+    """Pixels per side of the pictures that an encoder was trained on, which are those that its
+    decoder draws: its backbone sees them brought to a size of its own, from these and not from
+    smaller ones. None if its recipe tells none."""
+    recipe = encoder / "recipe.json"
+    return read_json(recipe).get("size") if recipe.exists() else None
 
 
 def pinned(name: str | Path, revision: str | None, what: str) -> tuple[str, dict]:
