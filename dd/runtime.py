@@ -41,7 +41,7 @@ def shipped(name: str | Path) -> Path:
 def looks_at(encoder: Path) -> int | None:
     """Pixels per side of the pictures that an encoder was trained on, which are those that its
     decoder draws: its backbone sees them brought to a size of its own, from these and not from
-    smaller ones. None if its recipe tells none."""
+    smaller ones. None if its recipe tells none, as those of the emoji world, which are of 64."""
     recipe = encoder / "recipe.json"
     return read_json(recipe).get("size") if recipe.exists() else None
 

@@ -106,7 +106,7 @@ class Study:
         if self.is_emoji:
             return load_dataset("emoji")
         images = None if self.world_images == "beside" else self.world_images
-        return load_dataset(self.world, images, looks_at(self.encoder_folder))
+        return load_dataset(self.world, images, looks_at(self.encoder_folder) or 64)
 
     @property
     def is_emoji(self) -> bool:
