@@ -169,7 +169,7 @@ def test_commands_of_documents_are_those_of_the_command_line():
     from dd.__main__ import parser
 
     known, commands = parser(), []
-    for text in (path.read_text() for path in DOCUMENTS):
+    for text in (path.read_text().replace("\\\n", " ") for path in DOCUMENTS):
         values = re.findall('^    COCO="(.*)"', text, re.M)
         for line in re.findall("^    python -m dd (.*)", text, re.M):
             words = shlex.split(line.replace("$COCO", *values) if values else line, comments=True)
