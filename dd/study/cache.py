@@ -37,7 +37,7 @@ STAGES = {
     "answer": Stage(1, "torch transformers"),  # of a language model to prompts
     "bits": Stage(1, "torch transformers"),  # that a language model needs for texts
     "train_denoiser": Stage(2),  # and the autoencoder before it
-    "train_encoder": Stage(1, uses="features latents"),
+    "train_encoder": Stage(2, uses="features latents"),
     "train_captioner": Stage(1, uses="features"),
     "train_similarity": Stage(1, uses="features"),
     "notebook": Stage(1, "", number_format=False),

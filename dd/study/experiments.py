@@ -116,7 +116,7 @@ RELAXATIONS = {
     "Adafactor": dict(optimizer="adafactor", peak=1.0e-2),  # its steps shrink with the weights
     "Muon": dict(optimizer="muon"),
     "words of 100 drawings": dict(least=100),
-    "words of 3 drawings": dict(least=3),
+    "words of 30 drawings": dict(least=30),
     "any word": dict(least=0),
     "8 words": dict(tokens=8),
     "24 words": dict(tokens=24),
