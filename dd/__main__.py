@@ -10,9 +10,13 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
+
+from .messages import nearest, one_line
 
 ANEW = "dediffusion_anew"  # De-Diffusion's texts as the study's encoder writes them on this machine
 SCORES = ("fid", "kid", "paired", "r_at_1")
@@ -40,7 +44,7 @@ def write(args) -> None:
     pictures = [read_picture(Path(path), 64) for path in args.images]
     texts = Encoder.load(args.encoder).write(to_pixels(np.stack(pictures)))
     for path, text in zip(args.images, texts):
-        print(f"{path}\t{text}" if len(args.images) > 1 else text)
+        print(f"{one_line(path)}\t{text}" if len(args.images) > 1 else text)
 
 
 def draw(args) -> None:
@@ -86,7 +90,7 @@ def tell(read, before=None) -> None:
 
     for what, lines in (("left out", "skipped"), ("note", "notes")):
         for line in getattr(read, lines)[len(getattr(before, lines, ())) :]:
-            say(f"{what}: {line}")
+            say(f"{what}: {one_line(line)}")
 
 
 def pictures(args, size: int, **more):
@@ -109,7 +113,7 @@ def score(args) -> None:
     from . import metrics
     from .data import load_dataset
     from .decoder import Decoder
-    from .files import write_csv
+    from .files import require_memory, write_csv
     from .runtime import say
     from .search import SearchEngine
     from .sources import SEARCH
@@ -126,7 +130,8 @@ def score(args) -> None:
     dataset = pictures(args, decoder.size).subset(split)
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
-    metrics.require_enough(len(covered), metrics.WIDTH)
+    metrics.require_enough(M := len(covered), metrics.WIDTH)
+    require_memory(5 * 8 * M**2, f"KID's kernels of {M:,} images", "score fewer of them")
     facts, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
     for line in lines:
         say(line)
@@ -155,6 +160,18 @@ def drawn_scores(decoder, dataset, texts: list[str], real, **drawing) -> dict:
     return metrics.score(real, metrics.image_features(pictures), classes=styles)
 
 
+def results_of(study: str, name: str = "") -> Path:
+    """The folder of a study's results, or a file in it."""
+    from .study import results_root
+
+    path, root = results_root() / study / name, results_root()
+    if not path.exists():
+        made = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        there = f"there are results of {', '.join(made) or 'no study'}{nearest(study, made)}"
+        raise FileNotFoundError(f"{path}: no such results; python -m dd run makes some, {there}")
+    return path
+
+
 def check(args) -> None:
     """The published texts of a study drawn and scored again, beside its table: what another
     processor, or another version of a library, moves."""
@@ -166,12 +183,9 @@ def check(args) -> None:
     from .encoder import Encoder
     from .files import write_csv
     from .runtime import compute_dtype
-    from .study import results_root
 
-    folder, split = results_root() / args.study, args.split
-    results = folder / "reconstruction.csv"
-    if not results.exists():
-        raise FileNotFoundError(f"{results}: no such table; python -m dd run {args.study} makes it")
+    results, split = results_of(args.study, "reconstruction.csv"), args.split
+    folder = results.parent
     made_with = json.loads((folder / "parameters" / "05_reconstruction.json").read_text())
     table = pd.read_csv(results)
     table = table[(table["split"] == split) & (table["decoder"] == args.decoder)]
@@ -181,11 +195,12 @@ def check(args) -> None:
     if strange := [s for s in args.sources if s not in can]:
         raise BadData(
             f"--sources {strange[0]}: {folder} has no row and texts of it on {split} "
-            f"through {args.decoder}; it has {', '.join(can)}"
+            f"through {args.decoder}; it has {', '.join(can)}{nearest(strange[0], can)}"
         )
     own = folder / "encoder" if made_with["encoder"] == "trained" else Path(made_with["encoder"])
     encoder = str(own) if (own / "config.json").exists() else "encoder"
-    decoder, writer = Decoder.load(args.decoder), Encoder.load(encoder)
+    decoder = Decoder.load(args.decoder)
+    writer = Encoder.load(encoder) if ANEW in args.sources else None
     dataset = load_dataset("emoji").subset(split)
     at, real, rows = {id: i for i, id in enumerate(dataset.frame["id"])}, None, []
     numbers = str(compute_dtype() or "float32").removeprefix("torch.")
@@ -378,14 +393,8 @@ def parameter_table() -> str:
 
 def claims(args) -> None:
     from .report import claims as verdicts
-    from .study import results_root
 
-    folder = results_root() / args.study
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder}: no such results; python -m dd run {args.study} makes them"
-        )
-    for c in verdicts(folder):
+    for c in verdicts(results_of(args.study)):
         print(f"{c['id']:4} {c['verdict']:15} {c['statement']}")
         print(f"{'':21}criterion: {c['criterion']}\n{'':21}{c.get('numbers', '')}")
 
@@ -395,21 +404,26 @@ def given(args, *names: str) -> dict:
 
 
 def train_decoder(args) -> None:
+    from .files import alone_in
     from .make_decoders import make_decoder
 
-    make_decoder(args.name, Path(args.out), start=args.start, **given(args, "seen", "seed"))
+    with alone_in(Path(args.out), "--out"):
+        make_decoder(args.name, Path(args.out), start=args.start, **given(args, "seen", "seed"))
 
 
 def train_encoder(args) -> None:
     from .decoder import Decoder
+    from .files import alone_in
     from .train import train_encoder as train
 
-    decoder, out = Decoder.load(args.decoder, args.revision), Path(args.out)
-    dataset = pictures(args, decoder.size, split="train")  # of records that name none
-    probe = dataset.subset("val", 256) if "val" in set(dataset.frame["split"]) else None
-    recipe = given(args, "seen", "tokens", "tau_start", "tau_end", "noise", "hard_from", "t_from")
-    recipe |= given(args, "least", "seed")
-    train(dataset.subset("train"), decoder, out, probe=probe, **recipe).save(out, half=True)
+    out = Path(args.out)
+    with alone_in(out, "--out"):
+        decoder = Decoder.load(args.decoder, args.revision)
+        dataset = pictures(args, decoder.size, split="train")  # of records that name none
+        probe = dataset.subset("val", 256) if "val" in set(dataset.frame["split"]) else None
+        recipe = "seen tokens tau_start tau_end noise hard_from t_from least seed"
+        recipe = given(args, *recipe.split())
+        train(dataset.subset("train"), decoder, out, probe=probe, **recipe).save(out, half=True)
     print(out)
 
 
@@ -419,11 +433,12 @@ def bench(args) -> None:
     run_bench(repeats=args.repeats, out=Path(args.out) if args.out else None)
 
 
-def whole(low: int):
+def whole(low: int, high: int):
     def integer(text: str) -> int:
         value = int(text)
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{value} is below {low}")
+        if not low <= value <= high:
+            bound = f"below {low}" if value < low else f"above {high}"
+            raise argparse.ArgumentTypeError(f"{value} is {bound}")
         return value
 
     return integer
@@ -445,9 +460,23 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default in (None, []) else super()._get_help_string(action)
 
 
+class Parser(argparse.ArgumentParser):
+    """One line and exit code 2, with the nearest name for what is misspelt."""
+
+    def error(self, message: str):
+        commands = [
+            c for a in self._actions if isinstance(a.choices, dict) for c in a.choices.values()
+        ]
+        known = [o for p in (self, *commands) for a in p._actions for o in a.option_strings]
+        known += [str(c) for a in self._actions for c in a.choices or ()]
+        wrong = re.search(r"invalid choice: '(.*?)' |arguments: ([^\s=]+)", message)
+        hint = nearest(wrong[1] or wrong[2], known) if wrong else ""
+        self.exit(2, one_line(f"{self.prog}: {message}{hint}; --help tells more") + "\n")
+
+
 def parser() -> argparse.ArgumentParser:
     about = "De-Diffusion: pictures to words, words to pictures, and how good the words are."
-    p = argparse.ArgumentParser(prog="python -m dd", description=about)
+    p = Parser(prog="python -m dd", description=about)
     commands = p.add_subparsers(dest="command", required=True)
     table = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
     groups = table.pop("group")
@@ -459,10 +488,11 @@ def parser() -> argparse.ArgumentParser:
             options |= groups[group]
         for flags, how in options.items():
             how = dict(how)
-            low, high = how.pop("least", None), how.pop("most", sys.float_info.max)
+            low, high = how.pop("least", None), how.pop("most", None)
             if low is not None:
                 decimal = isinstance(how.get("default"), (float, list))
-                how["type"] = real(low, high) if decimal else whole(low)
+                bounded, most = (real, sys.float_info.max) if decimal else (whole, 2**31 - 1)
+                how["type"] = bounded(low, most if high is None else high)
             c.add_argument(*flags.split(), **how)
     plain = commands.choices["run"].format_help
     commands.choices["run"].format_help = lambda: f"{plain()}\nparameters:\n{parameter_table()}\n"
@@ -471,26 +501,39 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     from .files import check_writable
+    from .study.parameters import BadParameter
 
     args = parser().parse_args(argv)
     try:
         if out := getattr(args, "out", None):  # before the work
             check_writable(out, folder=args.command.startswith("train"))
         args.action(args)
+        sys.stdout.flush()  # a full disk is told of here, not at the end of the process
     except KeyboardInterrupt:
         resumes = args.command in ("run", "train-decoder", "train-encoder")
         how = "goes on where it stopped" if resumes else "begins anew"
         print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
         return 130
     # bad data, parameters, paths, a small machine
-    except (ValueError, OSError, MemoryError) as error:
-        named = isinstance(error, OSError) and error.filename and error.strerror
-        told = f"{error.filename}: {error.strerror}" if named else error
-        print(f"dd {args.command}: {told}", file=sys.stderr)  # one line, no traceback
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        short = re.search("out of memory|allocate|enough memory", str(error))
+        if isinstance(error, RuntimeError) and not short:  # of torch
+            raise
+        told = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            told = f"{error.filename or 'what it writes'}: {error.strerror}"
+        if short:
+            told = f"not enough memory; give it less at a time ({told[:150]})"
+        # one line, no traceback; parameters have one each
+        lines = told.split("\n") if isinstance(error, BadParameter) else [told]
+        print(f"dd {args.command}: " + "\n".join(map(one_line, lines)), file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # a locale without the letters of a path
-    sys.exit(main())
+    code = main()
+    with suppress(OSError):  # told of already
+        sys.stdout.close()
+    sys.exit(code)

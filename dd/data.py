@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from .files import require_memory
+from .messages import nearest
 from .reading import (
     PICTURES,
     Bad,
@@ -143,7 +145,7 @@ def load_dataset(
     path = Path(source)
     if not path.exists():
         kinds = "'emoji', 'outside', a COCO .json file, a captions file, or a folder with one"
-        raise BadData(f"{path}: no such dataset; use {kinds}")
+        raise BadData(f"{path}: no such dataset; use {kinds}{nearest(source, BUILT_IN)}")
     if images and not Path(images).is_dir():
         raise BadData(f"{images}: no such folder of images")
     coco, root = path.suffix.lower() == ".json", path if path.is_dir() else path.parent
@@ -155,12 +157,16 @@ def load_dataset(
         records = _table_records(path, bad)
     import pandas as pd
 
-    kept, pictures, folder = {}, [], Path(images or root)
+    records = list(records)
+    what, fix = f"{len(records):,} pictures of {size} x {size} pixels", "use fewer or smaller ones"
+    require_memory(len(records) * size**2 * 3, what, fix)
+    pictures = np.empty((len(records), size, size, 3), np.uint8)  # takes memory as it is filled
+    kept, folder = {}, Path(images or root)
     for where, id, file_name, captions, own_split in records:
         with bad.at(where):
             row = dict(id=id, split=own_split or split, captions=captions, file=file_name, rows=1)
             if (known := kept.get(id)) is None:
-                pictures.append(_picture(folder, file_name, size))
+                pictures[len(kept)] = _picture(folder, file_name, size)
                 kept[id] = row
             elif known["file"] != file_name:
                 raise BadData(f"duplicate id {shown(id)}; give every image its own")
@@ -184,7 +190,7 @@ def load_dataset(
     frame["name"] = [c[0] for c in frame["captions"]]
     frame["keywords"] = [c[1:] for c in frame["captions"]]
     name = path.stem if coco else root.resolve().name
-    return Dataset(name, frame, np.stack(pictures), bad.skipped, bad.notes)
+    return Dataset(name, frame, pictures[: len(kept)], bad.skipped, bad.notes)
 
 
 def _load_built_in(name: str, size: int) -> Dataset:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from .data import BadData
 from .files import whole
+from .messages import nearest
 from .runtime import (
     autocast,
     check_weights,
@@ -55,6 +56,12 @@ def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tenso
         return torch.cat(maps, 1).flatten(2).transpose(1, 2).half().cpu()  # (B, P, F)
 
     return torch.cat(list(on_every_core(some, len(pixels), B or rows_at_once(8, 128))))
+
+
+def features_of(dataset, B: int = 2048) -> torch.Tensor:
+    """backbone_features of a data set's images, (M, P, F); B of them at a time are floats."""
+    rows = range(0, len(dataset), B)
+    return torch.cat([backbone_features(dataset.pixels(slice(i, i + B))) for i in rows])
 
 
 def temperature(s: int, S: int, start: float = 2.0, end: float = 0.3) -> float:
@@ -174,7 +181,7 @@ class Encoder:
         if not (path / "config.json").exists():
             raise FileNotFoundError(
                 f"{whose}: neither shipped nor a folder made by save(); "
-                "see python -m dd train-encoder --help"
+                f"see python -m dd train-encoder --help{nearest(name, ['encoder'])}"
             )
         quiet()
         with reading(f"{whose}: its tokenizer"):

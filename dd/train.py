@@ -24,11 +24,12 @@ from torch import nn
 
 from .captions import alt_text, alt_text_phrases
 from .data import Dataset
-from .encoder import Encoder, backbone_features, relax, temperature
+from .encoder import Encoder, features_of, relax, temperature
 from .files import write_text
 from .runtime import (
     Progress,
     autocast,
+    check_recipe,
     compute_dtype,
     device,
     generator,
@@ -172,8 +173,11 @@ class Log:
     def line(self, **facts) -> None:
         loss, seconds = round(float(np.mean(self.window)), 5), round(time.time() - self.start, 1)
         line = {"step": self.step, "seen": self.step * self.B, **facts}
-        with self.path.open("a") as file:
-            file.write(json.dumps({**line, "loss": loss, "seconds": seconds}) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({**line, "loss": loss, "seconds": seconds}) + "\n")
+        except OSError as error:  # the half of a line is dropped when the run goes on
+            raise OSError(f"{self.path}: not written ({error.strerror or error})") from error
 
 
 @torch.no_grad()
@@ -328,7 +332,7 @@ def train_encoder(
     recipe["latents"] = latents_hash(decoder.vae)
     r, steps = SimpleNamespace(**recipe), seen // recipe["B"]
     batch_rows(len(dataset), r.B, 0, r.seed)  # too few images, or a folder of another recipe, are
-    resume(out / "encoder.state.safetensors", recipe)  # refused before the work
+    check_recipe(out / "encoder.state.safetensors", recipe)  # refused before the work
     made = dict(D=r.width, blocks=r.blocks, rule=r.rule, seed=r.seed, tie=r.tie)
     encoder = Encoder.new(decoder, r.tokens, **made)
     if r.least:
@@ -345,10 +349,10 @@ def train_encoder(
                 f"images, fewer than the {r.tokens} that an encoder writes: use a smaller least (0 "
                 "allows every word of the decoder), or more images"
             )
-    patches = backbone_features(dataset.pixels()) if patches is None else patches
+    patches = features_of(dataset) if patches is None else patches
     z_all = encode_all(decoder, dataset) if z_all is None else z_all
     if probe is not None:
-        probe_patches, probe_z = backbone_features(probe.pixels()), encode_all(decoder, probe)
+        probe_patches, probe_z = features_of(probe), encode_all(decoder, probe)
     accelerator = Accelerator(cpu=device().type == "cpu")
     pooler = accelerator.prepare(encoder.pooler)  # only what is trained
     parameters = list(encoder.pooler.parameters())

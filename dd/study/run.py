@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..files import alone_in, check_writable, read_json, write_json
+from ..files import alone_in, check_writable, read_json, whole, write_json
 from .cache import STAGES, folder_hash, key
 from .parameters import (
     NOTEBOOKS,
@@ -189,10 +189,29 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     return report
 
 
-def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
-    """Those that are not done. ValueError, one line, where a cell fails or its process dies."""
+def execute(name: str, out: Path, parameters: dict, relay: Relay):
+    """Run one notebook, write it with its outputs to `out` -> the error of a cell that failed, or
+    None."""
     import papermill
 
+    try:
+        papermill.execute_notebook(
+            str(ROOT / "notebooks" / f"{name}.ipynb"),
+            str(out),
+            parameters={p: parameters[p] for p in taken(name)},
+            kernel_name="python3",
+            cwd=str(ROOT),
+            progress_bar=False,
+            log_output=False,  # stderr_file has it already
+            stderr_file=relay,
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+    except papermill.PapermillExecutionError as error:
+        return error
+
+
+def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
+    """Those that are not done. ValueError, one line, where a cell fails or its process dies."""
     done_path = folder / "run.json"
     done = read_json(done_path) if done_path.exists() else {}
     names, spent = list(NOTEBOOKS), {}
@@ -209,24 +228,14 @@ def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
         executed.parent.mkdir(parents=True, exist_ok=True)
         tick = time.time()
         try:
-            papermill.execute_notebook(
-                str(ROOT / "notebooks" / f"{name}.ipynb"),
-                str(executed),
-                parameters={p: parameters[p] for p in taken(name)},
-                kernel_name="python3",
-                cwd=str(ROOT),
-                progress_bar=False,
-                log_output=False,  # stderr_file has it already
-                stderr_file=relay,
-                extra_arguments=["--IPKernelApp.log_level=40"],
-            )
-        except papermill.PapermillExecutionError as error:
-            why = " ".join(f"{error.ename}: {error.evalue}".split())
-            told = f"notebook {name} stopped: {why}; {executed} shows where"
-            raise ValueError(told) from error
+            with whole(executed) as temporary:
+                failed = execute(name, temporary, parameters, relay)
         except RuntimeError as error:  # of its kernel
             told = f"notebook {name}: its process died, as where memory is short; the same command "
             raise ValueError(f"{told}goes on where it stopped") from error
+        if failed:
+            why = " ".join(f"{failed.ename}: {failed.evalue}".split())
+            raise ValueError(f"notebook {name} stopped: {why}; {executed} shows where") from failed
         spent[name] = time.time() - tick
         done[name] = {"key": made, "seconds": round(spent[name], 1)}
         write_json(done_path, done)
