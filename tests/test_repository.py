@@ -33,8 +33,9 @@ def test_environment_has_the_same_pins():
     assert f"python={lowest}" in listed
 
 
-ORDER = """messages files sources published figures report vocab vision reading data captions search runtime
-encoder decoder metrics train texts make_decoders baselines llm study bench __main__""".split()
+ORDER = """messages files sources published figures report vocab vision reading data captions search
+runtime encoder decoder metrics train texts make_decoders baselines llm study bench
+__main__""".split()
 
 
 def imported(path: Path):
