@@ -516,13 +516,13 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     # bad data, parameters, paths, a small machine
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        short = re.search("out of memory|allocate|enough memory", str(error))
-        if isinstance(error, RuntimeError) and not short:  # of torch
+        told, of_torch = str(error), isinstance(error, RuntimeError)
+        short = re.search("out of memory|allocate|enough memory", told)
+        if of_torch and not short:
             raise
-        told = str(error)
         if isinstance(error, OSError) and error.strerror:
             told = f"{error.filename or 'what it writes'}: {error.strerror}"
-        if short:
+        if (of_torch or isinstance(error, MemoryError)) and (short or not told):
             told = f"not enough memory; give it less at a time ({told[:150]})"
         # one line, no traceback; parameters have one each
         lines = told.split("\n") if isinstance(error, BadParameter) else [told]
