@@ -1,4 +1,4 @@
-"""python -m dd: write a picture in words, draw words, score captions, run the study.
+"""python -m dd: write a picture in words, draw words, explain both, score captions, run the study.
 
 One function a command; commands.toml is the table of commands and options. Nothing that takes time
 to import (torch, pandas, numpy) is imported before a command needs it.
@@ -13,13 +13,18 @@ import os
 import re
 import sys
 import tomllib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
+from . import __version__
 from .messages import nearest, one_line
 
 ANEW = "dediffusion_anew"  # De-Diffusion's texts as the study's encoder writes them on this machine
 SCORES = ("fid", "kid", "paired", "r_at_1")
+MOST_ROWS = 200  # of one figure: larger ones cannot be saved
+WORLDS = (".json", ".csv", ".jsonl", ".parquet")  # files that name the pictures of a data set
+STEP = 256  # images, after which what is done is kept; whole batches
 
 
 def number(text: str):
@@ -32,19 +37,127 @@ def number(text: str):
         raise ValueError(f"{text!r} is no YAML value; write 3, 0.5, name or [1, 2]") from None
 
 
-def write(args) -> None:
-    if len(args.images) <= 8:  # one batch: no faster on more cores, much slower on busy ones
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+def answer(args, told: str, result) -> None:
+    """The result of a command: as told, or with --json the same for machines."""
+    print(json.dumps(result, indent=1) if args.json else told)
+
+
+def records(table) -> list[dict]:
+    """The rows of a pandas table; what is not a number becomes null."""
+    return json.loads(table.to_json(orient="records"))
+
+
+def picture_files(paths: list[str], size: int):
+    """Picture files -> uint8 (M, size, size, 3), as the encoder is shown them; what had to be
+    changed of one is said."""
     import numpy as np
 
+    from .reading import read_picture
+    from .runtime import say
+
+    pictures = []
+    for path in paths:
+        pictures.append(read_picture(Path(path), size, changes := []))
+        if changes:
+            say(f"note: {one_line(path)}: {'; '.join(changes)}")
+    return np.stack(pictures)
+
+
+def size_of(encoder: str) -> int:
+    """Pixels per side of the pictures that an encoder looks at."""
+    from .runtime import looks_at, shipped
+
+    return looks_at(shipped(encoder)) or 64  # the shipped one's
+
+
+def written(args, pictures) -> list[str]:
+    """What the encoder writes of uint8 (M, H, W, 3); which one and how much is said."""
     from .data import to_pixels
     from .encoder import Encoder
-    from .reading import read_picture
+    from .runtime import say
 
-    pictures = [read_picture(Path(path), 64) for path in args.images]
-    texts = Encoder.load(args.encoder).write(to_pixels(np.stack(pictures)))
-    for path, text in zip(args.images, texts):
-        print(f"{one_line(path)}\t{text}" if len(args.images) > 1 else text)
+    encoder = Encoder.load(args.encoder)
+    whose = "the shipped encoder" if args.encoder == "encoder" else f"encoder {args.encoder}"
+    say(f"written by {whose}, {encoder.pooler.config.N} tokens a picture")
+    return encoder.write(to_pixels(pictures))
+
+
+def write(args) -> None:
+    if len(args.pictures) <= 8 and not args.out:
+        # one batch: no faster on more cores, much slower on busy ones
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if args.out:
+        return write_world(args)
+    from .data import BadData
+
+    try:
+        pictures = picture_files(args.pictures, size_of(args.encoder))
+    except BadData as error:
+        worlds = [p for p in args.pictures if Path(p).is_dir() or Path(p).suffix in WORLDS]
+        raise BadData(f"{worlds[0]}: a data set; give --out FILE" if worlds else error) from None
+    texts = written(args, pictures)
+    several = len(texts) > 1
+    lines = [f"{one_line(path)}\t{t}" if several else t for path, t in zip(args.pictures, texts)]
+    made = [{"image": path, "text": text} for path, text in zip(args.pictures, texts)]
+    answer(args, "\n".join(lines), made)
+
+
+def write_world(args) -> None:
+    """The texts of a data set in a file that `score` reads. What is written is kept every STEP
+    images, in a file beside it that the same command goes on from."""
+    import pandas as pd
+
+    from .data import BadData
+    from .encoder import Encoder
+    from .files import whole
+    from .runtime import Progress, say, shipped
+    from .study import folder_hash
+
+    encoder, size, out = Encoder.load(args.encoder), size_of(args.encoder), parquet(args.out)
+    if len(args.pictures) > 1:
+        raise BadData(f"{args.pictures[1]}: --out takes the texts of one data set; give one")
+    args.world = args.pictures[0]
+    dataset = pictures(args, size, captions=False).subset(split_of(args), args.n or None)
+    made_by = dict(encoder=folder_hash(shipped(args.encoder)), size=size)
+    made_by |= dict(world=dataset.name, images=dataset.fingerprint())
+    part, ids, texts = out.with_suffix(".part.parquet"), list(dataset.frame["id"]), []
+    if part.exists():
+        told = pd.read_parquet(part)
+        if told.attrs != made_by:
+            what = "of other pictures or another encoder"
+            raise BadData(f"{part}: texts {what}; delete it, or use another --out")
+        texts = told["text"].tolist()
+        say(f"note: {len(texts)} of {len(ids)} texts are there, written before")
+    progress = Progress("write", len(ids), len(texts))
+    while len(texts) < len(ids):
+        texts += encoder.write(dataset.pixels(slice(len(texts), len(texts) + STEP)))
+        table = pd.DataFrame({"id": ids[: len(texts)], "text": texts})
+        table.attrs = made_by
+        with whole(part) as temporary:
+            table.to_parquet(temporary, index=False)
+        progress(len(texts))
+    os.replace(part, out)
+    tell_silent(texts)
+    print(out)
+
+
+def parquet(out: str) -> Path:
+    from .data import BadData
+
+    if Path(out).suffix != ".parquet":
+        raise BadData(f"--out {out}: texts are written as .parquet (columns id, text)")
+    return Path(out)
+
+
+def tell_silent(texts: list[str]) -> None:
+    from .runtime import say
+
+    if silent := sum(not text.strip() for text in texts):
+        say(f"note: {silent} of {len(texts)} texts are empty; score --on-bad skip takes the others")
+
+
+def how_drawn(args) -> dict:
+    return {k: getattr(args, k) for k in ("guidance", "steps", "sampler", "seed")}
 
 
 def draw(args) -> None:
@@ -59,7 +172,7 @@ def draw(args) -> None:
 
     if not args.text.strip():
         raise BadData("the text is empty; say what to draw")
-    decoder = Decoder.load(args.decoder, args.revision)
+    decoder = Decoder.load(args.decoder, args.revision, judge=True)
     side = decoder.size * args.scale
     if args.n * side**2 > Image.MAX_IMAGE_PIXELS:
         raise BadData(
@@ -72,16 +185,98 @@ def draw(args) -> None:
     except (KeyError, ValueError, OSError):
         size = f"{args.n * side} x {side} pixels"
         raise BadData(f"--out {args.out}: cannot hold a picture of {size}; use .png") from None
-    for line in unread(decoder.tokenizer, [args.text], decoder.name)[1]:
+    facts, lines = unread(decoder.tokenizer, [args.text], decoder.name)
+    for line in lines:
         say(line)
     ids = [f"draw/{i}" for i in range(args.n)]
-    how = {k: getattr(args, k) for k in ("guidance", "steps", "sampler", "seed")}
-    pictures = decoder.draw([args.text] * args.n, ids, **how)
+    pictures = decoder.draw([args.text] * args.n, ids, **how_drawn(args))
     sheet = Image.fromarray(np.concatenate(list(pictures), axis=1))  # side by side
     larger = sheet.resize((sheet.width * args.scale, sheet.height * args.scale), Image.NEAREST)
     with whole(args.out) as temporary:
         larger.save(temporary, format)
-    print(args.out)
+    made = {"picture": args.out, "text": args.text, "decoder": decoder.name}
+    answer(args, args.out, made | facts | how_drawn(args))
+
+
+def only_png(args) -> None:
+    from .reading import BadData
+
+    if Path(args.out).suffix != ".png":
+        raise BadData(f"--out {args.out}: the figure is a PNG file; give a name that ends in .png")
+
+
+def redraw(args) -> None:
+    from .decoder import Decoder
+    from .figures import sheet
+    from .reading import BadData, shown
+    from .runtime import say
+    from .vocab import unread
+
+    only_png(args)
+    people = args.text or []
+    if len(people) not in (0, len(args.images)):
+        many = f"{len(people)} texts for {len(args.images)} pictures"
+        raise BadData(f"--text {shown(people[0])}: {many}; give one for each, in quotation marks")
+    if (most := len(args.images) + len(people)) > MOST_ROWS:
+        raise BadData(f"{most} rows in one figure; at most {MOST_ROWS}, give fewer pictures")
+    pictures = picture_files(args.images, size_of(args.encoder))
+    decoders = {name: Decoder.load(name) for name in args.decoder}
+    rows = []  # picture, whose words, text
+    for k, text in enumerate(written(args, pictures)):
+        rows += [(k, "De-Diffusion", text)]
+        rows += [(k, "people", told) for told in people[k : k + 1]]
+    texts, ids = [text for *_, text in rows], [f"redraw/{k}" for k, *_ in rows]
+    for name, decoder in decoders.items():
+        for line in unread(decoder.tokenizer, texts, name)[1]:
+            say(line)
+    drawn = {name: d.draw(texts, ids, **how_drawn(args)) for name, d in decoders.items()}
+    names = [f"{whose}, {Path(args.images[k]).name}" for k, whose, _ in rows]
+    originals = pictures[[k for k, *_ in rows]]
+    sheet(originals, {"text": texts}, drawn, args.out, names=names, scale=1.5, wrap=44)
+    made = [dict(image=args.images[k], words_of=whose, text=text) for k, whose, text in rows]
+    lines = [f"{m['image']}\t{m['words_of']}\t{m['text']}" for m in made]
+    answer(args, "\n".join([*lines, args.out]), {"figure": args.out, "texts": made})
+
+
+def explain(args) -> None:
+    from difflib import get_close_matches
+
+    from . import metrics
+    from .data import load_dataset
+    from .decoder import Decoder
+    from .encoder import Encoder
+    from .explain import explained, figure
+    from .reading import BadData
+    from .runtime import say
+
+    only_png(args)
+    emoji, id = load_dataset("emoji"), args.picture
+    if Path(id).is_file():
+        image, name = picture_files([id], size_of(args.encoder))[0], Path(id).name
+    else:
+        at = {known: row for row, known in enumerate(emoji.frame["id"])}
+        if id not in at:
+            like = " or ".join(get_close_matches(id, at, 2, 0)) or next(iter(at))
+            raise BadData(f"{id}: no picture file, and no drawing's id; an id is {like}")
+        row = emoji.frame.iloc[at[id]]
+        image, name = emoji.images[at[id]], f"{row['name']} ({id})"
+        if row["split"] == "train":
+            say(f"note: {id} is a training drawing: decoder and encoder have seen it")
+    decoder, encoder = Decoder.load(args.decoder, args.revision), Encoder.load(args.encoder)
+    centre = metrics.image_features(emoji.subset("test", 256).images).mean(0)
+    found = explained(encoder, decoder, image, id, centre, args.noises, **how_drawn(args))
+    figure(found, args.out, name)
+    answer(
+        args,
+        f"{found.table().round(3).to_string(index=False)}\n{args.out}",
+        {
+            "figure": args.out,
+            "text": found.text,
+            "paired": found.whole,
+            "noises": args.noises,
+            "words": records(found.table()),
+        },
+    )
 
 
 def tell(read, before=None) -> None:
@@ -113,10 +308,11 @@ def score(args) -> None:
     from . import metrics
     from .data import load_dataset
     from .decoder import Decoder
-    from .files import require_memory, write_csv
+    from .files import write_csv
     from .runtime import say
     from .search import SearchEngine
     from .sources import SEARCH
+    from .study.cache import fingerprint, model_hash
     from .texts import read_texts, readability
     from .vocab import unread
 
@@ -125,39 +321,67 @@ def score(args) -> None:
     if searches := args.decoder == SEARCH:
         decoder, guidances = SearchEngine(load_dataset("emoji").subset("train")), [float("nan")]
     else:
-        decoder, guidances = Decoder.load(args.decoder, args.revision), args.guidance
+        decoder = Decoder.load(args.decoder, args.revision, judge=True)
+        guidances = args.guidance
     split, rows = split_of(args), []
-    dataset = pictures(args, decoder.size).subset(split)
+    dataset = pictures(args, decoder.size, captions=False).subset(split)
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
-    metrics.require_enough(M := len(covered), metrics.WIDTH)
-    require_memory(5 * 8 * M**2, f"KID's kernels of {M:,} images", "score fewer of them")
-    facts, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
+    metrics.require_enough(len(covered), metrics.width(args.features))
+    unreadable, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
     for line in lines:
         say(line)
-    real = metrics.image_features(covered.images)
+    which = fingerprint(sorted(covered.frame["id"]))  # the same images, the same 12 digits
+    look = dict(progress="look at the originals", eye=args.features)
+    real = metrics.image_features(covered.images, **look)
+    kept = None
+    if args.keep:
+        facts = dict(decoder=model_hash(args.decoder), revision=args.revision, step=STEP)
+        kept = Path(args.keep), dict(images=covered, texts=texts, eye=args.features, **facts)
     for guidance in guidances:
-        how = dict(guidance=guidance, steps=args.steps, sampler=args.sampler, seed=args.seed)
+        how = how_drawn(args) | {"guidance": guidance}
         row = {"world": dataset.name, "split": split, "source": Path(args.file).stem}
         row |= {"decoder": decoder.name, "guidance": guidance, "seed": args.seed}
-        rows.append(row | drawn_scores(decoder, covered, texts, real, **how) | facts)
+        row |= {"features": args.features, "ids": which}
+        scores = drawn_scores(decoder, covered, texts, real, args.features, kept, **how)
+        rows.append(row | scores | unreadable)
+        if args.out:  # guidance by guidance: a kill keeps what is done
+            write_csv(args.out, pd.DataFrame(rows))
     table = pd.DataFrame(rows)
-    print(table.round(3).to_string(index=False))
+    told, result = table.round(3).to_string(index=False), {"scores": records(table)}
     if args.world == "emoji":
-        words = {k: round(v, 3) for k, v in readability(covered, texts).items()}
-        print("words:", json.dumps(words))
-    if args.out:
-        write_csv(args.out, table)
+        result["words"] = {k: round(v, 3) for k, v in readability(covered, texts).items()}
+        told += f"\nwords: {json.dumps(result['words'])}"
+    answer(args, told, result)
 
 
-def drawn_scores(decoder, dataset, texts: list[str], real, **drawing) -> dict:
+def drawn_scores(decoder, dataset, texts, real, eye="lite2", kept=None, **drawing) -> dict:
     """Draw a text for each original and score the pictures against the originals' image features,
-    `real` (M, D)."""
-    from . import metrics
+    `real` (M, D). Pictures are looked at and let go, STEP at a time.
 
-    pictures = decoder.draw(texts, list(dataset.frame["id"]), progress=True, **drawing)
+    kept   (folder, all that pictures depend on but for `drawing`): their features are kept there,
+           and read back if they are there"""
+    import torch
+
+    from . import metrics
+    from .runtime import Progress
+    from .study import cache
+
+    ids, chunks, guidance = list(dataset.frame["id"]), [], drawing["guidance"]
+    at = f" at guidance {guidance:g}" if guidance == guidance else ""  # search has none
+    tick = Progress(f"draw {decoder.name}{at}", len(ids), unit="pictures")
+    path = kept and kept[0] / cache.key("draw", **kept[1], **drawing)
+
+    def look(rows: slice) -> dict:
+        drawn = decoder.draw(texts[rows], ids[rows], **drawing)
+        return {"eye": metrics.image_features(drawn, eye=eye)}
+
+    for i in range(0, len(ids), STEP):
+        make = partial(look, slice(i, i + STEP))
+        chunks.append(cache.kept(Path(f"{path}-{i:06d}"), make) if kept else make())
+        tick(min(i + STEP, len(ids)))
     styles = (dataset.frame["style"].to_numpy(),) * 2 if "style" in dataset.frame else None
-    return metrics.score(real, metrics.image_features(pictures), classes=styles)
+    return metrics.score(real, torch.cat([c["eye"] for c in chunks]), classes=styles)
 
 
 def results_of(study: str, name: str = "") -> Path:
@@ -249,18 +473,14 @@ def check(args) -> None:
 def described(args, load, describe) -> None:
     """Write what `describe` says of a data set's pictures, by a model that can be loaded, to a file
     that `score` reads."""
-    from .data import BadData
-    from .runtime import say
     from .texts import write_texts
 
-    if Path(args.out).suffix != ".parquet":
-        raise BadData(f"--out {args.out}: captions are written as .parquet (columns id, text)")
+    out = parquet(args.out)
     load(args.model, args.revision)  # before the pictures
     dataset = pictures(args, args.size).subset(split_of(args))
     texts = describe(dataset)
-    if silent := sum(not text.strip() for text in texts):
-        say(f"note: {silent} of {len(texts)} texts are empty; score --on-bad skip takes the others")
-    write_texts(Path(args.out), dataset, texts)
+    tell_silent(texts)
+    write_texts(out, dataset, texts)
     print(args.out)
 
 
@@ -367,12 +587,14 @@ def ask(args) -> None:
     table["said"] = model.answer(prompts, tokens=tokens, B=args.batch, progress=what)
     if args.captions:
         table["cider"] = few_shot.cider(list(table["said"]), list(table["captions"]))
-        print(f"CIDEr {table['cider'].mean():.1f} of {len(table)} captions")
+        mean, n = table["cider"].mean(), len(table)
+        answer(args, f"CIDEr {mean:.1f} of {n} captions", {"n": n, "cider": mean})
     else:
         table["vqa"] = list(map(few_shot.vqa_accuracy, table["said"], table["answers"]))
         kinds = pd.concat([table, table.assign(kind="all")]).groupby("kind", sort=False)["vqa"]
         scores = kinds.agg(["size", "mean"]).sort_index(key=lambda k: [(x == "all", x) for x in k])
-        print(scores.set_axis(["n", "VQA accuracy"], axis=1).round(4).to_string())
+        scores = scores.set_axis(["n", "VQA accuracy"], axis=1)
+        answer(args, scores.round(4).to_string(), records(scores.reset_index()))
     if args.out:
         write_csv(args.out, table.drop(columns=["answers", "captions"], errors="ignore"))
 
@@ -394,9 +616,11 @@ def parameter_table() -> str:
 def claims(args) -> None:
     from .report import claims as verdicts
 
-    for c in verdicts(results_of(args.study)):
-        print(f"{c['id']:4} {c['verdict']:15} {c['statement']}")
-        print(f"{'':21}criterion: {c['criterion']}\n{'':21}{c.get('numbers', '')}")
+    lines, found = [], verdicts(results_of(args.study))
+    for c in found:
+        lines.append(f"{c['id']:4} {c['verdict']:15} {c['statement']}")
+        lines.append(f"{'':21}criterion: {c['criterion']}\n{'':21}{c.get('numbers', '')}")
+    answer(args, "\n".join(lines), found)
 
 
 def given(args, *names: str) -> dict:
@@ -414,17 +638,26 @@ def train_decoder(args) -> None:
 def train_encoder(args) -> None:
     from .decoder import Decoder
     from .files import alone_in
+    from .runtime import plain_float32, process
+    from .train import RECIPE
     from .train import train_encoder as train
 
     out = Path(args.out)
-    with alone_in(out, "--out"):
+    with nullcontext() if process() else alone_in(out, "--out"):  # the first one of several
         decoder = Decoder.load(args.decoder, args.revision)
+        if args.gradient_checkpointing:
+            decoder.denoiser.enable_gradient_checkpointing()
         dataset = pictures(args, decoder.size, split="train")  # of records that name none
         probe = dataset.subset("val", 256) if "val" in set(dataset.frame["split"]) else None
-        recipe = "seen tokens tau_start tau_end noise hard_from t_from least seed"
-        recipe = given(args, *recipe.split())
-        train(dataset.subset("train"), decoder, out, probe=probe, **recipe).save(out, half=True)
-    print(out)
+        images = dataset.subset("train")
+        images = images.subset("all", round(args.data * len(images)))
+        options = given(args, "seen", "checkpoint_every", "accumulate", *RECIPE)
+        with plain_float32() if args.precision == "float32" else nullcontext():
+            made = train(images, decoder, out, probe=probe, **options)
+        if not process():
+            made.recipe |= {"size": decoder.size}  # of the pictures that it looks at
+            made.save(out, half=True)
+            print(out)
 
 
 def bench(args) -> None:
@@ -457,7 +690,15 @@ def real(low: float, high: float):
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action):
-        return action.help if action.default in (None, []) else super()._get_help_string(action)
+        unsaid = action.default in (None, [], False)  # and a switch is off
+        return action.help if unsaid else super()._get_help_string(action)
+
+    def _fill_text(self, text, width, indent):  # an example is copied as a whole
+        return text if text.startswith("example:") else super()._fill_text(text, width, indent)
+
+
+EXIT_CODES = """exit codes: 0 done; 2 input or an option that cannot be used, a line on stderr says
+what, where and how to fix it, and nothing is half written; 130 stopped by Ctrl-C"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -476,13 +717,15 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     about = "De-Diffusion: pictures to words, words to pictures, and how good the words are."
-    p = Parser(prog="python -m dd", description=about)
+    p = Parser(prog="python -m dd", description=about, epilog=EXIT_CODES)
+    p.add_argument("--version", action="version", version=f"dd-study {__version__}")
     commands = p.add_subparsers(dest="command", required=True)
     table = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
     groups = table.pop("group")
     for name, options in table.items():
         about, action = options.pop("about"), globals()[name.replace("-", "_")]
-        c = commands.add_parser(name, help=about, description=about, formatter_class=Help)
+        told = {"description": about, "epilog": f"example: {options.pop('example')}"}
+        c = commands.add_parser(name, help=about, formatter_class=Help, **told)
         c.set_defaults(action=action)
         for group in options.pop("use", ()):
             options |= groups[group]
@@ -493,6 +736,8 @@ def parser() -> argparse.ArgumentParser:
                 decimal = isinstance(how.get("default"), (float, list))
                 bounded, most = (real, sys.float_info.max) if decimal else (whole, 2**31 - 1)
                 how["type"] = bounded(low, most if high is None else high)
+            if isinstance(how.get("default"), bool):
+                how["action"] = argparse.BooleanOptionalAction
             c.add_argument(*flags.split(), **how)
     plain = commands.choices["run"].format_help
     commands.choices["run"].format_help = lambda: f"{plain()}\nparameters:\n{parameter_table()}\n"
@@ -510,7 +755,8 @@ def main(argv: list[str] | None = None) -> int:
         args.action(args)
         sys.stdout.flush()  # a full disk is told of here, not at the end of the process
     except KeyboardInterrupt:
-        resumes = args.command in ("run", "train-decoder", "train-encoder")
+        resumes = args.command in ("run", "train-decoder", "train-encoder", "write")
+        resumes = resumes or getattr(args, "keep", None)
         how = "goes on where it stopped" if resumes else "begins anew"
         print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
         return 130
@@ -526,7 +772,8 @@ def main(argv: list[str] | None = None) -> int:
             told = f"not enough memory; give it less at a time ({told[:150]})"
         # one line, no traceback; parameters have one each
         lines = told.split("\n") if isinstance(error, BadParameter) else [told]
-        print(f"dd {args.command}: " + "\n".join(map(one_line, lines)), file=sys.stderr)
+        one = f" (process {rank})" if (rank := os.environ.get("RANK", "0")) != "0" else ""
+        print(f"dd {args.command}{one}: " + "\n".join(map(one_line, lines)), file=sys.stderr)
         return 2
     return 0
 

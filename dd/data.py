@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # reading pandas takes a quarter of a second, and texts need 
 
 ASSETS = Path(__file__).parent / "assets"
 BUILT_IN = {name: ASSETS / name / f"{name}.parquet" for name in ("emoji", "outside")}
+IN_MEMORY = 2**30  # bytes of pictures that a data set of files holds; more stay on disk
 SPLITS = ("train", "val", "test", "novel")
 # of a folder of images, or of its folders for splits
 CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
@@ -64,7 +65,7 @@ class Dataset:
 
     name: str
     frame: pd.DataFrame
-    images: np.ndarray  # (M, H, W, 3) uint8
+    images: np.ndarray | Pictures  # (M, H, W, 3) uint8
     skipped: list[str] = field(default_factory=list)  # one line for each record left out
     notes: list[str] = field(default_factory=list)  # what reading decided for the user
     _phrases: list | None = field(default=None, repr=False)  # kept by captions.alt_text_phrases
@@ -98,9 +99,30 @@ class Dataset:
         if self._fingerprint is None:
             words = [list(self.frame["id"]), list(self.frame["name"])]
             words.append([list(k) for k in self.frame["keywords"]])
-            content = json.dumps(words).encode() + self.images.tobytes()
-            self._fingerprint = hashlib.sha256(content).hexdigest()[:12]
+            content = hashlib.sha256(json.dumps(words).encode())
+            for i in range(0, len(self), 256):
+                content.update(self.images[i : i + 256].tobytes())
+            self._fingerprint = content.hexdigest()[:12]
         return self._fingerprint
+
+
+class Pictures:
+    """The files of a data set that would fill the memory: read anew whenever they are asked for,
+    and indexed by rows as the array uint8 (M, size, size, 3) that they stand for."""
+
+    def __init__(self, files: list[Path], size: int):
+        self.files, self.shape = files, (len(files), size, size, 3)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rows) -> np.ndarray | Pictures:
+        """One picture, a slice of them read at once, or chosen rows, which are not read yet."""
+        if isinstance(rows, slice):
+            return np.stack([read_picture(file, self.shape[1]) for file in self.files[rows]])
+        if np.ndim(rows) == 0:
+            return read_picture(self.files[rows], self.shape[1])
+        return Pictures([self.files[row] for row in rows], self.shape[1])
 
 
 def stable_hash(text: str) -> int:
@@ -126,6 +148,7 @@ def load_dataset(
     size: int = 64,
     on_bad: str = "stop",
     split: str = "test",
+    captions: bool = True,
 ) -> Dataset:
     """Read a dataset.
 
@@ -138,6 +161,9 @@ def load_dataset(
     on_bad   "stop": raise BadData at the first bad record; "skip": leave it out and say so in
              `dataset.skipped`
     split    the split that images get when the file names none
+    captions whether there must be some: without, a folder of nothing but pictures is read, too
+
+    What takes more than IN_MEMORY is read once to see that it can be, and again when asked for.
     """
     bad = Bad(on_bad)
     if str(source) in BUILT_IN:
@@ -150,7 +176,7 @@ def load_dataset(
         raise BadData(f"{images}: no such folder of images")
     coco, root = path.suffix.lower() == ".json", path if path.is_dir() else path.parent
     if path.is_dir():
-        records = _folder_records(path, bad)
+        records = _folder_records(path, bad, captions)
     elif coco:
         records = _coco_records(path, bad)
     else:
@@ -158,23 +184,27 @@ def load_dataset(
     import pandas as pd
 
     records = list(records)
-    what, fix = f"{len(records):,} pictures of {size} x {size} pixels", "use fewer or smaller ones"
-    require_memory(len(records) * size**2 * 3, what, fix)
-    pictures = np.empty((len(records), size, size, 3), np.uint8)  # takes memory as it is filled
-    kept, folder = {}, Path(images or root)
-    for where, id, file_name, captions, own_split in records:
+    # at most, where they are put together
+    needed = 2 * min(len(records) * size**2 * 3, IN_MEMORY)
+    what = f"{len(records):,} pictures of {size} x {size} pixels"
+    require_memory(needed, what, "use fewer or smaller ones")
+    kept, paths, pictures, folder = {}, [], [], Path(images or root)
+    for where, id, file_name, said, own_split in records:
         with bad.at(where):
-            row = dict(id=id, split=own_split or split, captions=captions, file=file_name, rows=1)
+            row = dict(id=id, split=own_split or split, captions=said, file=file_name, rows=1)
             if (known := kept.get(id)) is None:
-                pictures[len(kept)] = _picture(folder, file_name, size)
+                path_of, picture = _picture(folder, file_name, size)
                 kept[id] = row
+                paths.append(path_of)
+                if len(paths) * picture.nbytes <= IN_MEMORY:
+                    pictures.append(picture)
             elif known["file"] != file_name:
                 raise BadData(f"duplicate id {shown(id)}; give every image its own")
             elif known["split"] != row["split"]:
                 both = f"{known['split']} and {row['split']}"
                 raise BadData(f"{shown(id)} is of two splits, {both}; choose one")
             else:
-                known["captions"] += captions
+                known["captions"] += said
                 known["rows"] += 1
     if not kept:
         raise BadData(f"{path}: no usable image; {bad.first}")
@@ -190,7 +220,8 @@ def load_dataset(
     frame["name"] = [c[0] for c in frame["captions"]]
     frame["keywords"] = [c[1:] for c in frame["captions"]]
     name = path.stem if coco else root.resolve().name
-    return Dataset(name, frame, pictures[: len(kept)], bad.skipped, bad.notes)
+    held = np.stack(pictures) if len(pictures) == len(paths) else Pictures(paths, size)
+    return Dataset(name, frame, held, bad.skipped, bad.notes)
 
 
 def _load_built_in(name: str, size: int) -> Dataset:
@@ -217,10 +248,10 @@ class Record(NamedTuple):
     split: str | None = None
 
 
-def _picture(folder: Path, name: str, size: int) -> np.ndarray:
+def _picture(folder: Path, name: str, size: int) -> tuple[Path, np.ndarray]:
     file = inside(folder, name)
     try:
-        return read_picture(file, size)
+        return file, read_picture(file, size)
     except BadData as error:
         fix = "add it" if str(error).startswith("missing") else "replace it"
         raise BadData(f"{error}; {fix} or remove the row") from None
@@ -255,9 +286,10 @@ def _table_records(path: Path, bad: Bad, folder: str = "") -> Iterator[Record]:
             yield Record(where, id, name, captions_of(row["text"]), split)
 
 
-def _folder_records(folder: Path, bad: Bad) -> Iterator[Record]:
+def _folder_records(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
     """Of the captions file of a folder, or of one in each folder that is named as a split, or of
-    the .txt files beside the pictures, whose lines are captions."""
+    the .txt files beside the pictures, whose lines are captions; of pictures alone where none are
+    `needed`."""
     names = [Path(s, c) for s in ("", *SPLIT_NAMES) for c in CAPTION_FILES]
     found = [name for name in names if (folder / name).is_file()]
     within = [name.parent for name in found]
@@ -271,6 +303,10 @@ def _folder_records(folder: Path, bad: Bad) -> Iterator[Record]:
     kinds = {suffix for suffix, form in Image.registered_extensions().items() if form in PICTURES}
     texts = {f.stem for f in files if f.suffix == ".txt"}
     stems = Counter(f.stem for f in files if f.suffix.lower() in kinds)
+    if not needed and stems and not texts & stems.keys():
+        pictures = [f.name for f in files if f.suffix.lower() in kinds]
+        yield from (Record(name, id_of(name), name, [""]) for name in pictures)
+        return
     if not texts & stems.keys():
         columns = "add one with columns file_name, text, or a .txt beside each picture"
         raise BadData(f"{folder}: no {', '.join(CAPTION_FILES)} in this folder; {columns}")

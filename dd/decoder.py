@@ -6,6 +6,7 @@
     states = decoder.soft_states(weights)                    # (B, L, D) from relaxed tokens
     loss = decoder.loss(z_0, states, t, noise)               # the decoder's own denoising loss
     pictures = decoder.draw(texts, ids, guidance=3.0)        # uint8 (B, H, W, 3)
+    judge = Decoder.load("stable-diffusion-xl", judge=True)  # others draw, by being called
 
 Letters: B batch, M images, N written tokens, L context length (N + start, end, padding),
 V vocabulary, D text width, C/h latents, T noise levels.
@@ -28,8 +29,10 @@ from torch.utils.checkpoint import checkpoint
 from .data import BadData, stable_hash, to_uint8
 from .files import require_memory
 from .runtime import (
+    AGAIN,
     Progress,
     autocast,
+    compute_dtype,
     device,
     on_every_core,
     pinned,
@@ -46,6 +49,7 @@ TAKEN = (
     "taken are folders of a StableDiffusionPipeline (Stable Diffusion 1 and 2, text to image) and "
     "of this project's MiniLMPipeline"
 )
+LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # parts that text needs not
 
 
 class Decoder:
@@ -67,22 +71,32 @@ class Decoder:
         self._empty = None
 
     @classmethod
-    def load(cls, name: str | Path = "sketch", revision: str | None = None) -> Decoder:
+    def load(
+        cls, name: str | Path = "sketch", revision: str | None = None, judge: bool = False
+    ) -> Decoder | Judge:
         """A shipped decoder by name, a pipeline folder, or a Hub id with its pinned revision (also
-        written id@revision)."""
+        written id@revision). `judge`: one that is only asked to draw may be any of diffusers'
+        pipelines from text to image."""
         source, options = pinned(name, revision, "decoder")
         quiet()
         whose = f"decoder {str(name)!r}"
         with reading(f"{whose}: its model_index.json"):
             index = DiffusionPipeline.load_config(source, **options)
         kind = index.get("_class_name")
-        if kind not in ("StableDiffusionPipeline", "MiniLMPipeline"):
+        trained_through = kind in ("StableDiffusionPipeline", "MiniLMPipeline")
+        if not trained_through and not draws_text(kind):
             raise BadData(f"{whose}: model_index.json names {kind or 'no pipeline class'}; {TAKEN}")
-        parts = {"scheduler": None, "vae": None}
+        if not trained_through and not judge:
+            raise BadData(f"{whose}: a {kind} can judge (score, draw), no more; {TAKEN}")
         if kind == "MiniLMPipeline":
-            parts |= {"transformer": None}
+            parts = dict.fromkeys(("scheduler", "vae", "transformer"))
+        elif trained_through:
+            parts = dict.fromkeys(("scheduler", "vae", "tokenizer", "text_encoder", "unet"))
         else:
-            parts |= {"tokenizer": None, "text_encoder": None, "unet": None}
+            held = (k for k, v in index.items() if isinstance(v, (list, tuple)) and v[0])
+            parts = dict.fromkeys(part for part in held if part not in LEFT_OUT)
+        # as large models are: half the memory where the GPU computes in bfloat16
+        dtype = None if trained_through or device().type == "cpu" else compute_dtype()
         for part in parts:
             library, made = (index.get(part) or (None, None))[:2]
             if library not in ("diffusers", "transformers"):
@@ -91,22 +105,22 @@ class Decoder:
             whose_part, where = f"{whose}: its part {part}", dict(subfolder=part, **options)
             with reading(whose_part):
                 made = getattr(import_module(library), made)
-                if part in ("tokenizer", "scheduler"):
+                if "tokenizer" in part or part == "scheduler":
                     parts[part] = made.from_pretrained(source, **where)
             if parts[part] is None:
                 where |= {"trust_remote_code": False} if library == "transformers" else {}
-                parts[part] = whole_model(made, source, whose_part, dtype=torch.float32, **where)
-        if kind == "MiniLMPipeline":
-            pipeline = MiniLMPipeline(**parts)
-        else:
-            from diffusers import StableDiffusionPipeline  # not before the libraries are quiet
-
-            parts |= {"safety_checker": None, "feature_extractor": None}
-            pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+                where |= {"dtype": dtype or torch.float32}
+                parts[part] = whole_model(made, source, whose_part, **where)
         with reading(whose, "cannot draw", TAKEN):
-            decoder = cls(pipeline, Path(source).name)
-            decoder.check()
-        return decoder
+            if kind == "MiniLMPipeline":
+                return checked(cls(MiniLMPipeline(**parts), Path(source).name))
+            made = getattr(import_module("diffusers"), kind)
+            takes = inspect.signature(made).parameters
+            given = {k: None for k in takes if k in index or k in LEFT_OUT}
+            given |= {k: v for k, v in index.items() if k in takes and not isinstance(v, list)}
+            given |= {"requires_safety_checker": False} if trained_through else {}
+            pipeline = made(**given | parts)
+            return checked((cls if trained_through else Judge)(pipeline, Path(source).name))
 
     @torch.no_grad()
     def check(self) -> None:
@@ -234,8 +248,8 @@ class Decoder:
 
     def start_noise(self, ids: list[str], seed: int = 0) -> torch.Tensor:
         """(B, C, h, h), a function of (image id, seed): all texts of an image start from it."""
-        streams = [torch.Generator().manual_seed(stable_hash(f"{seed}/start/{i}")) for i in ids]
-        return torch.stack([torch.randn(self.C, self.h, self.h, generator=g) for g in streams])
+        noise = lambda id: torch.randn(self.C, self.h, self.h, generator=start_stream(id, seed))
+        return torch.stack([noise(id) for id in ids])
 
     def add_noise(self, z_0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor):
         """-> (x_t, target): the noised latent and what the denoiser was trained to predict, eps or
@@ -247,10 +261,11 @@ class Decoder:
 
     def loss(self, z_0: torch.Tensor, states: torch.Tensor, t: torch.Tensor, noise: torch.Tensor):
         """The decoder's own denoising loss per image (B,): mean squared error of the predicted
-        noise or velocity, in float32. Section 3, Eq. 1 of the paper; one noise level per image. A
-        batch whose gradient would fill the memory goes in parts, each computed once more for it."""
+        noise or velocity, in float32. Section 3, Eq. 1 of the paper; one noise level per image. On
+        a CPU, a batch whose gradient would fill the memory goes in parts, each computed once more
+        for it; a GPU that has too little says so."""
         x_t, target = self.add_noise(z_0, noise, t)
-        if states.requires_grad and (B := self.rows_at_once(64, 64)) < len(x_t):
+        if states.requires_grad and (B := self.rows_at_once(64, 2**31)) < len(x_t):
             parts = zip(x_t.split(B), t.split(B), states.split(B))
             again = [checkpoint(self.predict, *part, use_reentrant=False) for part in parts]
             return (torch.cat(again) - target).pow(2).mean((1, 2, 3))
@@ -348,6 +363,65 @@ class Decoder:
                 predicted = without + guidance * (with_text - without)
             x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
         return self.decode(x_t)
+
+
+def checked(decoder):
+    decoder.check()
+    return decoder
+
+
+def draws_text(kind: str | None) -> bool:
+    """Whether diffusers counts a class of pipelines among those from text to image."""
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING as KNOWN
+
+    return any(kind == made.__name__ for made in KNOWN.values())
+
+
+class Judge:
+    """Any of diffusers' pipelines from text to image (SDXL, distilled, flow matching), drawing by
+    being called: prompts, sampler and latents are its own. Nothing is trained through it, and it
+    may be asked for `draw` alone."""
+
+    def __init__(self, pipeline, name: str):
+        self.pipeline, self.name, self.tokenizer = pipeline.to(device()), name, pipeline.tokenizer
+        pipeline.set_progress_bar_config(disable=True)
+
+    def check(self) -> None:
+        """Draws a picture in two steps, whose side is `size`; what cannot be drawn raises."""
+        self.size = self.draw([""], ["check"], guidance=1.0, steps=2).shape[1]
+
+    def draw(
+        self,
+        texts: list[str],
+        ids: list[str],
+        *,
+        guidance: float = 3.0,
+        steps: int = 8,
+        sampler: str = "",
+        seed: int = 0,
+        B: int | None = None,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """One picture per text -> uint8 (M, H, W, 3). The noise is a function of (id, seed) alone;
+        `sampler` changes nothing, the pipeline's own is used."""
+        title, B = f"draw {self.name} at guidance {guidance:g}", B or rows_at_once(1, 8)
+        tick = Progress(title, len(texts), unit="pictures") if progress else None
+        how = dict(guidance_scale=guidance, num_inference_steps=steps, output_type="np")
+        drawn = []
+        for i in range(0, len(texts), B):  # one batch after another: a pipeline holds a state
+            streams = [start_stream(id, seed) for id in ids[i : i + B]]
+            pictures = self.pipeline(prompt=texts[i : i + B], generator=streams, **how).images
+            if not np.isfinite(pictures).all():
+                raise ValueError(f"decoder {self.name}: a picture of NaN or infinity; {AGAIN}")
+            drawn.append(np.rint(255 * pictures).astype(np.uint8))
+            if tick:
+                tick(min(i + B, len(texts)))
+        return np.concatenate(drawn)
+
+
+def start_stream(id: str, seed: int) -> torch.Generator:
+    """Of an image's starting noise: for one id and seed the same on every machine."""
+    return torch.Generator().manual_seed(stable_hash(f"{seed}/start/{id}"))
 
 
 def fast_attention(denoiser) -> None:

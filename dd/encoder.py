@@ -42,6 +42,9 @@ from .vocab import allowed_tokens, to_strings
 SIZE, P = 128, 64  # backbone input in pixels; 8 x 8 patches
 BLOCKS = (2, 4, 10)  # EfficientNet-Lite0 blocks whose maps are kept (strides 4, 8, 16)
 FEATURES = 24 + 40 + 112 + 3  # F: their channels, and the mean colour of the patch
+# Numbers of (B, N, V) held at one time, on a CPU and on a GPU: one image of 75 CLIP tokens, or the
+# whole batch of a study of drawings.
+ROOM = 2**22, 2**25
 
 
 def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:
@@ -58,12 +61,6 @@ def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tenso
     return torch.cat(list(on_every_core(some, len(pixels), B or rows_at_once(8, 128))))
 
 
-def features_of(dataset, B: int = 2048) -> torch.Tensor:
-    """backbone_features of a data set's images, (M, P, F); B of them at a time are floats."""
-    rows = range(0, len(dataset), B)
-    return torch.cat([backbone_features(dataset.pixels(slice(i, i + B))) for i in rows])
-
-
 def temperature(s: int, S: int, start: float = 2.0, end: float = 0.3) -> float:
     """tau(s) = start * (end / start)^(s / S): exponential over the whole run, however long."""
     return start * (end / start) ** (s / S)
@@ -75,17 +72,24 @@ def relax(
     *,
     noise: float = 1.0,
     straight_through: bool = False,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
 ) -> torch.Tensor:
     """Gumbel-softmax: logits (B, N, V) -> weights (B, N, V), rows summing to 1, differentiable.
 
     noise             scale of the Gumbel noise: 1 is the paper's sample, 0 a plain softmax
     straight_through  forward the one-hot argmax, backward the soft weights (not in the paper)
+    generator         of the noise; or one for each image, left as it is: a second call draws the
+                      same
     """
     logits = logits.float()
     if noise > 0:
-        uniform = torch.rand(logits.shape, generator=generator).clamp_(1e-9, 1 - 1e-7)
-        logits = logits - noise * torch.log(-torch.log(uniform.to(logits.device)))
+        if isinstance(generator, list):
+            shape, each = logits.shape[1:], (g.clone_state() for g in generator)
+            uniform = torch.stack([torch.rand(shape, generator=g, device=g.device) for g in each])
+        else:
+            uniform = torch.rand(logits.shape, generator=generator)
+        uniform = uniform.clamp_(1e-9, 1 - 1e-7).to(logits.device)
+        logits = logits - noise * torch.log(-torch.log(uniform))
     soft = torch.softmax(logits / tau, -1)
     if not straight_through:
         return soft
@@ -131,12 +135,24 @@ class Pooler(nn.Module):
         self.register_buffer("allowed", torch.ones(V, dtype=torch.bool))
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """patches (B, P, F) -> logits (B, N, V); forbidden tokens at a value no noise can lift."""
+        """patches (B, P, F) -> logits (B, N, V)."""
+        return self.logits(self.states(patches))
+
+    def states(self, patches: torch.Tensor) -> torch.Tensor:
+        """patches (B, P, F) -> what the queries have read, (B, N, D)."""
         image = self.read(patches) + self.place  # (B, P, D)
         q = self.queries.expand(len(patches), -1, -1)  # (B, N, D)
         for block in self.layers:
             q = block(q, image)
-        return self.to_logits(self.norm(q)).float().masked_fill(~self.allowed, -1e4)  # (B, N, V)
+        return self.norm(q)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """(B, N, D) -> (B, N, V); forbidden tokens at a value no noise can lift."""
+        return self.to_logits(states).float().masked_fill(~self.allowed, -1e4)
+
+    def at_once(self) -> int:
+        """Images whose logits are held at one time."""
+        return max(1, rows_at_once(*ROOM) // (self.config.N * self.config.V))
 
     @classmethod
     def load(cls, folder: Path) -> Pooler:
@@ -164,9 +180,13 @@ class Encoder:
         """An untrained encoder for a decoder's vocabulary."""
         if not 1 <= N <= decoder.L - 2:
             raise ValueError(f"tokens is {N}; the decoder's context holds 1 to {decoder.L - 2}")
+        if D % 4:
+            raise ValueError(f"width is {D}; four heads share it: use a multiple of 4")
         torch.manual_seed(seed)
         pooler = Pooler(N=N, V=decoder.V, D=D, blocks=blocks)
         allowed = allowed_tokens(decoder.tokenizer, rule)
+        if not allowed.any():
+            raise ValueError(f"rule {rule} allows no token of decoder {decoder.name}; use all")
         pooler.allowed[:] = F.pad(allowed, (0, decoder.V - len(allowed)))
         if tie and (table := decoder.text_encoder.get_input_embeddings().weight).shape[1] == D:
             # words alike to the decoder begin alike, at the scale of a fresh layer
@@ -208,8 +228,8 @@ class Encoder:
 
     @torch.no_grad()
     def ids(self, patches: torch.Tensor, B: int = 256) -> torch.Tensor:
-        """Cached features (M, P, F) -> the argmax ids (M, N)."""
-        out = []
+        """Cached features (M, P, F) -> the argmax ids (M, N), at most B images at a time."""
+        out, B = [], min(B, self.pooler.at_once())
         for i in range(0, len(patches), B):
             with autocast():
                 out.append(self.pooler(patches[i : i + B].to(device()).float()).argmax(-1).cpu())

@@ -11,6 +11,7 @@ data give the same bytes. Images are uint8 (M, H, W, 3).
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from textwrap import fill as broken
 
@@ -19,6 +20,8 @@ from matplotlib import rc_context, rc_params_from_file
 from matplotlib.figure import Figure
 
 from .files import whole
+
+warnings.filterwarnings("ignore", message="Glyph .* missing")  # people's words, in any script
 
 COLOURS = tuple(
     "#1b5e9b #c8442e #2e8b57 #8a5aab #d98c1f #5a5a5a #17a2a2 #b03a78 #7a6a2f #333333 #7fb2e5 "
@@ -41,13 +44,15 @@ def style():
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write stem.png and stem.pdf; without dates, so that equal figures are equal files."""
-    stem = Path(path)
+    """Write stem.png and stem.pdf (a path that ends in .png is that file alone); without dates, so
+    that equal figures are equal files."""
     undated = dict.fromkeys(("CreationDate", "ModDate", "Producer", "Creator"))
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", undated)):
-        with whole(f"{stem}{suffix}") as temporary:
-            figure.savefig(temporary, metadata=metadata)
-    return stem
+    kinds, alone = {".png": {"Software": None}, ".pdf": undated}, str(path).endswith(".png")
+    for suffix, metadata in kinds.items():
+        if not alone or suffix == ".png":
+            with whole(path if alone else f"{path}{suffix}") as temporary:
+                figure.savefig(temporary, metadata=metadata)
+    return Path(path)
 
 
 def show(path: str | Path):

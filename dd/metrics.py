@@ -1,6 +1,7 @@
 """Pictures against originals: FID, KID, paired similarity, retrieval, each with n and an interval.
 
     x = image_features(images)      # (M, D) float32, EfficientNet-Lite2: not the encoder's backbone
+    x = image_features(images, eye="inception:weights.pth")    # Inception-v3's 2,048
     score(real, fake)               # {"n": ..., "fid": ..., "fid_lo": ..., ..., "r_at_1": ...}
 
 FID does not change when texts are shuffled among images; the paired scores do. FID is biased at
@@ -10,38 +11,110 @@ which is unbiased, beside it. Letters: M images, D feature width, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from .data import to_pixels
-from .runtime import Progress, autocast, device, on_every_core, placed, rows_at_once
+from .data import BadData, to_pixels
+from .runtime import (
+    Progress,
+    autocast,
+    device,
+    on_every_core,
+    pinned,
+    placed,
+    quiet,
+    reading,
+    rows_at_once,
+    whole_model,
+)
+from .sources import INCEPTION, LITE2
 from .vision import efficientnet, features, resize
 
 WIDTH = 352  # D, features of an image
 BOOTSTRAPS = 50
+BLOCK = 5000  # images compared with each other at once by KID: three matrices of 200 MB
 LEAST_IN_CLASS = 20  # images of a class below which it has no KID of its own
 Z = 1.96  # standard deviations either side of an estimate in a 95 % interval
 
 
 def image_features(
-    images: np.ndarray, B: int | None = None, progress: str = "", size: int = 128, net: int = 2
+    images: np.ndarray,
+    B: int | None = None,
+    progress: str = "",
+    size: int = 128,
+    net: int = 2,
+    eye: str = LITE2,
 ) -> Tensor:
     """uint8 (M, H, W, 3) -> float32 (M, 352): EfficientNet-Lite`net`'s last block, its mean over
-    space, from pictures resized to `size` pixels. (Lite1 gives 320 features.)
+    space, from pictures resized to `size` pixels. (Lite1 gives 320 features.) By another `eye`
+    (M, D) as that one sees them.
 
     The block before the 1280-wide head: 352 features of two thousand images give a covariance one
     can trust."""
-    net, tick = placed(efficientnet(net)), Progress(progress, len(images)) if progress else None
-
-    def some(rows):
-        with autocast():
-            maps = features(net, resize(to_pixels(images[rows]).to(device()), size))
-        return maps.float().mean((2, 3)).cpu()
-
+    tick = Progress(progress, len(images)) if progress else None
+    look = partial(_by_lite, placed(efficientnet(net)), size) if eye == LITE2 else other_eye(eye)
+    some = lambda rows: look(images[rows]).float().cpu()
     return torch.cat(list(on_every_core(some, len(images), B or rows_at_once(8, 128), tick)))
+
+
+def _by_lite(net, size: int, images: np.ndarray) -> Tensor:
+    with autocast():
+        maps = features(net, resize(to_pixels(images).to(device()), size))
+    return maps.float().mean((2, 3))
+
+
+@cache
+def other_eye(name: str) -> Callable:
+    """Another network to compare pictures by -> a function of images uint8 (B, H, W, 3) that gives
+    features (B, D), in float32.
+
+    name   "inception:<weights>": Inception-v3 as torchmetrics has it (torch-fidelity's network and
+           file of weights), its 2,048 features of pictures resized to 299 pixels, antialiased; else
+           a network of transformers that sees (CLIP and SigLIP: what they compare with texts;
+           DINOv2: the pooled token), by folder or Hub id@commit, with its own preprocessing"""
+    if name.startswith(INCEPTION):
+        weights, whose = Path(name.removeprefix(INCEPTION)), f"features {name!r}"
+        if not weights.is_file():
+            raise BadData(f"{whose}: no such file of weights; give the one of torch-fidelity")
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        with reading(whose, fix="pip install torch-fidelity==0.4.0, and give its file of weights"):
+            made = dict(feature=2048, feature_extractor_weights_path=str(weights))
+            net = FrechetInceptionDistance(**made).inception.to(device())
+        channels_first = lambda images: torch.from_numpy(images).permute(0, 3, 1, 2)
+        return lambda images: net(channels_first(images).contiguous().to(device()))
+
+    import transformers
+
+    source, options = pinned(name, None, "features")
+    quiet()
+    whose, options = f"features {name!r}", options | {"trust_remote_code": False}
+    with reading(f"{whose}: its image processor"):
+        processor = transformers.AutoImageProcessor.from_pretrained(source, **options)
+    net = whole_model(transformers.AutoModel, source, whose, dtype=torch.float32, **options)
+    net = net.to(device())
+
+    def look(images: np.ndarray) -> Tensor:
+        given = processor([Image.fromarray(image) for image in images], return_tensors="pt")
+        pixels = given["pixel_values"].to(device())
+        seen = getattr(net, "get_image_features", net)(pixel_values=pixels)
+        return seen.pooler_output
+
+    with reading(whose, "gives no features of pictures", "use Inception, CLIP, SigLIP or DINOv2"):
+        look(np.zeros((1, 64, 64, 3), np.uint8))
+    return look
+
+
+def width(eye: str = LITE2) -> int:
+    """D, the number of an eye's features."""
+    return WIDTH if eye == LITE2 else other_eye(eye)(np.zeros((1, 64, 64, 3), np.uint8)).shape[1]
 
 
 def require_enough(M: int, D: int) -> None:
@@ -139,7 +212,8 @@ def retrieval(real: Tensor, fake: Tensor) -> Tensor:
     """(M,) 1 where a picture's nearest original (centred cosine) is its own. Chance is 1/M."""
     centre = real.mean(0)
     a, b = (normalize(x - centre) for x in (fake, real))
-    return ((a @ b.T).argmax(1) == torch.arange(len(a))).float()  # (M, M) similarities
+    nearest = [(some @ b.T).argmax(1) for some in a.split(BLOCK)]  # (BLOCK, M) similarities
+    return (torch.cat(nearest) == torch.arange(len(a))).float()
 
 
 def mean_interval(values) -> tuple[float, float, float]:
@@ -172,6 +246,9 @@ def score(
     None: no KID inside classes."""
     rng, (R, M) = np.random.default_rng(seed), (len(real), len(fake))
     scores = {"kid": KID(real, fake)}
+    if (parts := -(-max(R, M) // BLOCK)) > 1:  # the mean over random parts is unbiased, too
+        at = np.random.default_rng(seed).permutation(max(R, M)) % parts
+        scores = {"kid": IntraClassKID(real, fake, at[:R], at[:M], paired=False)}
     if classes:
         scores["kid_within"] = IntraClassKID(real, fake, *classes, paired=paired)
     draws: dict[str, list[float]] = {"fid": [], **{name: [] for name in scores}}

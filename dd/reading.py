@@ -363,14 +363,19 @@ def texts_by_id(path: str | Path, bad: Bad, empty: bool = False) -> dict[str, tu
 # -- pictures ------------------------------------------------------------------------------------
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
-    """Any picture -> size x size RGB: laid on white, shorter side to `size`, centre crop."""
+def square(image: Image.Image, size: int, changes: list | None = None) -> Image.Image:
+    """Any picture -> size x size RGB: laid on white, shorter side to `size`, centre crop.
+    changes: a list that gets what of this had to be done."""
+    changes = [] if changes is None else changes
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
+        changes += ["transparent, laid on white"] * (image.getextrema()[3][0] < 255)
         canvas = Image.new("RGBA", image.size, "white")
         canvas.alpha_composite(image)
         image = canvas
     image = image.convert("RGB")
+    if image.width != image.height:
+        changes.append(f"{image.width} x {image.height} pixels, cut to the square in its middle")
     if image.size == (size, size):
         return image
     scale = size / min(image.size)
@@ -399,9 +404,10 @@ def eight_bits(image: Image.Image, tags: dict, format: str | None) -> Image.Imag
     return grey
 
 
-def read_picture(source, size: int) -> np.ndarray:
+def read_picture(source, size: int, changes: list | None = None) -> np.ndarray:
     """A picture file (a path, or a stream of its bytes) -> uint8 (size, size, 3), turned upright as
-    its EXIF orientation says; of an animation the first picture. BadData for whatever is wrong."""
+    its EXIF orientation says; of an animation the first picture; `changes` as in `square`. BadData
+    for whatever is wrong."""
     if isinstance(source, Path) and not source.is_file():
         raise BadData(f"missing image {source}")
     try:
@@ -411,7 +417,7 @@ def read_picture(source, size: int) -> np.ndarray:
             with Image.open(source, formats=PICTURES) as opened:
                 tags, format = getattr(opened, "tag_v2", {}), opened.format
                 upright = ImageOps.exif_transpose(opened)
-                return np.asarray(square(eight_bits(upright, tags, format), size))
+                return np.asarray(square(eight_bits(upright, tags, format), size, changes))
     except Exception as error:  # Pillow's decoders raise nearly every kind
         name = source if isinstance(source, Path) else "in a table"
         why = error if isinstance(error, BadData) else reason(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -24,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .data import BadData, stable_hash
-from .files import whole
+from .files import read_json, whole
 from .files import write_json as write_json
 from .messages import nearest
 
@@ -36,6 +37,14 @@ def shipped(name: str | Path) -> Path:
     """A shipped model by its bare name ("sketch"); a Path, or a name with a slash, is a folder."""
     known = isinstance(name, str) and "/" not in name and (ASSETS / name).is_dir()
     return ASSETS / name if known else Path(name)
+
+
+def looks_at(encoder: Path) -> int | None:
+    """Pixels per side of the pictures that an encoder was trained on, which are those that its
+    decoder draws: its backbone sees them brought to a size of its own, from these and not from
+    smaller ones. None if its recipe tells none, as those of the emoji world, which are of 64."""
+    recipe = encoder / "recipe.json"
+    return read_json(recipe).get("size") if recipe.exists() else None
 
 
 def pinned(name: str | Path, revision: str | None, what: str) -> tuple[str, dict]:
@@ -95,9 +104,16 @@ def check_weights(net: torch.nn.Module, whose: str, missing=(), unexpected=()) -
             raise BadData(f"{whose} {problem} {names[0]}{more}; {AGAIN}")
 
 
+def process() -> int:
+    """This process's number among those that `accelerate launch` or torchrun started; else 0."""
+    return int(os.environ.get("RANK", 0))
+
+
 def say(message: str, end: str = "\n") -> None:
     """Progress goes to stderr: it is seen in a terminal and never compared by notebook tests. In a
-    terminal it replaces the line that `Progress` moves."""
+    terminal it replaces the line that `Progress` moves. Of several processes the first one says."""
+    if process():
+        return
     start, rest = ("\r", "\x1b[K") if sys.stderr.isatty() else ("", "")
     print(f"{start}{message}{rest}", end=end, file=sys.stderr, flush=True)
 
@@ -111,7 +127,8 @@ def quiet() -> None:
 
 @cache
 def device() -> torch.device:
-    gpu = torch.cuda.is_available()
+    if gpu := torch.cuda.is_available():  # of several processes of a machine each has its own
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     found = (
         torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} threads; no GPU found"
     )
@@ -196,6 +213,20 @@ def rows_at_once(cpu: int, gpu: int) -> int:
 def generator(seed: int, purpose: str) -> torch.Generator:
     """A CPU generator for one purpose; every other purpose has its own stream."""
     return torch.Generator().manual_seed(stable_hash(f"{seed}/{purpose}"))
+
+
+def streams(rng: torch.Generator, B: int, count: int) -> list[torch.Generator]:
+    """A generator for each of B images, so that an image's `count` numbers are the same whichever
+    part of a batch, or which process, draws them. On a CPU those that `rng` would have drawn for
+    all in a row; on a GPU from its own generator, for an image's numbers cost less there."""
+    if device().type != "cpu":
+        seeds = torch.randint(2**62, (B,), generator=rng).tolist()
+        return [torch.Generator(device()).manual_seed(seed) for seed in seeds]
+    each = []
+    for _ in range(B):
+        each.append(rng.clone_state())
+        torch.rand(count, generator=rng)  # where the next image's begin
+    return each
 
 
 class Progress:

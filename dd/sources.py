@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 LENGTHS = (4, 8, 16, 24)  # words per De-Diffusion text compared, as the paper's Table 4 does
 
+LITE2, INCEPTION = "lite2", "inception:"  # what looks at pictures: dd/metrics.py
 SEARCH = "search"  # the judge that draws nothing: dd/search.py
 
 USES = {
@@ -33,6 +34,7 @@ USES = {
     "group": "as a context it holds the group that people put the drawing in",
     "pixels": "as a context it holds what was measured from the pixels",
     "style": "as a context it holds the words of the drawing's style",
+    "emoji": "of the emoji world alone: of styles, groups, concepts or alt text, or taught by them",
 }
 
 
@@ -47,8 +49,11 @@ class Source(NamedTuple):
 _ROWS = (
     Source("real", "originals, half against half", "bound", "#444444"),
     Source("autoencoder", "autoencoder only (floor)", "bound", "#8c8c8c"),
-    Source("ideal_name", "ideal drawer, told the name (ceiling)", "bound", "#7fb7be"),
-    Source("ideal_style", "ideal drawer, told name and style (ceiling)", "bound", "#4a8f8c"),
+    Source("ideal_name", "ideal drawer, told the name (ceiling)", "bound", "#7fb7be", "emoji"),
+    Source(
+        *("ideal_style", "ideal drawer, told name and style (ceiling)", "bound", "#4a8f8c"),
+        "emoji",
+    ),
     Source(
         "names",
         "people: name",
@@ -62,31 +67,31 @@ _ROWS = (
     ),
     Source(
         *("names_style", "name and the style's words (control)", "control", "#6f6fb5"),
-        "drawn novel judged swept curve context name style",
+        "drawn novel judged swept curve context name style emoji",
     ),
     Source(
         *("names_all", "people: all they wrote", "people", "#17a2a2"),
-        "drawn chosen swept curve context name group",
+        "drawn chosen swept curve context name group emoji",
     ),
     Source(
         *("retrieval", "name of the nearest training drawing", "machine", "#7a6a2f"),
-        "drawn chosen swept coarse context",
+        "drawn chosen swept coarse context emoji",
     ),
     Source(
         *("captioner", "captioner, taught names", "machine", "#d98c1f"),
-        "drawn chosen swept curve context learnt kept",
+        "drawn chosen swept curve context learnt kept emoji",
     ),
     Source(
         *("captioner_detailed", "captioner, taught alt text", "machine", "#8a5aab"),
-        "drawn chosen swept curve context learnt kept",
+        "drawn chosen swept curve context learnt kept emoji",
     ),
     Source(
         *("interrogator", "interrogator: chained phrases", "machine", "#b03a78"),
-        "drawn chosen swept coarse context learnt kept",
+        "drawn chosen swept coarse context learnt kept emoji",
     ),
     Source(
         *("pez", "hard prompts by similarity (PEZ)", "machine", "#e59a8f"),
-        "drawn chosen swept coarse context learnt kept",
+        "drawn chosen swept coarse context learnt kept emoji",
     ),
     Source(
         *("ph2p", "hard prompts by the decoder's loss (after PH2P)", "machine", "#a0522d"),
@@ -105,7 +110,7 @@ _ROWS = (
     ),
     Source(
         *("alt_text", "alt text (oracle)", "bound", "#2e8b57"),
-        "drawn novel outside judged swept context name pixels style",
+        "drawn novel outside judged swept context name pixels style emoji",
     ),
     Source("soft", "De-Diffusion, soft tokens (ceiling)", "bound", "#a9c77e", "drawn"),
     Source(

@@ -57,8 +57,10 @@ def empty(dataset: Dataset, seed: int = 0) -> list[str]:
 
 
 def random_words(dataset: Dataset, seed: int = 0, length: int = 16) -> list[str]:
-    """`length` words (as many as De-Diffusion writes) drawn from those of all alt texts."""
-    bag = [w for t in full_alt_text(dataset) for w in t.split()]
+    """`length` words (as many as De-Diffusion writes) drawn from those of all alt texts, or of all
+    captions where drawings have no styles."""
+    said = full_alt_text if "style" in dataset.frame else names_keywords
+    bag = [w for t in said(dataset) for w in t.split()]
     rng = random.Random(f"{seed}/random_words")
     return [" ".join(rng.choices(bag, k=length)) for _ in range(len(dataset))]
 

@@ -14,17 +14,19 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from .captions import alt_text, alt_text_phrases
 from .data import Dataset
-from .encoder import Encoder, features_of, relax, temperature
+from .encoder import Encoder, backbone_features, relax, temperature
 from .files import write_text
 from .runtime import (
     Progress,
@@ -34,18 +36,22 @@ from .runtime import (
     device,
     generator,
     optimizer_tensors,
+    process,
     restore_optimizer,
     resume,
     save_state,
+    say,
+    streams,
     weights_hash,
 )
-from .vocab import often_seen, to_strings
+from .vocab import often_seen, round_trip, surviving_rule, to_strings
 
 
 def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
     """Row numbers of one batch: epochs without replacement, a function of (seed, step) alone."""
     if M < B:
-        raise ValueError(f"{M} training images do not fill a batch of {B}: use more images")
+        more = "use more images, or a smaller batch"
+        raise ValueError(f"{M} training images do not fill a batch of {B}: {more}")
     epoch, i = divmod(step, M // B)
     return np.random.default_rng((seed, epoch)).permutation(M)[i * B : (i + 1) * B]
 
@@ -116,24 +122,37 @@ class MuonAndAdamW:
     def param_groups(self) -> list[dict]:
         return [group for part in self.parts for group in part.param_groups]
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none=set_to_none)
-
     def step(self) -> None:
         for part in self.parts:
             part.step()
 
 
-def descend(loss: torch.Tensor, optimizer, net: nn.Module, rate: float, accelerator=None) -> None:
+def gradient(losses: Iterable[torch.Tensor], net: nn.Module, accelerator=None) -> float:
+    """Into `net`, that of the sum of the losses, which are computed one after another, and of all
+    processes -> the sum."""
+    net.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=device())
+    for loss in losses:
+        loss.backward()
+        total += loss.detach()
+    if accelerator and accelerator.num_processes > 1:
+        for p in (p for p in net.parameters() if p.grad is not None):
+            p.grad = accelerator.reduce(p.grad)
+        total = accelerator.reduce(total)
+    return total.item()
+
+
+def update(optimizer, net: nn.Module, rate: float) -> None:
     """One optimizer step at learning rate `rate`, the gradient's norm clipped to 1."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(loss) if accelerator else loss.backward()
-    clip = accelerator.clip_grad_norm_ if accelerator else nn.utils.clip_grad_norm_
-    clip(net.parameters(), 1.0)
+    nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     optimizer.step()
+
+
+def descend(loss: torch.Tensor, optimizer, net: nn.Module, rate: float) -> None:
+    gradient([loss], net)
+    update(optimizer, net, rate)
 
 
 def made_by(table: dict, changed: dict, **facts) -> dict:
@@ -144,13 +163,16 @@ def made_by(table: dict, changed: dict, **facts) -> dict:
 
 
 class Log:
-    """Progress and JSON lines of one run. A resumed run drops the lines after its checkpoint and
-    goes on with the checkpoint's `window` (the last losses) and `seconds`."""
+    """Progress and JSON lines of one run, by the first of its processes. A resumed run drops the
+    lines after its checkpoint and goes on with the checkpoint's `window` (the last losses) and
+    `seconds`."""
 
     def __init__(self, path: Path, title: str, B: int, steps: int, step: int, window=(), seconds=0):
         self.path, self.B, self.steps, self.step = path, B, steps, step
         self.window, self.start = list(window), time.time() - seconds
         self.rate, self.progress = 0.0, Progress(title, steps * B, step * B)
+        if process():
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text().splitlines() if path.exists() else []
         told = [(json.loads(line)["step"], line) for line in before if line.endswith("}")]  # whole
@@ -168,7 +190,7 @@ class Log:
     def due(self, lines: int = 8, every: int = 100, last: bool = True) -> bool:
         """Whether to write a line now: every so many steps, and at least `lines` times in all."""
         often = max(1, min(every, self.steps // lines))
-        return self.step % often == 0 or (last and self.step == self.steps)
+        return not process() and (self.step % often == 0 or (last and self.step == self.steps))
 
     def line(self, **facts) -> None:
         loss, seconds = round(float(np.mean(self.window)), 5), round(time.time() - self.start, 1)
@@ -205,11 +227,13 @@ def training_loop(
     """Train `net` until recipe["seen"] of M images were seen; yields the log after each step, with
     `net` in eval mode. In the end `net` is frozen.
 
-    batch_loss  (rows, step, generator of this step) -> (loss, {name: number} to show beside it)
+    batch_loss  (rows, step, generator of this step) -> (loss, {name: number} to show beside it);
+                for a batch in parts an iterator of their losses, whose sum is the batch's
     recipe      what the weights depend on: seen, B, peak, seed and more; kept with the checkpoint
     average     decay of the exponential moving average (EMA) of the weights that `net` holds in the
                 end; 0: the last weights
     schedule    (step, steps, peak, warm-up) -> learning rate
+    accelerator of several processes, whose losses are parts of the batch's
     Resumes from `out/<name>.state.safetensors`, logs to `out/<name>.jsonl`."""
     B, seed, state = recipe["B"], recipe["seed"], out / f"{name}.state.safetensors"
     steps = recipe["seen"] // B
@@ -226,16 +250,18 @@ def training_loop(
         rows, rng = batch_rows(M, B, step, seed), generator(seed, f"{name}/{step}")
         loss, terms = batch_loss(rows, step, rng)
         rate = schedule(step, steps, recipe["peak"], warmup)
-        descend(loss, optimizer, net, rate, accelerator)
+        losses = [loss] if isinstance(loss, torch.Tensor) else loss
+        total = gradient(losses, net, accelerator)
+        update(optimizer, net, rate)
         if average:
             now = [p.detach() for p in weights.values()]
             decay = min(average, (step + 1) / (step + 21))
             torch._foreach_lerp_(list(ema.values()), now, 1 - decay)
-        log.add(loss.item(), rate, terms)
+        log.add(total, rate, terms)
         net.eval()
         yield log
         net.train()
-        if log.step % checkpoint_every == 0 or log.step == steps:
+        if not process() and (log.step % checkpoint_every == 0 or log.step == steps):
             tensors = {f"net/{k}": p for k, p in weights.items()}
             tensors |= {f"ema/{k}": p for k, p in ema.items()} | optimizer_tensors(optimizer)
             tensors |= {f"buffer/{k}": b for k, b in buffers.items()}
@@ -261,20 +287,61 @@ def encode_all(decoder, dataset: Dataset, mirror: bool = False, B: int = 256) ->
     return torch.cat([decoder.encode(pixels).cpu() for pixels in batches])
 
 
-def relaxed_loss(pooler, decoder, patches, z_0, t, eps, *, tau, noise=0.0, repeats=0.0, **more):
+def of_images(compute: Callable, dataset: Dataset, accelerator, B: int = 256) -> torch.Tensor:
+    """compute(pixels) of all images (M, ...), on the CPU of every process, each of which computes a
+    share of them."""
+    n, M = accelerator.num_processes, len(dataset)
+    own = np.arange(accelerator.process_index, M, n)
+    mine = [compute(dataset.pixels(own[i : i + B])).cpu() for i in range(0, len(own), B)]
+    if n == 1:
+        return torch.cat(mine)
+    shares = accelerator.gather(accelerator.pad_across_processes(torch.cat(mine).to(device())))
+    return shares.unflatten(0, (n, -1)).transpose(0, 1).flatten(0, 1)[:M].cpu()
+
+
+def relaxed_loss(pooler, decoder, patches, z_0, t, eps, **relaxation):
     """De-Diffusion's objective per image (B,), section 3 of the paper: features (B, P, F) -> logits
     -> relaxed tokens -> the frozen decoder's denoising loss of z_0 (B, C, h, h) at noise levels
-    t (B,) and noise eps.
+    t (B,) and noise eps. `relaxation`: options of relaxed_words and relax."""
+    with autocast():
+        read = pooler.states(patches)  # (B, N, D)
+    table = decoder.text_encoder.get_input_embeddings().weight  # (V, D)
+    words, cost = relaxed_words(pooler, read, table, **relaxation)
+    with autocast():
+        states = decoder.embedded_states(words)  # (B, L, D)
+    return decoder.loss(z_0, states, t, eps) + cost
 
-    repeats   what it costs if all positions write one word (not in the paper); `repeated`
-    more      relax()'s other options"""
-    with autocast():
-        logits = pooler(patches)  # (B, N, V)
-    weights = relax(logits, tau, noise=noise, **more)
-    with autocast():
-        states = decoder.soft_states(weights)  # (B, L, D)
-    loss = decoder.loss(z_0, states, t, eps)
-    return loss + repeats * repeated(weights) if repeats else loss
+
+def relaxed_words(pooler, read, table, *, noise=0.0, generator=None, repeats=0.0, **more):
+    """What the queries have read (B, N, D) -> mixtures of the rows of a table of word vectors
+    (V, D), by their relaxed tokens: (B, N, D), and what the tokens cost beside the loss (B,).
+
+    repeats    what it costs if all positions write one word (not in the paper); `repeated`
+    generator  of the noise, or one for each image; `more`: relax()'s other options
+
+    Logits and tokens (B, N, V) are 15 MB an image and copy at 75 CLIP tokens. Where a batch has
+    more images than `at_once`, they are computed piece by piece, once more in the backward pass,
+    and never kept."""
+    (B, N), n = read.shape[:2], pooler.at_once()
+    if not noise:
+        generator = None
+    elif not isinstance(generator, list):
+        generator = streams(generator or torch.default_generator, B, N * len(table))
+
+    def piece(read, generator):
+        with autocast():  # not around all pieces: their gradients are summed in float32
+            logits = pooler.logits(read)
+        weights = relax(logits, noise=noise, generator=generator, **more)
+        with autocast():
+            words = (weights.flatten(0, 1) @ table).view(*read.shape[:2], -1)
+        return words, repeats * repeated(weights) if repeats else weights.new_zeros(len(read))
+
+    if n >= B:
+        return piece(read, generator)
+    kept = dict(use_reentrant=False, preserve_rng_state=False)
+    parts = [slice(i, i + n) for i in range(0, B, n)]
+    done = [checkpoint(piece, read[i], generator and generator[i], **kept) for i in parts]
+    return tuple(map(torch.cat, zip(*done)))
 
 
 def repeated(weights: torch.Tensor) -> torch.Tensor:
@@ -285,25 +352,13 @@ def repeated(weights: torch.Tensor) -> torch.Tensor:
     return pairs / max(1, N * (N - 1))
 
 
-# How the encoder is trained. The paper's own recipe is tau 2.0 -> 0.3, noise 1, hard_from 1,
+# How the encoder is trained: the options of `train-encoder` that its weights depend on, with their
+# defaults (commands.toml). The paper's own recipe is tau 2.0 -> 0.3, noise 1, hard_from 1,
 # t_from 0, least 0, tie False (it does not say how it samples noise levels).
+_OPTIONS = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())["group"]["recipe"]
 RECIPE = {
-    "tokens": 16,  # N
-    "width": 256,  # of the pooler, as are its blocks
-    "blocks": 5,
-    "B": 64,
-    "peak": 5.0e-4,
-    "tau_start": 1.0,  # the temperature schedule
-    "tau_end": 0.3,
-    "noise": 0.0,  # scale of the Gumbel noise
-    "hard_from": 0.7,  # share of the run after which the forward pass is the argmax; 1: never
-    "t_from": 0.5,  # share of noise levels left out at the quiet end, where words do not matter
-    "rule": "alphanumeric",  # which tokens may be written (dd/vocab.py)
-    "tie": True,  # start the output layer from the decoder's token embeddings if widths agree
-    "least": 30,  # only tokens of so many images' words: the decoder hardly knows rarer ones
-    "repeats": 0.0,  # weight of the cost of repeated words
-    "optimizer": "adamw",  # or muon, or adafactor (the paper's)
-    "seed": 0,
+    how.get("dest", flag[2:].replace("-", "_")): how.get("default")
+    for flag, how in _OPTIONS.items()
 }
 
 
@@ -315,6 +370,7 @@ def train_encoder(
     seen: int,
     probe: Dataset | None = None,
     checkpoint_every: int = 100,
+    accumulate: int = 1,
     patches: torch.Tensor | None = None,
     z_all: torch.Tensor | None = None,
     **changed,
@@ -323,16 +379,28 @@ def train_encoder(
     images. Only the pooler learns. `changed` replaces entries of RECIPE.
 
     probe           held-out images: their argmax text is shown and its loss logged now and then
+    accumulate      parts that each process computes its share of a batch in, one after another
     patches, z_all  features (M, P, F) and latents (M, C, h, h) of `dataset`, computed if not given
-    Resumes from `out/encoder.state.safetensors`."""
+    Resumes from `out/encoder.state.safetensors`, with any number of processes and parts: what is
+    random in a step is drawn for its whole batch, and each takes the images that are its own."""
     from accelerate import Accelerator
 
     recipe = made_by(RECIPE, changed, seen=seen, images=dataset.fingerprint())
+    recipe["rule"] = recipe["rule"] or surviving_rule(decoder.tokenizer)
     recipe["decoder"] = weights_hash(decoder.denoiser, decoder.text_encoder)
     recipe["latents"] = latents_hash(decoder.vae)
     r, steps = SimpleNamespace(**recipe), seen // recipe["B"]
+    if 0 < seen < r.B:
+        raise ValueError(f"{seen} images seen are less than one batch of {r.B}: use more of them")
     batch_rows(len(dataset), r.B, 0, r.seed)  # too few images, or a folder of another recipe, are
     check_recipe(out / "encoder.state.safetensors", recipe)  # refused before the work
+    accelerator = Accelerator(cpu=device().type == "cpu")
+    n, size = accelerator.num_processes, r.B // (accelerator.num_processes * accumulate)
+    shared = f"{r.B} images a step: {n} processes x {accumulate} parts x {size} images"
+    if r.B % (n * accumulate):
+        raise ValueError(f"{shared} leave some out: use a batch that {n * accumulate} divides")
+    if size < r.B:
+        say(shared)
     made = dict(D=r.width, blocks=r.blocks, rule=r.rule, seed=r.seed, tie=r.tie)
     encoder = Encoder.new(decoder, r.tokens, **made)
     if r.least:
@@ -349,12 +417,22 @@ def train_encoder(
                 f"images, fewer than the {r.tokens} that an encoder writes: use a smaller least (0 "
                 "allows every word of the decoder), or more images"
             )
-    patches = features_of(dataset) if patches is None else patches
-    z_all = encode_all(decoder, dataset) if z_all is None else z_all
-    if probe is not None:
-        probe_patches, probe_z = features_of(probe), encode_all(decoder, probe)
-    accelerator = Accelerator(cpu=device().type == "cpu")
-    pooler = accelerator.prepare(encoder.pooler)  # only what is trained
+
+    def say_round_trip(ids: torch.Tensor, what: str, unless: float = -1.0) -> None:
+        back = round_trip(decoder.tokenizer, ids)
+        kept = f"{back['exact']:.1%} are read back as written, {back['truncated']:.1%} too long"
+        if back["exact"] != unless:
+            say(f"round trip: of {len(ids)} {what} by rule {r.rule} {kept}")
+
+    words = encoder.pooler.allowed.nonzero().flatten().cpu()
+    some = torch.randint(len(words), (1000, r.tokens), generator=generator(r.seed, "round trip"))
+    say_round_trip(words[some], "random texts", unless=1.0)
+    if patches is None:
+        patches = of_images(backbone_features, dataset, accelerator)
+    if z_all is None:
+        z_all = of_images(decoder.encode, dataset, accelerator)
+    if probe is not None and not process():
+        probe_patches, probe_z = backbone_features(probe.pixels()), encode_all(decoder, probe)
     parameters = list(encoder.pooler.parameters())
     optimizer = {
         "adamw": lambda: adamw(parameters, r.peak, weight_decay=0.01),
@@ -363,14 +441,21 @@ def train_encoder(
     }[r.optimizer]()
 
     def batch_loss(rows, step, rng):
-        z_0, x = z_all[rows].to(device()), patches[rows].to(device()).float()
         t = torch.randint(int(r.t_from * decoder.T), decoder.T, (r.B,), generator=rng)
-        eps = torch.randn(z_0.shape, generator=rng)
+        eps = torch.randn((r.B, *z_all.shape[1:]), generator=rng)
+        noises = streams(rng, r.B, r.tokens * decoder.V) if r.noise else []
         tau, hard = temperature(step, steps, r.tau_start, r.tau_end), step >= r.hard_from * steps
-        relaxation = dict(tau=tau, noise=r.noise, straight_through=hard, generator=rng)
-        relaxation["repeats"] = r.repeats
-        noised = (z_0, t.to(device()), eps.to(device()))
-        return relaxed_loss(pooler, decoder, x, *noised, **relaxation).mean(), {"tau": tau}
+        relaxation = dict(tau=tau, noise=r.noise, straight_through=hard, repeats=r.repeats)
+
+        def part(i):
+            own = slice(i, i + size)
+            given = (patches[rows[own]].float(), z_all[rows[own]], t[own], eps[own])
+            given = (x.to(device()) for x in given)
+            how = relaxation | {"generator": noises[own]}
+            return relaxed_loss(encoder.pooler, decoder, *given, **how).sum() / r.B
+
+        first = accelerator.process_index * size
+        return map(part, range(first, r.B, n * size)), {"tau": tau}
 
     def probed() -> dict:
         ids = encoder.ids(probe_patches)  # (M, N)
@@ -394,5 +479,7 @@ def train_encoder(
                 shown = "probe {probe:.4f}, {distinct_per_text:.1f} distinct words a text, "
                 shown += "{distinct} in all | {of}: {text}"
                 log.progress.show(shown.format(**facts))
+    if not process():
+        say_round_trip(encoder.ids(patches[:1000]), "texts of training images")
     encoder.recipe = recipe
     return encoder

@@ -11,11 +11,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from difflib import get_close_matches
 from functools import cache
 
 import torch
 
+from .messages import one_line
+
 RULES = ("alphanumeric", "word_final", "all")
+MOST_NAMED = 5  # unknown words that a message lists, the most frequent first
 START, END, UNKNOWN = "<|startoftext|>", "<|endoftext|>", "<|unk|>"
 
 
@@ -91,6 +95,13 @@ def allowed_tokens(tokenizer, rule: str = "alphanumeric") -> torch.Tensor:
     return allowed
 
 
+def surviving_rule(tokenizer) -> str:
+    """The rule where none is asked for. CLIP's pieces glue when a text is read back: 98 % of random
+    texts of 75 alphanumeric ones come back too long, and none of word-final ones."""
+    clip = any(t.endswith("</w>") for t in tokenizer.get_vocab())
+    return "word_final" if clip else "alphanumeric"
+
+
 def _pieces(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False).input_ids
 
@@ -145,6 +156,12 @@ def reading_rates(tokenizer, texts: list[str]) -> dict[str, float]:
     }
 
 
+def nearest_words(tokenizer, word: str, n: int = 2) -> list[str]:
+    """Whole words of a vocabulary that are spelt most like this one; none if all are far."""
+    known = [token for token in tokenizer.get_vocab() if token.isalnum()]
+    return get_close_matches("".join(filter(str.isalnum, word.lower())), known, n)
+
+
 def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], list[str]]:
     """What of these strings does not reach a reader -> (facts, a line to say for each problem).
 
@@ -158,15 +175,22 @@ def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], 
         pieces = _pieces(tokenizer, word)
         return bool(pieces) and unk not in pieces
 
-    told = [[known(w) for w in t.split() if is_word(w)] for t in texts]
+    said = [[w for w in t.split() if is_word(w)] for t in texts]
+    told = [[known(w) for w in some] for some in said]
     unknown, all_words = sum(w.count(False) for w in told), sum(map(len, told))
     facts = {"unknown": unknown / max(1, all_words)}
     facts["cut"] = sum(_is_cut(tokenizer, _pieces(tokenizer, t)) for t in texts)
     n, lines, silent = len(texts), [], sum(not any(w) for w in told)
     of = lambda k: f"{k} of {n} texts" if n > 1 else "the text"
     if unknown:
+        which = Counter(w for some in said for w in some if not known(w)).most_common(MOST_NAMED)
+        named = (
+            one_line(w) + (f" (nearest known: {', '.join(near)})" if near else "")
+            for w, near in ((w, nearest_words(tokenizer, w)) for w, _ in which)
+        )
         lines.append(
-            f"note: {unknown} of {all_words} words are unknown to {reader} and say nothing to it"
+            f"note: {unknown} of {all_words} words are unknown to {reader} and say nothing to it: "
+            + ", ".join(named)
         )
     if silent:
         lines.append(f"note: {of(silent)} without a word that {reader} knows: drawn from nothing")

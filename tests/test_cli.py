@@ -4,21 +4,26 @@ import argparse
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import quick_features
 
 from dd import data, decoder, encoder, metrics
 from dd.__main__ import main, parser
+from dd.train import RECIPE
+from dd.vocab import RULES
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    *("write", "draw", "score", "caption", "interrogate", "ask", "run", "claims", "check"),
-    *("train-decoder", "train-encoder", "bench"),
+    *("write", "draw", "redraw", "explain", "score", "caption", "interrogate", "ask", "run"),
+    *("claims", "check", "train-decoder", "train-encoder", "bench"),
 )
 
 
@@ -43,10 +48,39 @@ def test_help_lists_every_command():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_has_help(command):
+def test_every_option_has_help_and_every_command_an_example(command):
     for action in subparsers()[command]._actions:
         assert action.help, f"{command} {action.dest}"
-    assert subparsers()[command].format_help()
+    (example,) = re.findall("^example: (.*)", subparsers()[command].format_help(), re.M)
+    python, m, dd, *words = shlex.split(example)
+    assert (python, m, dd) == ("python", "-m", "dd")
+    assert parser().parse_args(words).command == command
+
+
+def test_exit_codes_are_stated_once():
+    everywhere = [parser().format_help(), *(c.format_help() for c in subparsers().values())]
+    assert [("exit codes: 0 done; 2" in shown) for shown in everywhere] == [True] + [False] * 14
+
+
+def test_version_is_the_same_everywhere(capsys):
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"dd-study {cited['version']}\n"
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {cited['version']} " in changes
+
+
+@pytest.mark.parametrize(
+    "word, meant", [("redarw", "redraw"), ("train_encoder", "train-encoder"), ("qqqq", "--help")]
+)
+def test_a_misspelt_command_is_answered_with_the_nearest(word, meant, capsys):
+    with pytest.raises(SystemExit) as refused:
+        main([word, "x.png"])
+    assert refused.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert meant in line and word in line and ("mean" in line) == (word != "qqqq")
 
 
 def test_help_of_run_lists_every_parameter():
@@ -63,13 +97,17 @@ def test_help_of_run_lists_every_parameter():
         (("draw", "red", "--guidance", "abc"), "invalid decimal value: 'abc'"),
         (("train-encoder", "--hard-from", "2"), "2.0 is not a number from 0 to 1"),
         (("train-decoder", "--seen", "63"), "63 is below 64"),
+        (("train-encoder", "--batch", "0"), "0 is below 1"),
+        (("train-encoder", "--width", "3"), "3 is below 4"),
+        (("train-encoder", "--data", "1.5"), "1.5 is not a number from 0 to 1"),
+        (("train-encoder", "--peak", "nan"), "nan is not a number"),
+        (("train-encoder", "--rule", "nouns"), "invalid choice: 'nouns'"),
         (("check", "--split", "train"), "invalid choice: 'train'"),
         (("draw", "red", "--seed", "9" * 30), "999 is above 2147483647"),
         (("caption", "x", "--size", "100000"), "100000 is above 2048"),
         (("ask", "x", "--batch", "100000"), "100000 is above 256"),
         (("draw", "red", "--sampler", "dmp"), "did you mean 'dpm'?"),
         (("draw", "red", "--smpler=dpm"), "did you mean '--sampler'?"),
-        (("drw", "red"), "did you mean 'draw'?"),
         (("draw", "red", "--n", "x\ny"), "--n: invalid integer value: 'x\\ny'"),
     ],
 )
@@ -83,6 +121,8 @@ def test_options_out_of_bounds_are_refused(words, message, capsys):
 def test_options_reach_the_command():
     args = parser().parse_args(["train-encoder", "--tau-start", "2", "--seen", "256"])
     assert (args.tau_start, args.seen, args.hard_from, args.least) == (2.0, 256, 0.7, 30)
+    assert {k: getattr(args, k) for k in RECIPE} == RECIPE | {"tau_start": 2.0}
+    assert set(subparsers()["train-encoder"]._option_string_actions["--rule"].choices) == set(RULES)
     args = parser().parse_args(["score", "a.csv", "--guidance", "1", "2.5"])
     assert (args.guidance, args.split, args.steps) == ([1.0, 2.5], "test", 8)
     assert parser().parse_args(["score", "a.csv"]).guidance == [3.0]
@@ -105,6 +145,14 @@ def test_options_reach_the_command():
         (("draw", "red", "--decoder", "some/where"), "revision"),
         (("claims", "absent"), "no such results"),
         (("run", "quick", "-p", "guidances=[1,"), "no YAML value"),
+        (("redraw", "missing.png"), "missing image missing.png"),
+        (
+            ("redraw", "a.png", "b.png", "--text", "red"),
+            "1 texts for 2 pictures; give one for each",
+        ),
+        (("redraw", *["a.png"] * 201), "201 rows in one figure; at most 200"),
+        (("redraw", "a.png", "--out", "a.jpg"), "--out a.jpg: the figure is a PNG file"),
+        (("explain", "twemoji/1f955x"), "an id is twemoji/1f955 or "),
         (("interrogate", "clip", "--world", "mine"), "--world mine: give --bank FILE"),
         (("caption", "blip", "--out", "a.csv"), "written as .parquet"),
     ],
@@ -128,16 +176,72 @@ def told(capsys):
     return told
 
 
-def test_write_then_draw(told, whole_dataset, tmp_path):
+@pytest.fixture
+def picture(whole_dataset, tmp_path):
+    """A drawing with a transparent border, wider than high, on disk."""
     from PIL import Image
 
-    picture = tmp_path / "a.png"
-    Image.fromarray(whole_dataset.images[0]).resize((90, 70)).save(picture)
-    text = told("write", picture).out.strip()
-    assert 1 <= len(text.split()) <= 16 and text == told("write", picture).out.strip()
+    sheet = Image.new("RGBA", (90, 70), (0, 0, 0, 0))
+    sheet.paste(Image.fromarray(whole_dataset.images[0]), (13, 3))
+    sheet.save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+CHANGED = "transparent, laid on white; 90 x 70 pixels, cut to the square in its middle"
+
+
+def test_write_then_draw(told, picture, tmp_path):
+    from PIL import Image
+
+    shown = told("write", picture)
+    text = shown.out.strip()
+    assert f"note: {picture}: {CHANGED}" in shown.err
+    assert "written by the shipped encoder, 16 tokens a picture" in shown.err
+    assert 1 <= len(text.split()) <= 16
+    assert json.loads(told("write", picture, "--json").out) == [
+        {"image": str(picture), "text": text}
+    ]
     how = ("--n", 2, "--steps", 2, "--scale", 1, "--out", tmp_path / "b.png")
-    shown = told("draw", text + " xyzzy", *how)
-    assert Image.open(tmp_path / "b.png").size == (128, 64) and "unknown to sketch" in shown.err
+    shown = told("draw", text + " aple qqqqq", *how)
+    assert Image.open(tmp_path / "b.png").size == (128, 64)
+    words = "unknown to sketch and say nothing to it: aple (nearest known: maple, apple), qqqqq\n"
+    assert words in shown.err
+    how = ("--steps", 1, "--scale", 1, "--out", tmp_path / "c.png", "--json")
+    made = json.loads(told("draw", "red xyzzy", *how).out)
+    assert Image.open(tmp_path / "c.png").size == (64, 64)  # one picture, unless asked for more
+    assert (made["text"], made["unknown"], made["steps"]) == ("red xyzzy", 0.5, 1)
+
+
+def test_redraw_of_ones_own_picture(told, picture, tiny_folder, tmp_path):
+    """The words, and one drawing of them by each decoder, in one figure; people's words in a row
+    of their own."""
+    from PIL import Image
+
+    out, how = tmp_path / "b.png", ("--steps", 1, "--out", tmp_path / "b.png")
+    shown = told("redraw", picture, *how, "--decoder", tiny_folder)
+    text = told("write", picture).out.strip()
+    assert shown.out.splitlines() == [f"{picture}\tDe-Diffusion\t{text}", str(out)]
+    assert f"note: {picture}: {CHANGED}" in shown.err
+    small = Image.open(out).size
+    shown = told("redraw", picture, *how, "--text", "red apple", "--json")  # every shipped decoder
+    made, large = json.loads(shown.out), Image.open(out).size
+    assert [row["text"] for row in made["texts"]] == [text, "red apple"]
+    assert large[0] > small[0] and large[1] > 1.5 * small[1]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["a.png", "b.png"]
+
+
+def test_explain_a_drawing_by_its_id(told, whole_dataset, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: whole_dataset)
+    how = ("--decoder", tiny_folder, "--steps", 1, "--noises", 2, "--out", tmp_path / "e.png")
+    shown = told("explain", "twemoji/1f955", *how, "--json")
+    made = json.loads(shown.out)
+    assert " ".join(row["word"] for row in made["words"]) == made["text"]
+    assert set(made["words"][0]) == {"position", "word", "adds", "half"}
+    assert (tmp_path / "e.png").stat().st_size > 10_000 and "training drawing" not in shown.err
+    seen = whole_dataset.subset("train", 1).frame["id"].iloc[0]
+    shown = told("explain", seen, *how)
+    assert "is a training drawing" in shown.err
+    assert len(shown.out.splitlines()) == 1 + len(made["words"]) + 1  # head, words, file
 
 
 @pytest.fixture
@@ -169,6 +273,35 @@ def test_score_of_ones_own_captions(told, cheap_scores, tmp_path):
     assert facts == [["mine", "novel", 1.0, 40]] and table["fid"].iloc[0] > 0
     assert shown.err.count("left out: mine.csv, row 42: unknown id 'stranger'") == 1
     assert "precision" in shown.out
+    made = json.loads(
+        told("score", tmp_path / "mine.csv", *QUICK, "--on-bad", "skip", "--json").out
+    )
+    assert made["scores"][0]["fid"] == pytest.approx(table["fid"].iloc[0])
+    assert 0 <= made["words"]["precision"] <= 1
+
+
+def test_ask_for_machines(told, llm_folder, tmp_path):
+    """The result that is printed, and the same in JSON, of captions and of questions."""
+    (tmp_path / "t.csv").write_text("id,text\n1,red apple\n2,blue\n")
+    notes = [{"image_id": i, "caption": "red"} for i in (1, 2)]
+    (tmp_path / "c.json").write_text(json.dumps({"annotations": notes}))
+    asked = ("ask", tmp_path / "t.csv", "--model", llm_folder, "--captions", tmp_path / "c.json")
+    made = json.loads(told(*asked, "--json").out)
+    assert told(*asked).out == f"CIDEr {made['cider']:.1f} of {made['n']} captions\n"
+    assert made["n"] == 2
+
+
+def test_claims_of_a_study(told):
+    from dd.report import CLAIMS
+    from dd.study import results_root
+
+    folder = results_root() / "mine"
+    folder.mkdir(parents=True)
+    for file in (ROOT / "results" / "full").glob("*.csv"):
+        shutil.copy(file, folder)
+    lines, found = told("claims", "mine").out, json.loads(told("claims", "mine", "--json").out)
+    assert [c["id"] for c in found] == [c["id"] for c in CLAIMS]
+    assert all(f"{c['id']:4} {c['verdict']:15} {c['statement']}" in lines for c in found)
 
 
 def test_score_of_the_outside_drawings(told, cheap_scores, tmp_path, monkeypatch):
@@ -244,8 +377,17 @@ def test_train_encoder_on_a_folder_of_ones_own(told, whole_dataset, tiny_folder,
     captions.to_csv(tmp_path / "captions.csv", index=False)
     made = tmp_path / "made"
     how = ("--decoder", tiny_folder, "--tokens", 3, "--seen", 128, "--out", made)
-    told("train-encoder", "--world", tmp_path, *how)
+    shape = ("--width", 32, "--blocks", 2, "--no-tie", "--rule", "word_final", "--repeats", 0.1)
+    steps = ("--batch", 32, "--accumulate", 2, "--peak", 1e-3, "--optimizer", "muon", "--data", 0.5)
+    more = ("--gradient-checkpointing", "--precision", "float32", "--checkpoint-every", 2)
+    shown = told("train-encoder", "--world", tmp_path, *how, *shape, *steps, *more)
+    assert "32 images a step: 1 processes x 2 parts x 16 images" in shown.err
     assert len(told("write", tmp_path / "0.png", "--encoder", made).out.split()) <= 3
+    recipe, half = json.loads((made / "recipe.json").read_text()), READ(tmp_path, split="train")
+    assert recipe["images"] == half.subset("all", 64).fingerprint()
+    named = {k: v for k, v in recipe.items() if k in RECIPE and RECIPE[k] != v}
+    changed = dict(tokens=3, width=32, blocks=2, tie=False, rule="word_final", repeats=0.1)
+    assert named == changed | dict(B=32, peak=1e-3, optimizer="muon")
 
 
 def test_a_folder_of_ones_own_is_never_taken_for_a_shipped_one():

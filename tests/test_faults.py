@@ -24,7 +24,7 @@ from pyarrow import parquet
 from safetensors.torch import load_file
 from test_bad_models import DRAW
 
-from dd import data, decoder, encoder, files, reading, train
+from dd import data, decoder, files, reading, train
 from dd.encoder import Encoder
 
 ROOT = Path(__file__).parent.parent
@@ -276,11 +276,6 @@ def test_a_loss_in_parts_has_the_same_value_and_gradient(decoder, float32, monke
         found.append((loss.detach(), states.grad))
     assert sizes[0] == 5 and max(sizes[1:]) == 2
     torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
-
-
-def test_features_of_a_data_set_need_not_be_floats_at_once(small_dataset, small_patches, float32):
-    some = small_dataset.rows(range(20))
-    assert torch.equal(encoder.features_of(some, B=8), small_patches[:20])
 
 
 BOMBS = {

@@ -4,6 +4,7 @@ were run top to bottom and use known parameters."""
 import ast
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def test_environment_has_the_same_pins():
     assert f"python={lowest}" in listed
 
 
-ORDER = """messages files sources published figures report vocab vision reading data captions search
-runtime encoder decoder metrics train texts make_decoders baselines llm study bench
-__main__""".split()
+ORDER = """messages files sources published figures report reading vocab vision data captions search
+runtime encoder decoder metrics explain train texts make_decoders baselines llm study
+bench __main__""".split()
 
 
 def imported(path: Path):
@@ -44,6 +45,7 @@ def imported(path: Path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == depth:
             names = [node.module] if node.module else [a.name for a in node.names]
+            names = [name for name in names if name != "__version__"]  # of the package itself
             yield from (name.split(".")[0] for name in names)
 
 
@@ -148,6 +150,44 @@ def test_notebooks_lead_from_one_to_the_next():
         assert set(re.findall(r"\]\((\w+)\.ipynb\)", text)) <= names, name
         following = f"]({following}.ipynb)" if following else ""
         assert following in text.split("## Summary")[1], name
+
+
+DOCUMENTS = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "results/README")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.stem)
+def test_links_of_documents_lead_somewhere(path):
+    text = path.read_text()
+    links = re.findall(r"\]\(([^)#]+)", text) + re.findall(r'src="([^"]+)"', text)
+    assert not [k for k in links if "://" not in k and not (path.parent / k).exists()]
+
+
+def test_commands_of_documents_are_those_of_the_command_line():
+    from dd.__main__ import parser
+
+    known, commands = parser(), []
+    for text in (path.read_text().replace("\\\n", " ") for path in DOCUMENTS):
+        values = re.findall('^    COCO="(.*)"', text, re.M)
+        for line in re.findall("^    python -m dd (.*)", text, re.M):
+            words = shlex.split(line.replace("$COCO", *values) if values else line, comments=True)
+            commands.append(known.parse_args(words).command)
+    assert len(commands) >= 20
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    """Image -> text -> picture -> score by the shipped weights, as a reader would copy it."""
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall("```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
+        exec(block, names)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in names["texts"]) and len(names["texts"]) == 8
+    assert names["pictures"].shape == (8, 64, 64, 3) and (tmp_path / "explained.png").exists()
+    assert float(names["paired"].mean()) > 0.1  # texts dealt to other drawings have 0
 
 
 def recipe(name: str) -> dict:

@@ -86,6 +86,17 @@ def test_plain_float32_is_everywhere_and_ends(monkeypatch):
     assert isinstance(autocast(), torch.autocast)
 
 
+def test_an_image_has_the_noise_that_the_whole_batch_has():
+    new = lambda: runtime.generator(0, "test")
+    rng, whole = new(), torch.rand((5, 3, 7), generator=new())
+    each = runtime.streams(rng, 5, 21)
+    for g, wanted in zip(each, whole):
+        assert torch.equal(torch.rand((3, 7), generator=g.clone_state()), wanted)
+    after = new()
+    torch.rand(5 * 21, generator=after)
+    assert torch.equal(torch.rand(4, generator=rng), torch.rand(4, generator=after))
+
+
 @pytest.fixture
 def stderr(monkeypatch):
     """A clock that is moved by hand, and a standard error that may be a terminal."""

@@ -5,7 +5,15 @@ import re
 import pytest
 import torch
 
-from dd.vocab import allowed_tokens, reading_rates, round_trip, to_strings, tokenise
+from dd.vocab import (
+    RULES,
+    allowed_tokens,
+    reading_rates,
+    round_trip,
+    surviving_rule,
+    to_strings,
+    tokenise,
+)
 
 
 def sample(tokenizer, rule, B=100, N=12):
@@ -33,6 +41,12 @@ def test_word_final_is_a_subset_that_round_trips(bpe_tokenizer):
     assert (
         round_trip(bpe_tokenizer, sample(bpe_tokenizer, "alphanumeric"))["exact"] < 0.5
     )  # sub-words glue: the measure can fail
+
+
+def test_the_rule_where_none_is_asked_for_survives(bpe_tokenizer, tiny_decoder):
+    for tokenizer, rule in ((bpe_tokenizer, "word_final"), (tiny_decoder.tokenizer, RULES[0])):
+        assert surviving_rule(tokenizer) == rule
+        assert round_trip(tokenizer, sample(tokenizer, rule))["exact"] == 1.0
 
 
 def test_all_forbids_only_special_tokens(bpe_tokenizer):

@@ -22,11 +22,13 @@ from .tables import (
     crossing,
     few_shot_tables,
     guidance_summary,
+    has_styles,
     kid_by_style,
     noises,
     own,
     printed,
     read_table,
+    seen_by,
     tables,
     verdict_line,
 )
@@ -43,8 +45,6 @@ KEY_FIGURES = {
     "texts_words": "The words used most, by the encoder and by people.",
 }
 PAGE = Template((Path(__file__).parent / "page.html").read_text())
-SIZES = """<p class=small>95 % intervals in brackets. FID and KID in EfficientNet-Lite2 features of
-64-pixel drawings: not comparable in size with the paper's.</p>"""
 escape = html.escape
 
 
@@ -92,10 +92,12 @@ def _results(folder: Path) -> list[str]:
         lines = ["<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
     else:
         lines = [f"<p><strong>{escape(verdict_line(own(table)))}</strong></p>"]
-        lines.append(f"<p>{escape(WHY_NARROW)}</p>")
+        if has_styles(table):
+            lines.append(f"<p>{escape(WHY_NARROW)}</p>")
         for title, text in blocks(table):
             lines += _table(title[0].upper() + title[1:], text, level=2)
-        lines.append(SIZES)
+        sizes = f"95 % intervals in brackets. FID and KID in {seen_by(folder)}."
+        lines.append(f"<p class=small>{escape(sizes)}</p>")
     more = {
         "KID style by style, each a narrow target set": kid_by_style(folder),
         "How far the starting noise moves a row: mean and range over its draws": noises(folder),

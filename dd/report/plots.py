@@ -101,6 +101,8 @@ def narrow(folder: Path) -> Path | None:
     if table is None or "kid_within" not in table:
         return None
     rows = rows_of(own(table), "test").dropna(subset="kid")
+    if rows["kid_within"].isna().all():  # a world without styles
+        return None
     titles = {"kid": "all drawings", "kid_within": "inside a style (mean)"}
     plots = [_bars(rows, score, "KID", title) for score, title in titles.items()]
     return figures.bar_panels(plots, Path(folder) / "figures" / "kid_within") if len(rows) else None

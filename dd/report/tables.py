@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..files import write_text
-from ..sources import LABELS, SEARCH
+from ..files import read_json, write_text
+from ..sources import INCEPTION, LABELS, LITE2, SEARCH
 
 SPLITS = {"test": "test drawings", "novel": "novel concepts", "outside": "outside drawings"}
 QUESTIONS = {
@@ -25,8 +25,8 @@ QUESTIONS = {
     "all but what": "all but `what is it`",
 }
 NOTES = (
-    "95 % intervals in brackets; FID and KID in EfficientNet-Lite2 features, not comparable with "
-    "Inception's; trained through and, where nothing else is said, drawn by {}; one seed ({})."
+    "95 % intervals in brackets; FID and KID in {}; trained through and, where nothing else is "
+    "said, drawn by {}; one seed ({})."
 )
 WHY_NARROW = (
     "FID is of the whole mixture of styles: whoever learnt that mixture can make it again from "
@@ -50,6 +50,22 @@ def read_table(folder: Path, name: str = "reconstruction", every_noise: bool = F
     if name != "reconstruction" or every_noise:
         return table
     return table[table["seed"] == table["seed"].min()].reset_index(drop=True)
+
+
+def seen_by(folder: Path) -> str:
+    """What FID and KID are distances of."""
+    path = Path(folder) / "parameters" / "05_reconstruction.json"
+    features = read_json(path).get("features", LITE2) if path.exists() else LITE2
+    if features.startswith(INCEPTION):
+        return "Inception-v3's 2,048 features (torchmetrics, antialiased)"
+    if features != LITE2:
+        return f"features of {short(features)}, not comparable with Inception's"
+    return "EfficientNet-Lite2 features, not comparable with Inception's"
+
+
+def has_styles(table: pd.DataFrame) -> bool:
+    """Whether any row has a KID inside styles: other worlds than emoji have none."""
+    return "kid_within" in table and bool(table["kid_within"].notna().any())
 
 
 def own(table: pd.DataFrame) -> pd.DataFrame:
@@ -96,6 +112,8 @@ def interval(row: pd.Series, score: str) -> str:
 def source_table(table: pd.DataFrame, split: str) -> pd.DataFrame:
     rows = rows_of(table, split)
     scores = {"FID": "fid", "KID in a style": "kid_within", "KID": "kid", "paired": "paired"}
+    if not has_styles(table):
+        del scores["KID in a style"]
     text = {
         "text source": [LABELS[s] for s in rows.index],
         "guidance": [number("g", g) for g in rows["guidance"]],
@@ -334,8 +352,9 @@ def tables(folder: Path) -> list[Path]:
     table, out = read_table(folder), Path(folder) / "tables"
     if table is None:
         return []
-    notes = NOTES.format(table["decoder"].iloc[0], table["seed"].iloc[0])
-    paths = write_tables(out / "reconstruction", blocks(table), notes, WHY_NARROW)
+    notes = NOTES.format(seen_by(folder), table["decoder"].iloc[0], table["seed"].iloc[0])
+    why = WHY_NARROW if has_styles(table) else ""
+    paths = write_tables(out / "reconstruction", blocks(table), notes, why)
     more = {"noise": noises, "crossed": crossing, "guidance": guidance_summary}
     more["kid_by_style"] = kid_by_style
     for name, make in more.items():

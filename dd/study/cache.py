@@ -104,3 +104,11 @@ def folder_hash(path: Path) -> str:
             if p.suffix in (".safetensors", ".json", ".parquet") and p.name != "recipe.json"
         ]
     )
+
+
+def model_hash(name: str) -> str:
+    """What a model's results depend on: its folder's content, or the id@commit of a hub."""
+    from ..runtime import shipped
+
+    path = shipped(name)
+    return folder_hash(path) if path.is_dir() else name

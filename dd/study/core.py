@@ -28,12 +28,12 @@ from ..runtime import (
     Progress,
     autocast,
     device,
-    shipped,
+    looks_at,
     weights_hash,
     whole_model,
 )
 from ..search import SearchEngine, ideal
-from ..sources import LENGTHS, SEARCH, keys
+from ..sources import LENGTHS, LITE2, SEARCH, keys
 from ..texts import WRITERS as PLAIN
 from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
@@ -101,7 +101,27 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
-        return load_dataset("emoji")
+        """The world's. One of a user's own in the size that the encoder was trained on; what names
+        no split is for testing."""
+        if self.is_emoji:
+            return load_dataset("emoji")
+        images = None if self.world_images == "beside" else self.world_images
+        return load_dataset(self.world, images, looks_at(self.encoder_folder) or 64)
+
+    @property
+    def is_emoji(self) -> bool:
+        """A notebook that takes no other world is of this one."""
+        return self.parameters.get("world", "emoji") == "emoji"
+
+    @property
+    def eye(self) -> dict:
+        """What looks at pictures, as an option of `image_features`; {} is the study's own."""
+        eye = self.parameters.get("features", LITE2)
+        return {} if eye == LITE2 else {"eye": eye}
+
+    def of_world(self, sources) -> tuple[str, ...]:
+        """Those of `sources` that this world has."""
+        return tuple(s for s in sources if self.is_emoji or s not in keys("emoji"))
 
     def subset(self, split: str | Dataset) -> Dataset:
         """The drawings of a split that this study uses, the same object each time; "curve" is some
@@ -127,8 +147,7 @@ class Study:
 
     @cached_property
     def decoder_hash(self) -> str:
-        path = shipped(self.decoder)
-        return folder_hash(path) if path.is_dir() else self.decoder
+        return cache.model_hash(self.decoder)
 
     @cached_property
     def encoder_folder(self) -> Path:
@@ -149,7 +168,8 @@ class Study:
     def patches(self, split: str | Dataset) -> torch.Tensor:
         """Frozen backbone features (M, P, F), computed once."""
         images = self.subset(split)
-        make = lambda: {"patches": backbone_features(images.pixels())}
+        some = (slice(i, i + 256) for i in range(0, len(images), 256))  # whole batches
+        make = lambda: {"patches": torch.cat([backbone_features(images.pixels(r)) for r in some])}
         return self.kept("features", make, images=images)["patches"]
 
     def latents(self, split: str | Dataset) -> torch.Tensor:
@@ -164,8 +184,8 @@ class Study:
         """Image features of the originals (M, D), computed once."""
         images = self.subset(split)
         told = f"look at {split if isinstance(split, str) else len(images)}"
-        make = lambda: {"eye": metrics.image_features(images.images, progress=told)}
-        return self.kept("look", make, images=images)["eye"]
+        look = partial(metrics.image_features, images.images, progress=told, **self.eye)
+        return self.kept("look", lambda: {"eye": look()}, images=images, **self.eye)["eye"]
 
     # -- training drawings in the place of pictures ----------------------------------------------
 
@@ -275,12 +295,13 @@ class Study:
         self, source: str, split: str, guidance: float, chunk: int = 256, noise: int = 0
     ) -> tuple[torch.Tensor, np.ndarray]:
         """Draw a source's texts -> (image features (M, D), pictures uint8: the first chunk's, or
-        all of the test split's first noise). `noise`: which draw of the starting noise.
+        in the emoji world all of the test split's first noise). `noise`: which draw of the
+        starting noise.
 
         Each chunk is kept as it is done. Chunks are fixed, so a resumed run draws what an
         undisturbed one would have drawn."""
         images = self.subset(split)
-        ids, every = list(images.frame["id"]), split == "test" and noise == 0
+        ids, every = list(images.frame["id"]), split == "test" and noise == 0 and self.is_emoji
         bypass = source in ("autoencoder", "soft")  # these two are no text
         texts = [""] * len(ids) if bypass else self.texts(source, split)
         told = dict(bypass=source) if bypass else {}
@@ -295,7 +316,7 @@ class Study:
         def make(rows: slice):
             facts = (source, split, texts[rows], ids[rows], rows, guidance, self.seed + noise)
             pictures = self._draw_chunk(*facts)
-            tensors = {"eye": metrics.image_features(pictures)}
+            tensors = {"eye": metrics.image_features(pictures, **self.eye)}
             if every or rows.start == 0:
                 tensors["pictures"] = torch.from_numpy(pictures)
             return tensors
@@ -319,7 +340,7 @@ class Study:
         how = dict(
             guidance=guidance, steps=self.steps, sampler=self.sampler, seed=self.seed + noise
         )
-        return dict(images=images, texts=texts, decoder=self.decoder_hash, **how)
+        return dict(images=images, texts=texts, decoder=self.decoder_hash, **how, **self.eye)
 
     def _draw_chunk(self, source, split, texts, ids, rows, guidance, seed) -> np.ndarray:
         if source == "autoencoder":
@@ -339,7 +360,8 @@ class Study:
 
     def row(self, source: str, split: str, guidance: float, noise: int = 0) -> dict:
         """One row of reconstruction.csv. `noise`: which draw of the starting noise."""
-        real, styles = self.real(split), self.subset(split).frame["style"].to_numpy()
+        real, frame = self.real(split), self.subset(split).frame
+        styles = frame["style"].to_numpy() if "style" in frame else None
         if source in FLOORS:
             guidance = float("nan")
         if source == "real":  # one half of the originals against the other
@@ -347,14 +369,16 @@ class Study:
             a, b = order[: len(real) // 2], order[len(real) // 2 :]
             if len(a) < real.shape[1] + 1:
                 return {}
-            halves, classes = (real[torch.from_numpy(i)] for i in (a, b)), (styles[a], styles[b])
+            halves = (real[torch.from_numpy(i)] for i in (a, b))
+            classes = None if styles is None else (styles[a], styles[b])
             scores = self.scored(*halves, paired=False, classes=classes)
         else:
             if source.startswith("ideal_"):
                 fake = self.ideal(source, split)
             else:
                 fake, _ = self.drawn(source, split, guidance, noise=noise)
-            scores = self.scored(real, fake, classes=(styles, styles))
+            classes = None if styles is None else (styles, styles)
+            scores = self.scored(real, fake, classes=classes)
         world = self.subset(split).name
         facts = dict(world=world, split=split, source=source, decoder=self.decoder)
         return {**facts, "guidance": guidance, "seed": self.seed + noise, **scores}
@@ -366,7 +390,7 @@ class Study:
         the paper's Fig. 3 and those that `rivals` names."""
         if not self.n_val:
             return pd.DataFrame()
-        sources = (*SWEPT, *self.rivals)
+        sources = self.of_world((*SWEPT, *self.rivals))
         rows = [self.row(s, "val", g) for s in sources for g in self.sweep_values(s)]
         return pd.DataFrame(rows).sort_values("guidance", kind="stable")
 
@@ -378,7 +402,7 @@ class Study:
     def best_guidance(self, sweep: pd.DataFrame) -> dict[str, float]:
         """Each source's guidance of lowest FID on the validation drawings; others take
         De-Diffusion's."""
-        sources = (*TEST, *self.rivals)
+        sources = self.of_world((*TEST, *self.rivals))
         if sweep.empty:
             return dict.fromkeys(sources, float(self.guidance))
         lowest = sweep.loc[sweep.groupby("source")["fid"].idxmin()]
@@ -390,7 +414,7 @@ class Study:
         told = [("test", s) for s in (*sources, *self.rivals)]
         for split, n in (("novel", self.n_novel), ("outside", self.n_outside)):
             told += [(split, s) for s in (*floors, *FURTHER[split], *self.rivals) if n]
-        return told
+        return [(split, s) for split, s in told if self.of_world([s])]
 
     def found(self) -> pd.DataFrame:
         """The search engine's rows, as a judge's: for each text the training drawing that is found
@@ -417,15 +441,16 @@ class Study:
         further starting noise."""
         swept = self.sweep()
         best, told = self.best_guidance(swept), self.asked(sources, floors)
-        rows = [self.row(s, "test", 0.0) for s in FLOORS]
+        rows = [self.row(s, "test", 0.0) for s in self.of_world(FLOORS)]
         rows += [self.row(s, split, best.get(s, 0.0)) for split, s in told]
         if self.curve:
-            sources = [s for s in keys("curve") if s in (*SWEPT, *self.rivals)]
+            sources = [s for s in keys("curve") if s in self.of_world((*SWEPT, *self.rivals))]
             rows += [self.row(s, "curve", float(g)) for s in sources for g in self.guidances]
         for noise in range(1, self.noise_seeds):
             drawn = [(split, s) for split, s in told if s != "autoencoder"]
             rows += [self.row(s, split, best[s], noise=noise) for split, s in drawn]
-        return pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)[COLUMNS]
+        table = pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)
+        return table.reindex(columns=COLUMNS)
 
     def first_noise(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of reconstruction.csv that tables show; the other noises are in the file."""
@@ -448,7 +473,7 @@ class Study:
     @property
     def sources(self) -> tuple[str, ...]:
         """The sources that this study draws, in printing order."""
-        return tuple(s for s in keys("drawn") if s in (*TEST, *self.rivals))
+        return self.of_world(s for s in keys("drawn") if s in (*TEST, *self.rivals))
 
     def through(self, decoder: str) -> Study:
         """The same study, folder, texts and starting noise, drawn by another decoder."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..messages import nearest
-from ..sources import LENGTHS, keys
+from ..sources import LENGTHS, LITE2, keys
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -38,6 +38,13 @@ P = Parameter
 PARAMETERS = {
     "study": P("quick", "name of the results folder"),
     "seed": P(0, "root seed of everything random", 0, 2**31),
+    "world": P(
+        "emoji", "emoji, or a data set as `score --world` takes it: COCO .json, table, folder"
+    ),
+    "world_images": P(
+        "beside", "folder of the world's pictures; beside: that of its captions file"
+    ),
+    "features": P(LITE2, "what looks at pictures for FID and KID, as `score --features` takes it"),
     "decoder": P("sketch", "shipped decoder, pipeline folder, or Hub id@commit"),
     "encoder": P("shipped", "'trained' (by notebook 3), 'shipped', or a folder of train-encoder"),
     "decoder_seen": P(
@@ -160,6 +167,7 @@ PARAMETERS = {
 
 # What each notebook takes, in the order in which they run. Its parameters cell shows some of them.
 _DRAWING = "seed decoder encoder n_test guidance steps sampler"
+_WORLD = "world world_images features"
 NOTEBOOKS = {
     "00_digits": "seed",
     "01_data": "seed",
@@ -167,7 +175,7 @@ NOTEBOOKS = {
     "03_encoder": "seed decoder n_train encoder_seen probe_seen training_seeds tokens",
     "04_texts": "seed encoder n_train n_test decoder rivals rivals_seen",
     "05_metrics": "seed decoder n_test steps sampler",
-    "05_reconstruction": f"{_DRAWING} n_train n_val n_novel n_outside guidances rivals "
+    "05_reconstruction": f"{_WORLD} {_DRAWING} n_train n_val n_novel n_outside guidances rivals "
     "rivals_seen noise_seeds curve",
     "05_side_experiments": f"{_DRAWING} n_train n_val rivals rivals_seen hard_prompts lengths_seen "
     "sampler_check",

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from ..files import alone_in, check_writable, read_json, whole, write_json
+from ..sources import INCEPTION, LITE2, keys
 from .cache import STAGES, folder_hash, key
 from .parameters import (
     NOTEBOOKS,
@@ -67,6 +68,7 @@ def check_run(parameters: dict) -> dict:
     from ..runtime import shipped
 
     parameters, told = check(parameters), []
+    told += wrong_world(parameters) if parameters["world"] != "emoji" else []
     for name, p in PARAMETERS.items():
         if 0 < p.least and 0 < parameters[name] < p.least:
             needed = f"0 or at least {p.least} needed: {p.meaning}"
@@ -93,6 +95,28 @@ def check_run(parameters: dict) -> dict:
     if told:
         raise BadParameter("\n".join(told))
     return parameters
+
+
+def wrong_world(parameters: dict) -> list[str]:
+    """What a world of one's own lacks, or cannot have, a line each."""
+    from ..runtime import looks_at
+
+    world, images, told = parameters["world"], parameters["world_images"], []
+    if not Path(world).exists():
+        told.append(f"world is {world!r}; no such data set: {PARAMETERS['world'].meaning}")
+    if images != "beside" and not Path(images).is_dir():
+        meaning = PARAMETERS["world_images"].meaning
+        told.append(f"world_images is {images!r}; no such folder: {meaning}")
+    if (own := parameters["encoder"]) in ("trained", "shipped"):
+        needed = "a folder made by train-encoder is needed in another"
+        told.append(f"encoder is {own!r}, of the emoji world; {needed}")
+    elif not looks_at(Path(own)):
+        told.append(f"encoder is {own!r}; its recipe.json names no size of pictures, train it anew")
+    emoji = [s for s in parameters["rivals"] if s in keys("emoji")]
+    emoji += [name for name in ("n_novel", "n_outside") if parameters[name]]
+    if emoji:
+        told.append(f"{', '.join(emoji)}: of the emoji world alone; leave out with world {world!r}")
+    return told
 
 
 class Relay:
@@ -125,6 +149,20 @@ class Relay:
         pass
 
 
+def for_world(notebook: Path, executed: Path, world: str) -> Path:
+    """A notebook without its cells that are tagged `emoji`, in another world than that one: written
+    where it will be executed."""
+    if world == "emoji":
+        return notebook
+    import nbformat
+    from nbconvert.preprocessors import TagRemovePreprocessor
+
+    nb, resources = nbformat.read(notebook, as_version=4), {}
+    nb, _ = TagRemovePreprocessor(remove_cell_tags={"emoji"}).preprocess(nb, resources)
+    nbformat.write(nb, executed)
+    return executed
+
+
 def minutes_left(names: list[str], done: dict) -> float:
     """That the notebooks `names` take: as in `quick`, at the speed of those in `done`."""
     known = [n for n in done if n in SECONDS]
@@ -133,18 +171,24 @@ def minutes_left(names: list[str], done: dict) -> float:
     return speed * sum(SECONDS.get(n, 60) for n in names) / 60
 
 
+def notebooks_of(parameters: dict) -> list[str]:
+    """The notebooks of a run, in their order: those that take another `world` where it is one."""
+    emoji = parameters["world"] == "emoji"
+    return [name for name in NOTEBOOKS if emoji or "world" in taken(name)]
+
+
 def notebook_keys(parameters: dict) -> dict[str, str]:
     """What each notebook's outputs depend on: its cells, the parameters that it takes, versions of
     the stages, what is shipped, and the notebooks before it."""
-    keys, code = {}, {"stages": {name: stage.version for name, stage in STAGES.items()}}
+    made, code = {}, {"stages": {name: stage.version for name, stage in STAGES.items()}}
     code["assets"] = folder_hash(ASSETS)
-    for name in NOTEBOOKS:
+    for name in notebooks_of(parameters):
         source = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
         cells = ["".join(cell["source"]) for cell in source["cells"]]
         given = {p: parameters[p] for p in taken(name)}
-        facts = dict(cells=cells, parameters=given, before=list(keys.values()))
-        keys[name] = key("notebook", **facts, **code)
-    return keys
+        facts = dict(cells=cells, parameters=given, before=list(made.values()))
+        made[name] = key("notebook", **facts, **code)
+    return made
 
 
 def own_kernel() -> None:
@@ -168,14 +212,15 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars, in kernels
 
     parameters = check_run({**load_parameters(study), **(overrides or {})})
-    # kernels work in another folder than the one that a folder was named in
-    named = ("trained", "shipped", *PACKAGES)
-    is_folder = lambda name: name not in named and shipped(name) == Path(name)
-    whole = lambda n: str(Path(n).resolve()) if is_folder(n) and Path(n).is_dir() else n
-    for name in ("decoder", "encoder"):
-        parameters[name] = whole(parameters[name])
+    # kernels work in another folder than the one that a file or folder was named in
+    named = ("trained", "shipped", "emoji", "beside", LITE2, *PACKAGES)
+    is_path = lambda name: name not in named and shipped(name) == Path(name)
+    resolved = lambda n: str(Path(n).resolve()) if is_path(n) and Path(n).exists() else n
+    for name in ("decoder", "encoder", "world", "world_images", "features"):
+        prefix = INCEPTION if parameters[name].startswith(INCEPTION) else ""
+        parameters[name] = prefix + resolved(parameters[name].removeprefix(prefix))
     for name in ("judges", "language_models"):
-        parameters[name] = [whole(v) for v in parameters[name]]
+        parameters[name] = [resolved(v) for v in parameters[name]]
     root, relay, started = results_root().absolute(), Relay(), time.time()
     os.environ["DD_RESULTS"], folder = str(root), root / parameters["study"]
     check_writable(folder, folder=True)
@@ -194,9 +239,10 @@ def execute(name: str, out: Path, parameters: dict, relay: Relay):
     None."""
     import papermill
 
+    notebook = for_world(ROOT / "notebooks" / f"{name}.ipynb", out, parameters["world"])
     try:
         papermill.execute_notebook(
-            str(ROOT / "notebooks" / f"{name}.ipynb"),
+            str(notebook),
             str(out),
             parameters={p: parameters[p] for p in taken(name)},
             kernel_name="python3",
@@ -214,7 +260,9 @@ def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
     """Those that are not done. ValueError, one line, where a cell fails or its process dies."""
     done_path = folder / "run.json"
     done = read_json(done_path) if done_path.exists() else {}
-    names, spent = list(NOTEBOOKS), {}
+    names, spent = notebooks_of(parameters), {}
+    if others := [name for name in NOTEBOOKS if name not in names]:
+        relay.say(f"left out, of the emoji world alone: {', '.join(others)}")
     relay.say(f"study {parameters['study']}: {len(names)} notebooks -> {folder}")
     for k, (name, made) in enumerate(notebook_keys(parameters).items()):
         executed = folder / "notebooks" / f"{name}.ipynb"

@@ -1,0 +1,294 @@
+"""Worlds, encoders and judges of one's own: the texts of a COCO folder, scored through other
+pipelines, and the study's table of it; on miniatures of the real classes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import SMALL
+from PIL import Image
+
+import dd.__main__ as commands
+from dd import data, metrics
+from dd.__main__ import main
+from dd.data import load_dataset
+from dd.decoder import Decoder
+from dd.encoder import Encoder
+from dd.study import BadParameter, check_run, fingerprint
+from dd.study.parameters import ROOT
+
+M = 72
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory, whole_dataset):
+    """MS-COCO's files, of emoji: pictures in a folder, two captions an image in annotations/."""
+    root, some = tmp_path_factory.mktemp("coco"), whole_dataset.subset("test", M)
+    (root / "val2014").mkdir(), (root / "annotations").mkdir()
+    images, annotations = [], []
+    for i, (picture, name) in enumerate(zip(some.images, some.frame["name"])):
+        images.append({"id": i, "file_name": f"COCO_{i:012}.png"})
+        Image.fromarray(picture).resize((60, 48)).save(root / "val2014" / images[-1]["file_name"])
+        said = (f"A picture of {name}.", f"{name} on white")
+        annotations += [{"image_id": i, "caption": caption} for caption in said]
+    captions = root / "annotations" / "captions_val2014.json"
+    captions.write_text(json.dumps({"images": images, "annotations": annotations}))
+    return ["--world", str(captions), "--images", str(root / "val2014")]
+
+
+@pytest.fixture(scope="module")
+def sd2_folder(tmp_path_factory, sd_folder):
+    """Stable Diffusion 2 in miniature: velocity, linear projections, heads by their width."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    torch.manual_seed(2)
+    pipeline = StableDiffusionPipeline.from_pretrained(sd_folder, safety_checker=None)
+    linear = dict(use_linear_projection=True, attention_head_dim=[2, 4])
+    pipeline.unet = UNet2DConditionModel.from_config({**pipeline.unet.config, **linear})
+    config = {**pipeline.scheduler.config, "prediction_type": "v_prediction"}
+    pipeline.scheduler = DDIMScheduler.from_config(config)
+    folder = tmp_path_factory.mktemp("decoders") / "sd2"
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def text_encoder(tokenizer):
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
+    size = dict(vocab_size=len(tokenizer), max_position_embeddings=20, projection_dim=32)
+    config = CLIPTextConfig(**SMALL | size | {k: getattr(tokenizer, k) for k in ids})
+    return CLIPTextModelWithProjection(config)
+
+
+@pytest.fixture(scope="module", params=["sdxl", "sd3"])
+def judge(request, tmp_path_factory, sd_folder, bpe_tokenizer):
+    """Stable Diffusion XL and 3 (flow matching) in miniature, every part of the real class."""
+    import diffusers
+
+    torch.manual_seed(3)
+    vae = diffusers.AutoencoderKL.from_pretrained(sd_folder, subfolder="vae")
+    shared = dict(vae=vae, tokenizer=bpe_tokenizer, tokenizer_2=bpe_tokenizer)
+    shared |= {k: text_encoder(bpe_tokenizer) for k in ("text_encoder", "text_encoder_2")}
+    if request.param == "sdxl":
+        unet = diffusers.UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            norm_num_groups=8,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            attention_head_dim=(2, 4),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 32,
+            cross_attention_dim=64,
+        )
+        scheduler = diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear")
+        made = diffusers.StableDiffusionXLPipeline(unet=unet, scheduler=scheduler, **shared)
+    else:
+        transformer = diffusers.SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=1,
+            in_channels=4,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            caption_projection_dim=32,
+            joint_attention_dim=64,
+            pooled_projection_dim=64,
+        )
+        vae.register_to_config(shift_factor=0.0)
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+        third = dict(text_encoder_3=None, tokenizer_3=None)
+        made = diffusers.StableDiffusion3Pipeline(
+            transformer=transformer, scheduler=scheduler, **shared, **third
+        )
+    folder = tmp_path_factory.mktemp("judges") / request.param
+    made.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def test_a_judge_draws_by_its_own_call_and_nothing_is_trained_through_it(judge, coco, capsys):
+    from diffusers import DiffusionPipeline
+
+    texts, how = ["red circle", "blue cat"], dict(guidance=3.0, steps=3)
+    drawer = Decoder.load(judge, judge=True)
+    assert drawer.size == 16
+    pictures = drawer.draw(texts, ["a", "b"], **how)
+    assert pictures.shape == (2, 16, 16, 3) and pictures.dtype == np.uint8
+    alone = drawer.draw(texts[1:], ["b"], B=1, **how)  # noise is the image's own
+    assert abs(alone[0].astype(int) - pictures[1]).max() <= 1
+    same_noise = drawer.draw(texts, ["b", "b"], **how)
+    assert not np.array_equal(same_noise[0], same_noise[1])  # the text is read
+    third = ("text_encoder_3", "tokenizer_3") if judge.name == "sd3" else ()
+    pipeline = DiffusionPipeline.from_pretrained(judge, **dict.fromkeys(third))
+    pipeline.set_progress_bar_config(disable=True)
+    stream = torch.Generator().manual_seed(data.stable_hash("0/start/b"))
+    theirs = pipeline(texts[1], guidance_scale=3.0, num_inference_steps=3, generator=stream)
+    assert abs(np.asarray(theirs.images[0]).astype(int) - pictures[1]).max() <= 1
+    assert main(["train-encoder", *coco, "--decoder", str(judge), "--out", "no"]) == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "device" not in x]
+    assert "can judge (score, draw), no more; taken are folders of a StableDiffusionPip" in line
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory, sd_folder, coco):
+    """Of three tokens, trained through the first decoder for two steps."""
+    out = tmp_path_factory.mktemp("encoders") / "my-encoder"
+    how = ["--decoder", str(sd_folder), "--tokens", "3", "--seen", "128", "--least", "0"]
+    world = Path(coco[1])
+    pictures = pd.DataFrame(json.loads(world.read_text())["images"])
+    table = pictures.assign(text="a picture", split="train")
+    table.to_csv(world.with_name("train.csv"), index=False)
+    there = ["--world", str(world.with_name("train.csv")), *coco[2:]]
+    assert main(["train-encoder", *there, *how, "--out", str(out)]) == 0
+    return out
+
+
+def written(out) -> dict:
+    return pd.read_parquet(out).set_index("id")["text"].to_dict()
+
+
+def test_texts_of_a_world_are_of_pictures_of_the_decoders_size(
+    coco, encoder, tmp_path, monkeypatch, capsys
+):
+    """Stopped and gone on with, one by one and as a set: the same texts."""
+    monkeypatch.setattr(commands, "STEP", 16)
+    calls, plain = [], Encoder.write
+
+    def stopped(self, pixels):
+        calls.append(len(pixels))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(self, pixels)
+
+    monkeypatch.setattr(Encoder, "write", stopped)
+    out = tmp_path / "texts.parquet"
+    words = ["write", coco[1], *coco[2:], "--encoder", str(encoder), "--out", str(out)]
+    assert main(words) == 130 and not out.exists()
+    assert "the same command goes on where it stopped" in capsys.readouterr().err
+    assert main(words) == 0
+    assert calls == [16, 16, 16, 16, 16, 8] and len(written(out)) == M  # the third twice
+    assert "32 of 72 texts are there" in capsys.readouterr().err and not list(
+        tmp_path.glob("*part*")
+    )
+    dataset = load_dataset(coco[1], coco[3], size=16)  # what the encoder was trained on
+    assert plain(Encoder.load(encoder), dataset.pixels()) == list(written(out).values())
+    monkeypatch.setattr(Encoder, "write", plain)
+    files = [str(Path(coco[3]) / f"COCO_{i:012}.png") for i in range(3)]
+    assert main(["write", *files, "--encoder", str(encoder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[1] for line in lines] == list(written(out).values())[:3]
+    # a folder of pictures without captions; some of them, the ones that a study takes
+    few = tmp_path / "few.parquet"
+    assert main(["write", coco[3], "--encoder", str(encoder), "--out", str(few), "--n", "5"]) == 0
+    ids = load_dataset(coco[3], size=16, captions=False).subset("all", 5).frame["id"]
+    assert list(written(few)) == list(ids)
+    assert main(["write", coco[3], "--encoder", str(encoder)]) == 2
+    assert "a data set; give --out FILE" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_three_commands(
+    coco, encoder, sd2_folder, judge, clip_folder, tmp_path, monkeypatch, capsys
+):
+    """Write the texts, score them through others than the decoder trained through, make the
+    tables."""
+    texts, kept = tmp_path / "texts.parquet", tmp_path / "kept"
+    words = ["write", coco[1], *coco[2:], "--encoder", str(encoder), "--out", str(texts)]
+    assert main(words) == 0
+    seen = ["--features", str(clip_folder), "--steps", "2", "--guidance", "2"]
+    for decoder in (sd2_folder, judge):
+        out = tmp_path / f"{decoder.name}.csv"
+        words = ["score", str(texts), *coco, "--decoder", str(decoder), "--out", str(out)]
+        assert main([*words, *seen, "--keep", str(kept)]) == 0
+        (row,) = pd.read_csv(out).to_dict("records")
+        assert row["n"] == M and row["decoder"] == decoder.name and row["fid"] > 0
+        assert row["ids"] == fingerprint(sorted(str(i) for i in range(M)))
+    monkeypatch.setattr(Decoder, "draw", None)  # what is kept is not drawn again
+    words[words.index(str(judge))], words[-1] = str(sd2_folder), str(tmp_path / "again.csv")
+    assert main([*words, *seen, "--keep", str(kept)]) == 0
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "sd2.csv").read_text()
+
+
+TAGGED = '"emoji"\n' in (ROOT / "notebooks" / "05_reconstruction.ipynb").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TAGGED, reason="no cell of the notebook is tagged `emoji` yet")
+def test_the_study_of_a_world(coco, encoder, sd2_folder, clip_folder, tmp_path, capfd):
+    given = dict(world=coco[1], world_images=coco[3], encoder=encoder, decoder=sd2_folder)
+    given |= dict(features=clip_folder, n_test=0, steps=2, study="tiny")
+    words = [w for name, value in given.items() for w in ("-p", f"{name}={value}")]
+    assert main(["run", "coco", *words]) == 0, capfd.readouterr().err
+    told = capfd.readouterr()
+    assert "left out, of the emoji world alone: 00_digits, 01_data" in told.err
+    assert "people: name" in told.out
+    folder = tmp_path / "results" / "tiny"
+    table = pd.read_csv(folder / "reconstruction.csv").set_index("source")
+    assert (table.loc[["names", "names_keywords", "dediffusion", "shuffled"], "n"] == M).all()
+    assert not {"alt_text", "names_style", "ideal_name"} & set(table.index)
+    texts = pd.read_parquet(folder / "texts" / "test" / "names_keywords.parquet")["text"]
+    assert texts.str.match("a picture of (.*) \\1 on white").all()  # all captions, joined
+    notes = (folder / "tables" / "reconstruction.md").read_text()
+    assert "features of clip, not" in notes and "style" not in notes
+    assert (folder / "report" / "05_reconstruction.html").exists()
+
+
+def test_what_a_world_lacks_is_told_at_once(coco, tmp_path):
+    given = dict(world="nowhere.json", rivals=["captioner"], n_novel=400)
+    with pytest.raises(BadParameter) as caught:
+        check_run(given)
+    lines = str(caught.value).split("\n")
+    assert [line.split()[0] for line in lines] == ["world", "encoder", "captioner,"]
+    with pytest.raises(BadParameter, match="names no size of pictures"):
+        check_run(dict(world=coco[1], world_images=coco[3], encoder=str(tmp_path)))
+
+
+def test_a_data_set_that_would_fill_the_memory_stays_on_disk(coco, monkeypatch):
+    held = load_dataset(coco[1], coco[3], size=24)
+    monkeypatch.setattr(data, "IN_MEMORY", 5 * 24 * 24 * 3)
+    lazy = load_dataset(coco[1], coco[3], size=24)
+    assert isinstance(held.images, np.ndarray) and isinstance(lazy.images, data.Pictures)
+    assert lazy.images.shape == held.images.shape and len(lazy.images) == M
+    assert lazy.fingerprint() == held.fingerprint()
+    assert torch.equal(lazy.pixels(slice(60, None)), held.pixels(slice(60, None)))
+    few, same = lazy.subset("test", 9), held.subset("test", 9)
+    assert isinstance(few.images, data.Pictures) and np.array_equal(few.images[:], same.images)
+    assert np.array_equal(few.images[8], same.images[8])
+
+
+def test_other_eyes(clip_folder, small_dataset, tmp_path, capsys):
+    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=24, num_hidden_layers=1, num_attention_heads=2)
+    Dinov2Model(Dinov2Config(image_size=28, patch_size=14, **sizes)).save_pretrained(tmp_path)
+    size = dict(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    BitImageProcessorPil(**size).save_pretrained(tmp_path)
+    images = small_dataset.images[:10]
+    for folder, D in ((clip_folder, 16), (tmp_path, 24)):
+        assert metrics.width(str(folder)) == D
+        seen = metrics.image_features(images, eye=str(folder))
+        assert seen.shape == (10, D) and seen.dtype == torch.float32
+        alone = metrics.image_features(images[3:4], eye=str(folder))
+        assert torch.allclose(alone[0], seen[3], atol=1e-5) and seen.std(0).min() > 0
+    with pytest.raises(data.BadData, match="no such file of weights"):
+        metrics.width("inception:nowhere.pth")
+
+
+def test_scores_of_many_images_in_parts(monkeypatch):
+    torch.manual_seed(0)
+    real, fake = torch.randn(300, 8), torch.randn(300, 8) + 0.4
+    whole, every = metrics.KID(real, fake).value(), metrics.retrieval(real, fake)
+    monkeypatch.setattr(metrics, "BLOCK", 60)
+    scores = metrics.score(real, fake, bootstraps=20)
+    assert scores["kid"] != whole and abs(scores["kid"] - whole) < 0.2 * whole
+    assert scores["kid_lo"] < whole < scores["kid_hi"]
+    assert torch.equal(metrics.retrieval(real, fake), every)
