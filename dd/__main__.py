@@ -655,7 +655,6 @@ def train_encoder(args) -> None:
         with plain_float32() if args.precision == "float32" else nullcontext():
             made = train(images, decoder, out, probe=probe, **options)
         if not process():
-            made.recipe |= {"size": decoder.size}  # of the pictures that it looks at
             made.save(out, half=True)
             print(out)
 

@@ -42,9 +42,9 @@ from .vocab import allowed_tokens, to_strings
 SIZE, P = 128, 64  # backbone input in pixels; 8 x 8 patches
 BLOCKS = (2, 4, 10)  # EfficientNet-Lite0 blocks whose maps are kept (strides 4, 8, 16)
 FEATURES = 24 + 40 + 112 + 3  # F: their channels, and the mean colour of the patch
-# Numbers of (B, N, V) held at one time, on a CPU and on a GPU: one image of 75 CLIP tokens, or the
+# Numbers of (B, N, V) held at one time, on a CPU and on a GPU: two images of 75 CLIP tokens, or the
 # whole batch of a study of drawings.
-ROOM = 2**22, 2**25
+ROOM = 2**23, 2**25
 
 
 def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:

@@ -481,5 +481,5 @@ def train_encoder(
                 log.progress.show(shown.format(**facts))
     if not process():
         say_round_trip(encoder.ids(patches[:1000]), "texts of training images")
-    encoder.recipe = recipe
+    encoder.recipe = recipe | {"size": dataset.images.shape[1]}  # of the pictures it looks at
     return encoder

@@ -703,8 +703,10 @@ def test_every_option_that_a_message_names_exists():
     """Options in the code's own texts, but for those of pip."""
     from dd.__main__ import parser
 
-    (commands,) = (a.choices for a in parser()._actions if a.choices)
-    known = {o for c in commands.values() for a in c._actions for o in a.option_strings}
+    program = parser()
+    (commands,) = (a.choices for a in program._actions if a.choices)
+    every = (program, *commands.values())
+    known = {o for c in every for a in c._actions for o in a.option_strings}
     text = "".join(p.read_text() for p in (ROOT / "dd").rglob("*.py"))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - {"--no-deps", "--IPKernelApp"}
     assert named and not named - known

@@ -163,7 +163,7 @@ def test_muon_turns_matrices_and_adamw_the_rest():
     torch.optim.Muon([torchs], **options).step()  # in bfloat16
     apart = torchs.detach() - before["hidden.weight"].flatten(1)
     apart = apart - moved["hidden.weight"].flatten(1)
-    assert apart.norm() < 0.03 * moved["hidden.weight"].norm()
+    assert apart.norm() < 0.1 * moved["hidden.weight"].norm()
     first = moved["conv_in.weight"].abs()  # AdamW's first step: the rate, whatever the gradient
     assert torch.allclose(first, torch.full_like(first, 0.1), rtol=1e-3)
 
@@ -471,6 +471,23 @@ def test_pieces_of_a_batch_give_the_gradient_of_the_whole(
         for name, g in gradient.items():
             torch.testing.assert_close(g, wanted_gradient[name], rtol=1e-4, atol=1e-6, msg=name)
         assert bool(held) == (images == B)
+
+
+def test_gradient_checkpointing_holds_less_and_changes_nothing(sd_folder, float32):
+    """In a frozen network in eval mode, which some libraries leave out of it."""
+    decoder, (z_0, eps) = Decoder.load(sd_folder), torch.randn(2, 2, 4, 8, 8)
+    states = decoder.text_states(["red", "blue"]).requires_grad_()
+
+    def gradient():
+        held = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: held.append(x) or x, lambda x: x):
+            loss = decoder.loss(z_0, states, torch.tensor([300, 800]), eps).mean()
+        return torch.autograd.grad(loss, states)[0], sum(x.numel() for x in held)
+
+    (plain, much), _ = gradient(), decoder.denoiser.enable_gradient_checkpointing()
+    again, less = gradient()
+    assert less < 0.7 * much
+    torch.testing.assert_close(again, plain)
 
 
 def test_parts_of_a_batch_give_the_numbers_of_the_whole(go, tmp_path, float32):

@@ -18,7 +18,6 @@ from dd.data import load_dataset
 from dd.decoder import Decoder
 from dd.encoder import Encoder
 from dd.study import BadParameter, check_run, fingerprint
-from dd.study.parameters import ROOT
 
 M = 72
 
@@ -217,11 +216,7 @@ def test_three_commands(
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "sd2.csv").read_text()
 
 
-TAGGED = '"emoji"\n' in (ROOT / "notebooks" / "05_reconstruction.ipynb").read_text()
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not TAGGED, reason="no cell of the notebook is tagged `emoji` yet")
 def test_the_study_of_a_world(coco, encoder, sd2_folder, clip_folder, tmp_path, capfd):
     given = dict(world=coco[1], world_images=coco[3], encoder=encoder, decoder=sd2_folder)
     given |= dict(features=clip_folder, n_test=0, steps=2, study="tiny")
