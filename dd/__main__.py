@@ -10,13 +10,15 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 import tomllib
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
 from . import __version__
+from .messages import nearest, one_line
 
 ANEW = "dediffusion_anew"  # De-Diffusion's texts as the study's encoder writes them on this machine
 SCORES = ("fid", "kid", "paired", "r_at_1")
@@ -50,7 +52,7 @@ def picture_files(paths: list[str], size: int):
     changed of one is said."""
     import numpy as np
 
-    from .reading import one_line, read_picture
+    from .reading import read_picture
     from .runtime import say
 
     pictures = []
@@ -95,7 +97,7 @@ def write(args) -> None:
         raise BadData(f"{worlds[0]}: a data set; give --out FILE" if worlds else error) from None
     texts = written(args, pictures)
     several = len(texts) > 1
-    lines = [f"{path}\t{t}" if several else t for path, t in zip(args.pictures, texts)]
+    lines = [f"{one_line(path)}\t{t}" if several else t for path, t in zip(args.pictures, texts)]
     made = [{"image": path, "text": text} for path, text in zip(args.pictures, texts)]
     answer(args, "\n".join(lines), made)
 
@@ -283,7 +285,7 @@ def tell(read, before=None) -> None:
 
     for what, lines in (("left out", "skipped"), ("note", "notes")):
         for line in getattr(read, lines)[len(getattr(before, lines, ())) :]:
-            say(f"{what}: {line}")
+            say(f"{what}: {one_line(line)}")
 
 
 def pictures(args, size: int, **more):
@@ -382,6 +384,18 @@ def drawn_scores(decoder, dataset, texts, real, eye="lite2", kept=None, **drawin
     return metrics.score(real, torch.cat([c["eye"] for c in chunks]), classes=styles)
 
 
+def results_of(study: str, name: str = "") -> Path:
+    """The folder of a study's results, or a file in it."""
+    from .study import results_root
+
+    path, root = results_root() / study / name, results_root()
+    if not path.exists():
+        made = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        there = f"there are results of {', '.join(made) or 'no study'}{nearest(study, made)}"
+        raise FileNotFoundError(f"{path}: no such results; python -m dd run makes some, {there}")
+    return path
+
+
 def check(args) -> None:
     """The published texts of a study drawn and scored again, beside its table: what another
     processor, or another version of a library, moves."""
@@ -393,12 +407,9 @@ def check(args) -> None:
     from .encoder import Encoder
     from .files import write_csv
     from .runtime import compute_dtype
-    from .study import results_root
 
-    folder, split = results_root() / args.study, args.split
-    results = folder / "reconstruction.csv"
-    if not results.exists():
-        raise FileNotFoundError(f"{results}: no such table; python -m dd run {args.study} makes it")
+    results, split = results_of(args.study, "reconstruction.csv"), args.split
+    folder = results.parent
     made_with = json.loads((folder / "parameters" / "05_reconstruction.json").read_text())
     table = pd.read_csv(results)
     table = table[(table["split"] == split) & (table["decoder"] == args.decoder)]
@@ -408,11 +419,12 @@ def check(args) -> None:
     if strange := [s for s in args.sources if s not in can]:
         raise BadData(
             f"--sources {strange[0]}: {folder} has no row and texts of it on {split} "
-            f"through {args.decoder}; it has {', '.join(can)}"
+            f"through {args.decoder}; it has {', '.join(can)}{nearest(strange[0], can)}"
         )
     own = folder / "encoder" if made_with["encoder"] == "trained" else Path(made_with["encoder"])
     encoder = str(own) if (own / "config.json").exists() else "encoder"
-    decoder, writer = Decoder.load(args.decoder), Encoder.load(encoder)
+    decoder = Decoder.load(args.decoder)
+    writer = Encoder.load(encoder) if ANEW in args.sources else None
     dataset = load_dataset("emoji").subset(split)
     at, real, rows = {id: i for i, id in enumerate(dataset.frame["id"])}, None, []
     numbers = str(compute_dtype() or "float32").removeprefix("torch.")
@@ -603,14 +615,8 @@ def parameter_table() -> str:
 
 def claims(args) -> None:
     from .report import claims as verdicts
-    from .study import results_root
 
-    folder = results_root() / args.study
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder}: no such results; python -m dd run {args.study} makes them"
-        )
-    lines, found = [], verdicts(folder)
+    lines, found = [], verdicts(results_of(args.study))
     for c in found:
         lines.append(f"{c['id']:4} {c['verdict']:15} {c['statement']}")
         lines.append(f"{'':21}criterion: {c['criterion']}\n{'':21}{c.get('numbers', '')}")
@@ -622,30 +628,35 @@ def given(args, *names: str) -> dict:
 
 
 def train_decoder(args) -> None:
+    from .files import alone_in
     from .make_decoders import make_decoder
 
-    make_decoder(args.name, Path(args.out), start=args.start, **given(args, "seen", "seed"))
+    with alone_in(Path(args.out), "--out"):
+        make_decoder(args.name, Path(args.out), start=args.start, **given(args, "seen", "seed"))
 
 
 def train_encoder(args) -> None:
     from .decoder import Decoder
+    from .files import alone_in
     from .runtime import plain_float32, process
     from .train import RECIPE
     from .train import train_encoder as train
 
-    decoder, out = Decoder.load(args.decoder, args.revision), Path(args.out)
-    if args.gradient_checkpointing:
-        decoder.denoiser.enable_gradient_checkpointing()
-    dataset = pictures(args, decoder.size, split="train")  # of records that name none
-    probe = dataset.subset("val", 256) if "val" in set(dataset.frame["split"]) else None
-    images = dataset.subset("train")
-    images = images.subset("all", round(args.data * len(images)))
-    options = given(args, "seen", "checkpoint_every", "accumulate", *RECIPE)
-    with plain_float32() if args.precision == "float32" else nullcontext():
-        made = train(images, decoder, out, probe=probe, **options)
-    if not process():
-        made.save(out, half=True)
-        print(out)
+    out = Path(args.out)
+    with nullcontext() if process() else alone_in(out, "--out"):  # the first one of several
+        decoder = Decoder.load(args.decoder, args.revision)
+        if args.gradient_checkpointing:
+            decoder.denoiser.enable_gradient_checkpointing()
+        dataset = pictures(args, decoder.size, split="train")  # of records that name none
+        probe = dataset.subset("val", 256) if "val" in set(dataset.frame["split"]) else None
+        images = dataset.subset("train")
+        images = images.subset("all", round(args.data * len(images)))
+        options = given(args, "seen", "checkpoint_every", "accumulate", *RECIPE)
+        with plain_float32() if args.precision == "float32" else nullcontext():
+            made = train(images, decoder, out, probe=probe, **options)
+        if not process():
+            made.save(out, half=True)
+            print(out)
 
 
 def bench(args) -> None:
@@ -654,11 +665,12 @@ def bench(args) -> None:
     run_bench(repeats=args.repeats, out=Path(args.out) if args.out else None)
 
 
-def whole(low: int):
+def whole(low: int, high: int):
     def integer(text: str) -> int:
         value = int(text)
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{value} is below {low}")
+        if not low <= value <= high:
+            bound = f"below {low}" if value < low else f"above {high}"
+            raise argparse.ArgumentTypeError(f"{value} is {bound}")
         return value
 
     return integer
@@ -688,9 +700,23 @@ EXIT_CODES = """exit codes: 0 done; 2 input or an option that cannot be used, a 
 what, where and how to fix it, and nothing is half written; 130 stopped by Ctrl-C"""
 
 
+class Parser(argparse.ArgumentParser):
+    """One line and exit code 2, with the nearest name for what is misspelt."""
+
+    def error(self, message: str):
+        commands = [
+            c for a in self._actions if isinstance(a.choices, dict) for c in a.choices.values()
+        ]
+        known = [o for p in (self, *commands) for a in p._actions for o in a.option_strings]
+        known += [str(c) for a in self._actions for c in a.choices or ()]
+        wrong = re.search(r"invalid choice: '(.*?)' |arguments: ([^\s=]+)", message)
+        hint = nearest(wrong[1] or wrong[2], known) if wrong else ""
+        self.exit(2, one_line(f"{self.prog}: {message}{hint}; --help tells more") + "\n")
+
+
 def parser() -> argparse.ArgumentParser:
     about = "De-Diffusion: pictures to words, words to pictures, and how good the words are."
-    p = argparse.ArgumentParser(prog="python -m dd", description=about, epilog=EXIT_CODES)
+    p = Parser(prog="python -m dd", description=about, epilog=EXIT_CODES)
     p.add_argument("--version", action="version", version=f"dd-study {__version__}")
     commands = p.add_subparsers(dest="command", required=True)
     table = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
@@ -704,10 +730,11 @@ def parser() -> argparse.ArgumentParser:
             options |= groups[group]
         for flags, how in options.items():
             how = dict(how)
-            low, high = how.pop("least", None), how.pop("most", sys.float_info.max)
+            low, high = how.pop("least", None), how.pop("most", None)
             if low is not None:
                 decimal = isinstance(how.get("default"), (float, list))
-                how["type"] = real(low, high) if decimal else whole(low)
+                bounded, most = (real, sys.float_info.max) if decimal else (whole, 2**31 - 1)
+                how["type"] = bounded(low, most if high is None else high)
             if isinstance(how.get("default"), bool):
                 how["action"] = argparse.BooleanOptionalAction
             c.add_argument(*flags.split(), **how)
@@ -718,22 +745,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     from .files import check_writable
+    from .study.parameters import BadParameter
 
-    known, argv = parser(), sys.argv[1:] if argv is None else argv
-    (commands,) = (a.choices for a in known._actions if a.dest == "command")
-    if argv and argv[0] not in commands and not argv[0].startswith("-"):
-        from difflib import get_close_matches
-
-        like = get_close_matches(argv[0], commands, 1)
-        meant = f"did you mean {like[0]}? " if like else ""
-        every = "python -m dd --help lists all"
-        print(f"dd: no command {argv[0]!r}; {meant}{every}", file=sys.stderr)
-        return 2
-    args = known.parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         if out := getattr(args, "out", None):  # before the work
             check_writable(out, folder=args.command.startswith("train"))
         args.action(args)
+        sys.stdout.flush()  # a full disk is told of here, not at the end of the process
     except KeyboardInterrupt:
         resumes = args.command in ("run", "train-decoder", "train-encoder", "write")
         resumes = resumes or getattr(args, "keep", None)
@@ -741,15 +760,26 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
         return 130
     # bad data, parameters, paths, a small machine
-    except (ValueError, OSError, MemoryError) as error:
-        named = isinstance(error, OSError) and error.filename and error.strerror
-        told = f"{error.filename}: {error.strerror}" if named else error
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        told, of_torch = str(error), isinstance(error, RuntimeError)
+        short = re.search("out of memory|allocate|enough memory", told)
+        if of_torch and not short:
+            raise
+        if isinstance(error, OSError) and error.strerror:
+            told = f"{error.filename or 'what it writes'}: {error.strerror}"
+        if (of_torch or isinstance(error, MemoryError)) and (short or not told):
+            told = f"not enough memory; give it less at a time ({told[:150]})"
+        # one line, no traceback; parameters have one each
+        lines = told.split("\n") if isinstance(error, BadParameter) else [told]
         one = f" (process {rank})" if (rank := os.environ.get("RANK", "0")) != "0" else ""
-        print(f"dd {args.command}{one}: {told}", file=sys.stderr)  # one line, no traceback
+        print(f"dd {args.command}{one}: " + "\n".join(map(one_line, lines)), file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # a locale without the letters of a path
-    sys.exit(main())
+    code = main()
+    with suppress(OSError):  # told of already
+        sys.stdout.close()
+    sys.exit(code)

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from .files import require_memory
+from .messages import nearest
 from .reading import (
     PICTURES,
     Bad,
@@ -169,7 +171,7 @@ def load_dataset(
     path = Path(source)
     if not path.exists():
         kinds = "'emoji', 'outside', a COCO .json file, a captions file, or a folder with one"
-        raise BadData(f"{path}: no such dataset; use {kinds}")
+        raise BadData(f"{path}: no such dataset; use {kinds}{nearest(source, BUILT_IN)}")
     if images and not Path(images).is_dir():
         raise BadData(f"{images}: no such folder of images")
     coco, root = path.suffix.lower() == ".json", path if path.is_dir() else path.parent
@@ -181,6 +183,11 @@ def load_dataset(
         records = _table_records(path, bad)
     import pandas as pd
 
+    records = list(records)
+    # at most, where they are put together
+    needed = 2 * min(len(records) * size**2 * 3, IN_MEMORY)
+    what = f"{len(records):,} pictures of {size} x {size} pixels"
+    require_memory(needed, what, "use fewer or smaller ones")
     kept, paths, pictures, folder = {}, [], [], Path(images or root)
     for where, id, file_name, said, own_split in records:
         with bad.at(where):

@@ -24,8 +24,10 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from .data import BadData, stable_hash, to_uint8
+from .files import require_memory
 from .runtime import (
     AGAIN,
     Progress,
@@ -259,8 +261,14 @@ class Decoder:
 
     def loss(self, z_0: torch.Tensor, states: torch.Tensor, t: torch.Tensor, noise: torch.Tensor):
         """The decoder's own denoising loss per image (B,): mean squared error of the predicted
-        noise or velocity, in float32. Section 3, Eq. 1 of the paper; one noise level per image."""
+        noise or velocity, in float32. Section 3, Eq. 1 of the paper; one noise level per image. On
+        a CPU, a batch whose gradient would fill the memory goes in parts, each computed once more
+        for it; a GPU that has too little says so."""
         x_t, target = self.add_noise(z_0, noise, t)
+        if states.requires_grad and (B := self.rows_at_once(64, 2**31)) < len(x_t):
+            parts = zip(x_t.split(B), t.split(B), states.split(B))
+            again = [checkpoint(self.predict, *part, use_reentrant=False) for part in parts]
+            return (torch.cat(again) - target).pow(2).mean((1, 2, 3))
         return (self.predict(x_t, t, states) - target).pow(2).mean((1, 2, 3))
 
     def predict(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
@@ -329,6 +337,8 @@ class Decoder:
         empty prediction is not computed. `states` (M, L, D) replaces the texts' own."""
         if len(texts) != len(ids):
             raise ValueError(f"{len(texts)} texts for {len(ids)} ids")
+        what, sizes = f"{len(texts):,} pictures of {self.size} x {self.size} pixels", self.size**2
+        require_memory(2 * 3 * len(texts) * sizes, what, "draw fewer at a time")
         if self._empty is None:
             self._empty = self.text_states([""])  # (1, L, D)
         title = f"draw {self.name} at guidance {guidance:g}"

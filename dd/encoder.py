@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from .data import BadData
 from .files import whole
+from .messages import nearest
 from .runtime import (
     autocast,
     check_weights,
@@ -200,7 +201,7 @@ class Encoder:
         if not (path / "config.json").exists():
             raise FileNotFoundError(
                 f"{whose}: neither shipped nor a folder made by save(); "
-                "see python -m dd train-encoder --help"
+                f"see python -m dd train-encoder --help{nearest(name, ['encoder'])}"
             )
         quiet()
         with reading(f"{whose}: its tokenizer"):

@@ -6,36 +6,57 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
+
+import psutil
+
+HEADS = ("config.json", "model_index.json")  # without which no model is read
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.tmp{path.suffix}")  # the suffix says how it is written
+    """Each process has its own, so that two may write one file; the suffix says how."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _remove_left(path: Path) -> None:
+    """What killed processes left beside a path."""
+    for left in path.parent.glob(f".{escape(path.stem)}.*.tmp{escape(path.suffix)}"):
+        owner = left.name.removeprefix(f".{path.stem}.").split(".")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            _remove(left)
 
 
 @contextmanager
 def whole(path: str | Path):
     """`with whole(path) as temporary`: what is written there, a file or a folder of files, is
-    renamed to `path` in the end, and removed if anything fails."""
+    renamed to `path` in the end, and removed if anything fails. A kill among the renames of a
+    folder leaves one without its HEADS, which is read as no model, never as half of two."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left(path)
         yield temporary
         if temporary.is_dir():  # file by file: what else the folder holds stays
-            for file in sorted(p for p in temporary.rglob("*") if p.is_file()):
-                target = path / file.relative_to(temporary)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(file, target)
+            files = [p.relative_to(temporary) for p in temporary.rglob("*") if p.is_file()]
+            for file in files:
+                if file.name in HEADS:
+                    (path / file).unlink(missing_ok=True)
+            for file in sorted(files, key=lambda file: (file.name in HEADS, file)):
+                (path / file).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(temporary / file, path / file)
         else:
             os.replace(temporary, path)
     except OSError as error:
         raise OSError(f"{path}: not written ({error.strerror or error})") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def check_writable(path: str | Path, folder: bool = False) -> None:
@@ -84,18 +105,33 @@ def read_json(path: Path) -> dict:
 
 
 @contextmanager
-def alone_in(folder: Path):
-    """OSError if another process is inside this block with the same folder. The lock is the
-    process's own: a killed one leaves none."""
+def alone_in(folder: Path, option: str = "-p study=NAME"):
+    """OSError if another process is inside this block with the same folder; `option` gives another
+    one. The lock is the process's own: a killed one leaves none. A folder in which nothing came to
+    be does not stay."""
     import fcntl
 
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "run.lock", "w") as lock:
+    with open(folder / "run.lock", "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OSError(
                 f"{folder}: another run is at work in this folder; wait for it, or give this one "
-                "a folder of its own with -p study=NAME"
+                f"a folder of its own with {option}"
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if os.listdir(folder) == ["run.lock"]:
+                    shutil.rmtree(folder)
+
+
+def require_memory(needed: float, what: str, fix: str) -> None:
+    """MemoryError where `needed` bytes are more than the machine has left, before a system without
+    more of it ends the process without a word."""
+    left = psutil.virtual_memory().available
+    if needed > left:
+        told = f"{what} need {needed / 1e9:,.1f} GB of memory, {left / 1e9:,.1f} are free"
+        raise MemoryError(f"{told}; {fix}")

@@ -2,7 +2,7 @@
 
 Everything that a user brings is read here, by the rules of docs/formats.md. A file ends as a right
 result or as `BadData`, never as another exception; what is left out is in `Bad.skipped`, what was
-decided for the user in `Bad.notes`. Knows nothing else of dd.
+decided for the user in `Bad.notes`. Knows nothing else of dd but messages.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from .messages import one_line
 
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # Pillow has more readers
 TABLES = (".csv", ".jsonl", ".parquet")
@@ -32,14 +35,9 @@ COLUMNS = {  # of a table, and the other names that each may have
 KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a decimal"}
 KINDS |= {str: "text", list: "a list", dict: "an object", bytes: "bytes"}
 SOURCE = re.compile(r"""\s*[\[{]\s*['"]""")  # a list or an object, printed by Python, too
+MOST_SIZE = 2**31  # bytes that the texts of a Parquet file may unpack to
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 60
-
-
-def one_line(text) -> str:
-    """Line breaks and other control characters as escapes: no file can forge a second line."""
-    escaped = lambda c: c if c.isprintable() else c.encode("unicode_escape").decode()
-    return "".join(map(escaped, str(text)))
 
 
 class BadData(ValueError):
@@ -230,19 +228,41 @@ def _jsonl(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
 
 
 def _parquet(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
+    """Known columns only, columns of text as their distinct values, one value at a time, no more
+    than MOST_SIZE in all: a small file may unpack to any size."""
     from pyarrow.parquet import ParquetFile
+
+    def limited(size: int) -> None:
+        if size > MOST_SIZE:
+            raise BadData(f"{path}: {size / 1e9:,.1f} GB or more of texts; split it")
 
     if not path.is_file():
         raise BadData(f"{path}: no such file")
+    known, row, size = sum(COLUMNS.values(), ()), 0, 0
     try:
-        whole = ParquetFile(path).read()
-        known = [name for name in sum(COLUMNS.values(), ()) if name in whole.column_names]
-        rows = whole.select(known).to_pylist()
+        schema = ParquetFile(path).schema
+        leaves = [schema.column(i) for i in range(len(schema))]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        file = ParquetFile(path, read_dictionary=texts)
+        if not (names := [name for name in file.schema_arrow.names if name in known]):
+            yield f"{path.name}, row 1", dict.fromkeys(file.schema_arrow.names)
+            return
+        used = [i for i, leaf in enumerate(leaves) if leaf.path.split(".")[0] in names]
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        limited(sum(g.column(i).total_uncompressed_size for g in groups for i in used))
+        for batch in file.iter_batches(1024, columns=names):
+            for values in zip(*batch.columns):
+                row, values = row + 1, [value.as_py() for value in values]
+                lists = (v if isinstance(v, list) else [v] for v in values)
+                size += 50 + sum(len(t) for t in chain(*lists) if isinstance(t, str))
+                limited(size)
+                yield f"{path.name}, row {row}", dict(zip(names, values))
+    except BadData:
+        raise
     except Exception as error:  # pyarrow's own kinds, most of them no ValueError
         raise BadData(
             f"{path}: not a usable Parquet file ({reason(error)}); write it anew"
         ) from None
-    yield from ((f"{path.name}, row {i}", row) for i, row in enumerate(rows, 1))
 
 
 # -- values --------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from .data import BadData, stable_hash
 from .files import read_json, whole
 from .files import write_json as write_json
+from .messages import nearest
 
 ASSETS = Path(__file__).parent / "assets"
 AGAIN = "fetch it again or save it as safetensors"
@@ -59,6 +60,7 @@ def pinned(name: str | Path, revision: str | None, what: str) -> tuple[str, dict
         raise FileNotFoundError(
             f"{what} {str(name)!r}: {found}; "
             "a Hub id needs its revision, too, the 40 digits of a commit: id@commit"
+            + nearest(name, [p.parent.name for p in ASSETS.glob("*/model_index.json")])
         )
     return str(name), {"revision": revision}
 
@@ -283,29 +285,45 @@ def save_state(path: Path, tensors: dict, facts: dict) -> None:
     save_tensors(path, tensors, {"facts": json.dumps(facts)})
 
 
-def load_state(path: Path) -> tuple[dict, dict]:
+@contextmanager
+def _whole_tensors(path: Path):
     try:
-        with safe_open(path, "pt") as opened:
-            facts = json.loads(opened.metadata()["facts"])
-        return load_file(path), facts
+        yield
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadData(f"{path}: not a whole file of tensors ({error}); delete it") from None
 
 
-def resume(path: Path, recipe: dict) -> tuple[dict, int, dict]:
-    """-> (tensors, steps done, where its log was) of a checkpoint, or ({}, 0, {}) where there is
-    none. One made by another recipe is refused: neither recipe would describe the weights."""
+def load_facts(path: Path) -> dict:
+    """Those of a checkpoint, from its header alone."""
+    with _whole_tensors(path), safe_open(path, "pt") as opened:
+        return json.loads(opened.metadata()["facts"])
+
+
+def load_state(path: Path) -> tuple[dict, dict]:
+    with _whole_tensors(path):
+        return load_file(path), load_facts(path)
+
+
+def check_recipe(path: Path, recipe: dict) -> dict:
+    """The facts of a checkpoint, {} where there is none. One made by another recipe is refused:
+    neither recipe would describe the weights."""
     if not path.exists():
-        return {}, 0, {}
-    tensors, facts = load_state(path)
-    made, wanted = facts.get("recipe", {}), json.loads(json.dumps(recipe))
+        return {}
+    facts, wanted = load_facts(path), json.loads(json.dumps(recipe))
+    made = facts.get("recipe", {})
     other = [f"{k} {made.get(k)!r}, now {v!r}" for k, v in wanted.items() if made.get(k) != v]
     if other:
         raise ValueError(
             f"{path} holds a run with {'; '.join(other)}: "
             "use another --out, or delete it to begin anew"
         )
-    return tensors, facts["step"], facts["log"]
+    return facts
+
+
+def resume(path: Path, recipe: dict) -> tuple[dict, int, dict]:
+    """-> (tensors, steps done, where its log was) of a checkpoint, ({}, 0, {}) without one."""
+    facts = check_recipe(path, recipe)
+    return (load_state(path)[0], facts["step"], facts["log"]) if facts else ({}, 0, {})
 
 
 def weights_hash(*nets: torch.nn.Module) -> str:

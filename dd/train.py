@@ -31,6 +31,7 @@ from .files import write_text
 from .runtime import (
     Progress,
     autocast,
+    check_recipe,
     compute_dtype,
     device,
     generator,
@@ -194,8 +195,11 @@ class Log:
     def line(self, **facts) -> None:
         loss, seconds = round(float(np.mean(self.window)), 5), round(time.time() - self.start, 1)
         line = {"step": self.step, "seen": self.step * self.B, **facts}
-        with self.path.open("a") as file:
-            file.write(json.dumps({**line, "loss": loss, "seconds": seconds}) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({**line, "loss": loss, "seconds": seconds}) + "\n")
+        except OSError as error:  # the half of a line is dropped when the run goes on
+            raise OSError(f"{self.path}: not written ({error.strerror or error})") from error
 
 
 @torch.no_grad()
@@ -389,7 +393,7 @@ def train_encoder(
     if 0 < seen < r.B:
         raise ValueError(f"{seen} images seen are less than one batch of {r.B}: use more of them")
     batch_rows(len(dataset), r.B, 0, r.seed)  # too few images, or a folder of another recipe, are
-    resume(out / "encoder.state.safetensors", recipe)  # refused before the work
+    check_recipe(out / "encoder.state.safetensors", recipe)  # refused before the work
     accelerator = Accelerator(cpu=device().type == "cpu")
     n, size = accelerator.num_processes, r.B // (accelerator.num_processes * accumulate)
     shared = f"{r.B} images a step: {n} processes x {accumulate} parts x {size} images"

@@ -16,7 +16,7 @@ from functools import cache
 
 import torch
 
-from .reading import one_line
+from .messages import one_line
 
 RULES = ("alphanumeric", "word_final", "all")
 MOST_NAMED = 5  # unknown words that a message lists, the most frequent first
@@ -125,13 +125,16 @@ def tokenise(tokenizer, texts: list[str]) -> torch.Tensor:
     return tokenizer(list(texts), return_tensors="pt", **shape).input_ids
 
 
+def _is_cut(tokenizer, pieces: list[int]) -> bool:
+    return len(pieces) > tokenizer.model_max_length - 2
+
+
 def round_trip(tokenizer, ids: torch.Tensor) -> dict[str, float]:
     """Written ids (B, N) read back: share of texts that return exactly, share that are too long."""
-    limit = tokenizer.model_max_length - 2
     back = [_pieces(tokenizer, s) for s in to_strings(tokenizer, ids)]
     return {
         "exact": sum(b == r for b, r in zip(back, ids.tolist())) / len(back),
-        "truncated": sum(len(b) > limit for b in back) / len(back),
+        "truncated": sum(_is_cut(tokenizer, b) for b in back) / len(back),
     }
 
 
@@ -143,12 +146,12 @@ def _unknown(tokenizer) -> int | None:
 
 def reading_rates(tokenizer, texts: list[str]) -> dict[str, float]:
     """How a tokenizer takes these strings: mean tokens, share cut off, share of tokens unknown."""
-    limit, read = tokenizer.model_max_length - 2, [_pieces(tokenizer, t) for t in texts]
+    read = [_pieces(tokenizer, t) for t in texts]
     total = sum(map(len, read))
     unknown = sum(r.count(_unknown(tokenizer)) for r in read)
     return {
         "tokens": total / len(read),
-        "truncated": sum(len(r) > limit for r in read) / len(read),
+        "truncated": sum(_is_cut(tokenizer, r) for r in read) / len(read),
         "unknown": unknown / max(1, total),
     }
 
@@ -165,7 +168,7 @@ def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], 
     unknown   share of their words (what stands between spaces and is not punctuation alone) that
               its vocabulary does not hold, or not whole; cut: texts longer than its context"""
     is_word = lambda w: any(unicodedata.category(c)[0] in "LNM" or ord(c) > 0x2600 for c in w)
-    unk, limit = _unknown(tokenizer), tokenizer.model_max_length - 2
+    unk = _unknown(tokenizer)
 
     @cache
     def known(word: str) -> bool:
@@ -176,7 +179,7 @@ def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], 
     told = [[known(w) for w in some] for some in said]
     unknown, all_words = sum(w.count(False) for w in told), sum(map(len, told))
     facts = {"unknown": unknown / max(1, all_words)}
-    facts["cut"] = sum(len(_pieces(tokenizer, t)) > limit for t in texts)
+    facts["cut"] = sum(_is_cut(tokenizer, _pieces(tokenizer, t)) for t in texts)
     n, lines, silent = len(texts), [], sum(not any(w) for w in told)
     of = lambda k: f"{k} of {n} texts" if n > 1 else "the text"
     if unknown:
@@ -192,6 +195,6 @@ def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], 
     if silent:
         lines.append(f"note: {of(silent)} without a word that {reader} knows: drawn from nothing")
     if facts["cut"]:
-        longer = f"longer than the {limit} tokens that {reader} reads"
+        longer = f"longer than the {tokenizer.model_max_length - 2} tokens that {reader} reads"
         lines.append(f"note: {of(facts['cut'])} {longer}; the rest is cut off")
     return facts, lines

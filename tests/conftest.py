@@ -5,10 +5,15 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
+from importlib import import_module
+
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from dd import train
+from dd import data, train
+from dd.__main__ import main
 from dd.captions import alt_text, alt_text_phrases
 from dd.data import load_dataset
 from dd.decoder import Decoder
@@ -431,3 +436,67 @@ def clip_folder(tmp_path_factory, bpe_tokenizer):
         bpe_tokenizer,
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def told(capsys):
+    """Run a command -> (exit code, what it said on stderr, without the lines about the machine)."""
+
+    def told(*words):
+        code = main([str(w) for w in words])
+        lines = capsys.readouterr().err.strip().splitlines()
+        return code, [x for x in lines if not x.startswith(("device:", "numbers:")) and x.strip()]
+
+    return told
+
+
+@pytest.fixture
+def refused(told):
+    """Run a command that is refused in one line -> the line."""
+
+    def refused(*words):
+        code, lines = told(*words)
+        assert code == 2 and len(lines) == 1, lines
+        return lines[0]
+
+    return refused
+
+
+@pytest.fixture
+def few(monkeypatch, small_dataset):
+    """Eight drawings, read at once, all of the test split."""
+    dataset = small_dataset.rows(range(8))
+    dataset.frame["split"] = "test"
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: dataset)
+    return dataset
+
+
+def own_folder(tmp_path, texts):
+    for i, _ in enumerate(texts):
+        Image.new("RGB", (64, 64), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    table = pd.DataFrame({"file_name": [f"{i}.png" for i in range(len(texts))], "text": texts})
+    table.to_csv(tmp_path / "captions.csv", index=False)
+
+
+@pytest.fixture
+def one_notebook(tmp_path, monkeypatch):
+    """A study of one notebook, with the cell that is given."""
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    from dd import report
+
+    module = import_module("dd.study.run")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "NOTEBOOKS", {"01_a": "seed"})
+    monkeypatch.setattr(module, "taken", lambda name: ("study", "seed"))
+    monkeypatch.setattr(report, "build_report", lambda folder, names: folder / "report")
+    (tmp_path / "notebooks").mkdir()
+
+    def made(cell):
+        first = new_code_cell("study = 'x'", metadata={"tags": ["parameters"]})
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = new_notebook(cells=[first, new_code_cell(cell)], metadata={"kernelspec": kernel})
+        nbformat.write(notebook, tmp_path / "notebooks" / "01_a.ipynb")
+
+    return made

@@ -17,47 +17,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import own_folder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_baselines import blip
 
 from dd import data, files, metrics
-from dd.__main__ import main
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def told(capsys):
-    """Run a command -> (exit code, what it said on stderr, without the lines about the machine)."""
-
-    def told(*words):
-        code = main([str(w) for w in words])
-        lines = capsys.readouterr().err.strip().splitlines()
-        return code, [x for x in lines if not x.startswith(("device:", "numbers:")) and x.strip()]
-
-    return told
-
-
-@pytest.fixture
-def refused(told):
-    """Run a command that is refused in one line -> the line."""
-
-    def refused(*words):
-        code, lines = told(*words)
-        assert code == 2 and len(lines) == 1, lines
-        return lines[0]
-
-    return refused
-
-
-@pytest.fixture
-def few(monkeypatch, small_dataset):
-    """Eight drawings, read at once, all of the test split."""
-    dataset = small_dataset.rows(range(8))
-    dataset.frame["split"] = "test"
-    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: dataset)
-    return dataset
 
 
 # -- damages of a folder --------------------------------------------------------------------------
@@ -368,13 +335,6 @@ def test_ask_says_which_texts_are_cut(told, llm_folder, tmp_path):
     assert code == 0 and said[0] == "note: 1 of 2 texts are cut after 80 words or 500 characters"
 
 
-def own_folder(tmp_path, texts):
-    for i, _ in enumerate(texts):
-        Image.new("RGB", (64, 64), (i, 0, 0)).save(tmp_path / f"{i}.png")
-    table = pd.DataFrame({"file_name": [f"{i}.png" for i in range(len(texts))], "text": texts})
-    table.to_csv(tmp_path / "captions.csv", index=False)
-
-
 @pytest.mark.parametrize(
     "texts, more, message",
     [
@@ -527,30 +487,6 @@ def test_a_results_folder_that_cannot_be_written_is_refused(refused, tmp_path, m
     for root in (tmp_path / "file", "/proc"):
         monkeypatch.setenv("DD_RESULTS", str(root))
         assert "cannot be written" in refused("run", "quick")
-
-
-@pytest.fixture
-def one_notebook(tmp_path, monkeypatch):
-    """A study of one notebook, with the cell that is given."""
-    import nbformat
-    from nbformat.v4 import new_code_cell, new_notebook
-
-    from dd import report
-
-    module = import_module("dd.study.run")
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(module, "NOTEBOOKS", {"01_a": "seed"})
-    monkeypatch.setattr(module, "taken", lambda name: ("study", "seed"))
-    monkeypatch.setattr(report, "build_report", lambda folder, names: folder / "report")
-    (tmp_path / "notebooks").mkdir()
-
-    def made(cell):
-        first = new_code_cell("study = 'x'", metadata={"tags": ["parameters"]})
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        notebook = new_notebook(cells=[first, new_code_cell(cell)], metadata={"kernelspec": kernel})
-        nbformat.write(notebook, tmp_path / "notebooks" / "01_a.ipynb")
-
-    return made
 
 
 def test_two_runs_in_one_folder_are_refused_and_a_killed_one_leaves_no_lock(
@@ -767,8 +703,10 @@ def test_every_option_that_a_message_names_exists():
     """Options in the code's own texts, but for those of pip."""
     from dd.__main__ import parser
 
-    (commands,) = (a.choices for a in parser()._actions if a.choices)
-    known = {o for c in commands.values() for a in c._actions for o in a.option_strings}
+    program = parser()
+    (commands,) = (a.choices for a in program._actions if a.choices)
+    every = (program, *commands.values())
+    known = {o for c in every for a in c._actions for o in a.option_strings}
     text = "".join(p.read_text() for p in (ROOT / "dd").rglob("*.py"))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - {"--no-deps", "--IPKernelApp"}
     assert named and not named - known

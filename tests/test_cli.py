@@ -76,7 +76,9 @@ def test_version_is_the_same_everywhere(capsys):
     "word, meant", [("redarw", "redraw"), ("train_encoder", "train-encoder"), ("qqqq", "--help")]
 )
 def test_a_misspelt_command_is_answered_with_the_nearest(word, meant, capsys):
-    assert main([word, "x.png"]) == 2
+    with pytest.raises(SystemExit) as refused:
+        main([word, "x.png"])
+    assert refused.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert meant in line and word in line and ("mean" in line) == (word != "qqqq")
 
@@ -94,19 +96,26 @@ def test_help_of_run_lists_every_parameter():
         (("draw", "red", "--n", "0"), "0 is below 1"),
         (("draw", "red", "--guidance", "abc"), "invalid decimal value: 'abc'"),
         (("train-encoder", "--hard-from", "2"), "2.0 is not a number from 0 to 1"),
-        (("train-decoder", "--seen", "0"), "0 is below 1"),
+        (("train-decoder", "--seen", "63"), "63 is below 64"),
         (("train-encoder", "--batch", "0"), "0 is below 1"),
         (("train-encoder", "--width", "3"), "3 is below 4"),
         (("train-encoder", "--data", "1.5"), "1.5 is not a number from 0 to 1"),
         (("train-encoder", "--peak", "nan"), "nan is not a number"),
         (("train-encoder", "--rule", "nouns"), "invalid choice: 'nouns'"),
         (("check", "--split", "train"), "invalid choice: 'train'"),
+        (("draw", "red", "--seed", "9" * 30), "999 is above 2147483647"),
+        (("caption", "x", "--size", "100000"), "100000 is above 2048"),
+        (("ask", "x", "--batch", "100000"), "100000 is above 256"),
+        (("draw", "red", "--sampler", "dmp"), "did you mean 'dpm'?"),
+        (("draw", "red", "--smpler=dpm"), "did you mean '--sampler'?"),
+        (("draw", "red", "--n", "x\ny"), "--n: invalid integer value: 'x\\ny'"),
     ],
 )
 def test_options_out_of_bounds_are_refused(words, message, capsys):
     with pytest.raises(SystemExit) as refused:
         main(list(words))
-    assert refused.value.code == 2 and message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert refused.value.code == 2 and message in told and told.count("\n") == 1
 
 
 def test_options_reach_the_command():
@@ -334,7 +343,10 @@ def test_check_draws_published_texts_again(told, cheap_scores, tmp_path, monkeyp
     write_texts(texts, cheap_scores, ["red star"] * 40)
     told("score", texts, *QUICK, "--out", folder / results)
     again = ("check", "mine", "--split", "novel", "--sources")
+    loads, load = [], encoder.Encoder.load
+    monkeypatch.setattr(encoder.Encoder, "load", lambda name: loads.append(name) or load(name))
     assert "OUTSIDE" not in told(*again, "dediffusion", "--out", tmp_path / "same.csv").out
+    assert not loads  # what writes nothing anew needs no encoder
     same = pd.read_csv(tmp_path / "same.csv")
     assert same["score"].tolist() == ["fid", "kid", "paired", "r_at_1"]
     assert same["here"].tolist() == pytest.approx(same["published"].tolist(), rel=1e-4)
@@ -349,7 +361,8 @@ def test_check_draws_published_texts_again(told, cheap_scores, tmp_path, monkeyp
     has = "no row and texts of it on novel through sketch; it has dediffusion, dediffusion_anew"
     for words, message in (
         ((*again, "names"), has),
-        (("check", "absent"), "python -m dd run absent makes it"),
+        (("check", "absent"), "absent/reconstruction.csv: no such results; python -m dd run makes"),
+        (("check", "mnie"), "there are results of mine; did you mean 'mine'?"),
     ):
         assert main(list(words)) == 2 and message in capsys.readouterr().err
 

@@ -34,7 +34,7 @@ def test_environment_has_the_same_pins():
     assert f"python={lowest}" in listed
 
 
-ORDER = """files sources published figures report reading vocab vision data captions search
+ORDER = """messages files sources published figures report reading vocab vision data captions search
 runtime encoder decoder metrics explain train texts make_decoders baselines llm study
 bench __main__""".split()
 

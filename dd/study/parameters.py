@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+from ..messages import nearest
 from ..sources import LENGTHS, LITE2, keys
 
 ROOT = Path(__file__).parent.parent.parent
@@ -195,9 +196,10 @@ def taken(notebook: str) -> tuple[str, ...]:
 def mistake(name: str, value) -> str:
     """One line about a value that cannot be used; "" for one that can."""
     if name not in PARAMETERS:
-        return f"unknown parameter {name!r}; known: {', '.join(PARAMETERS)}"
+        known = f"known: {', '.join(PARAMETERS)}"
+        return f"unknown parameter {name!r}{nearest(name, PARAMETERS) or f'; {known}'}"
     p, told = PARAMETERS[name], f"{name} is {value!r}"
-    kind, values = type(p.default), value if isinstance(value, list) else [value]
+    kind, values, hint = type(p.default), value if isinstance(value, list) else [value], ""
     if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
         text = kind is float and isinstance(value, str)
         hint = "; in YAML write 1.0e-4, not 1e-4" if text else ""
@@ -206,6 +208,8 @@ def mistake(name: str, value) -> str:
         good = all(v in p.among for v in values)
         wanted = "a list of different names among" if kind is list else "one of"
         wanted += f" {p.among}"
+        wrong = next((v for v in values if v not in p.among), "")
+        hint = nearest(wrong, p.among)
     elif p.high is not None:
         good = all(isinstance(v, (int, float)) and p.low <= v <= p.high for v in values) and values
         wanted = "a list of different numbers from " if kind is list else ""
@@ -213,9 +217,9 @@ def mistake(name: str, value) -> str:
     else:
         good = all(isinstance(v, str) and v for v in values) and values
         wanted = "a list of one or more different names" if kind is list else "a name"
-    return (
-        "" if good and len(set(values)) == len(values) else f"{told}; {wanted} needed: {p.meaning}"
-    )
+    if good and len(set(values)) == len(values):
+        return ""
+    return f"{told}; {wanted} needed: {p.meaning}{hint}"
 
 
 def check(parameters: dict) -> dict:
@@ -269,7 +273,7 @@ def load_parameters(study: str) -> dict:
     path = Path(study) if study.endswith((".yaml", ".yml")) else folder / f"{study}.yaml"
     if not path.exists():
         there = sorted(p.stem for p in folder.glob("*.yaml"))
-        raise BadParameter(f"no parameter file {path}; there are {there}")
+        raise BadParameter(f"no parameter file {path}; there are {there}{nearest(study, there)}")
     try:
         parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..files import alone_in, check_writable, read_json, write_json
+from ..files import alone_in, check_writable, read_json, whole, write_json
 from ..sources import INCEPTION, LITE2, keys
 from .cache import STAGES, folder_hash, key
 from .parameters import (
@@ -215,12 +215,12 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     # kernels work in another folder than the one that a file or folder was named in
     named = ("trained", "shipped", "emoji", "beside", LITE2, *PACKAGES)
     is_path = lambda name: name not in named and shipped(name) == Path(name)
-    whole = lambda n: str(Path(n).resolve()) if is_path(n) and Path(n).exists() else n
+    resolved = lambda n: str(Path(n).resolve()) if is_path(n) and Path(n).exists() else n
     for name in ("decoder", "encoder", "world", "world_images", "features"):
         prefix = INCEPTION if parameters[name].startswith(INCEPTION) else ""
-        parameters[name] = prefix + whole(parameters[name].removeprefix(prefix))
+        parameters[name] = prefix + resolved(parameters[name].removeprefix(prefix))
     for name in ("judges", "language_models"):
-        parameters[name] = [whole(v) for v in parameters[name]]
+        parameters[name] = [resolved(v) for v in parameters[name]]
     root, relay, started = results_root().absolute(), Relay(), time.time()
     os.environ["DD_RESULTS"], folder = str(root), root / parameters["study"]
     check_writable(folder, folder=True)
@@ -234,11 +234,31 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
     return report
 
 
-def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
-    """Those that are not done. ValueError, one line, where a cell fails or its process dies."""
+def execute(name: str, out: Path, parameters: dict, relay: Relay):
+    """Run one notebook, write it with its outputs to `out` -> the error of a cell that failed, or
+    None."""
     import papermill
 
-    done_path, world = folder / "run.json", parameters["world"]
+    notebook = for_world(ROOT / "notebooks" / f"{name}.ipynb", out, parameters["world"])
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(out),
+            parameters={p: parameters[p] for p in taken(name)},
+            kernel_name="python3",
+            cwd=str(ROOT),
+            progress_bar=False,
+            log_output=False,  # stderr_file has it already
+            stderr_file=relay,
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+    except papermill.PapermillExecutionError as error:
+        return error
+
+
+def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
+    """Those that are not done. ValueError, one line, where a cell fails or its process dies."""
+    done_path = folder / "run.json"
     done = read_json(done_path) if done_path.exists() else {}
     names, spent = notebooks_of(parameters), {}
     if others := [name for name in NOTEBOOKS if name not in names]:
@@ -256,24 +276,14 @@ def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
         executed.parent.mkdir(parents=True, exist_ok=True)
         tick = time.time()
         try:
-            papermill.execute_notebook(
-                str(for_world(ROOT / "notebooks" / f"{name}.ipynb", executed, world)),
-                str(executed),
-                parameters={p: parameters[p] for p in taken(name)},
-                kernel_name="python3",
-                cwd=str(ROOT),
-                progress_bar=False,
-                log_output=False,  # stderr_file has it already
-                stderr_file=relay,
-                extra_arguments=["--IPKernelApp.log_level=40"],
-            )
-        except papermill.PapermillExecutionError as error:
-            why = " ".join(f"{error.ename}: {error.evalue}".split())
-            told = f"notebook {name} stopped: {why}; {executed} shows where"
-            raise ValueError(told) from error
+            with whole(executed) as temporary:
+                failed = execute(name, temporary, parameters, relay)
         except RuntimeError as error:  # of its kernel
             told = f"notebook {name}: its process died, as where memory is short; the same command "
             raise ValueError(f"{told}goes on where it stopped") from error
+        if failed:
+            why = " ".join(f"{failed.ename}: {failed.evalue}".split())
+            raise ValueError(f"notebook {name} stopped: {why}; {executed} shows where") from failed
         spent[name] = time.time() - tick
         done[name] = {"key": made, "seconds": round(spent[name], 1)}
         write_json(done_path, done)

@@ -1,0 +1,18 @@
+"""Texts for messages: one line, and a known name in the place of a misspelt one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def one_line(text) -> str:
+    """Line breaks and other control characters as escapes: no file can forge a second line."""
+    escaped = lambda c: c if c.isprintable() else c.encode("unicode_escape").decode()
+    return "".join(map(escaped, str(text)))
+
+
+def nearest(name, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that was probably meant, or ""."""
+    near = difflib.get_close_matches(str(name), list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
