@@ -373,7 +373,7 @@ def train_finish(
     options = dict(warmup=min(50, steps // 4), average=0.998, schedule=constant_rate)
     run = (nets, optimizer, batch_loss, out, "finish", recipe, len(dataset))
     for log in training_loop(*run, **options, checkpoint_every=checkpoint_every):
-        if log.due(lines=4, every=50, last=False):
+        if log.due(lines=4, every=50):
             log.line(**{name: round(value, 5) for name, value in log.terms.items()})
     return vae
 
