@@ -338,8 +338,8 @@ def test_ask_says_which_texts_are_cut(told, llm_folder, tmp_path):
 @pytest.mark.parametrize(
     "texts, more, message",
     [
-        (["red apple"] * 128, (), "only 2 words describe at least 30 of the 128 training images"),
-        (["红苹果"] * 128, (), "only 0 words describe at least 30"),
+        (["red apple"] * 128, (), "only 2 words describe at least 5 of the 128 training images"),
+        (["红苹果"] * 128, (), "only 0 words describe at least 5"),
         (["red apple"] * 40, (), "40 training images do not fill a batch of 64: use more images"),
         (["red apple"] * 128, ("--tokens", 31), "context holds 1 to 30"),
     ],

@@ -120,7 +120,7 @@ def test_options_out_of_bounds_are_refused(words, message, capsys):
 
 def test_options_reach_the_command():
     args = parser().parse_args(["train-encoder", "--tau-start", "2", "--seen", "256"])
-    assert (args.tau_start, args.seen, args.hard_from, args.least) == (2.0, 256, 0.7, 30)
+    assert (args.tau_start, args.seen, args.hard_from, args.least) == (2.0, 256, 0.7, 5)
     assert {k: getattr(args, k) for k in RECIPE} == RECIPE | {"tau_start": 2.0}
     assert set(subparsers()["train-encoder"]._option_string_actions["--rule"].choices) == set(RULES)
     args = parser().parse_args(["score", "a.csv", "--guidance", "1", "2.5"])
