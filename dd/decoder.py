@@ -400,22 +400,17 @@ class Judge:
         sampler: str = "",
         seed: int = 0,
         B: int | None = None,
-        progress: bool = False,
     ) -> np.ndarray:
         """One picture per text -> uint8 (M, H, W, 3). The noise is a function of (id, seed) alone;
         `sampler` changes nothing, the pipeline's own is used."""
-        title, B = f"draw {self.name} at guidance {guidance:g}", B or rows_at_once(1, 8)
-        tick = Progress(title, len(texts), unit="pictures") if progress else None
         how = dict(guidance_scale=guidance, num_inference_steps=steps, output_type="np")
-        drawn = []
+        drawn, B = [], B or rows_at_once(1, 8)
         for i in range(0, len(texts), B):  # one batch after another: a pipeline holds a state
             streams = [start_stream(id, seed) for id in ids[i : i + B]]
             pictures = self.pipeline(prompt=texts[i : i + B], generator=streams, **how).images
             if not np.isfinite(pictures).all():
                 raise ValueError(f"decoder {self.name}: a picture of NaN or infinity; {AGAIN}")
             drawn.append(np.rint(255 * pictures).astype(np.uint8))
-            if tick:
-                tick(min(i + B, len(texts)))
         return np.concatenate(drawn)
 
 

@@ -280,22 +280,22 @@ def latents_hash(vae) -> str:
 
 
 @torch.no_grad()
-def encode_all(decoder, dataset: Dataset, mirror: bool = False, B: int = 256) -> torch.Tensor:
+def encode_all(decoder, dataset: Dataset, mirror: bool = False) -> torch.Tensor:
     """Latents of a whole dataset, or of its mirror image, float32 (M, C, h, h) on the CPU."""
-    batches = (dataset.pixels(slice(i, i + B)) for i in range(0, len(dataset), B))
-    batches = (pixels.flip(-1) if mirror else pixels for pixels in batches)
-    return torch.cat([decoder.encode(pixels).cpu() for pixels in batches])
+    encode = lambda pixels: decoder.encode(pixels.flip(-1) if mirror else pixels)
+    return of_images(encode, dataset)
 
 
-def of_images(compute: Callable, dataset: Dataset, accelerator, B: int = 256) -> torch.Tensor:
-    """compute(pixels) of all images (M, ...), on the CPU of every process, each of which computes a
-    share of them."""
-    n, M = accelerator.num_processes, len(dataset)
-    own = np.arange(accelerator.process_index, M, n)
-    mine = [compute(dataset.pixels(own[i : i + B])).cpu() for i in range(0, len(own), B)]
+def of_images(compute: Callable, dataset: Dataset, accelerator=None) -> torch.Tensor:
+    """compute(pixels) of all images (M, ...), 256 at a time, on the CPU; with several processes on
+    that of each, which computes a share of them."""
+    n, first = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    M, B = len(dataset), 256 * n
+    parts = (slice(i + first, i + B, n) for i in range(0, M, B) if i + first < M)
+    mine = torch.cat([compute(dataset.pixels(rows)).cpu() for rows in parts])
     if n == 1:
-        return torch.cat(mine)
-    shares = accelerator.gather(accelerator.pad_across_processes(torch.cat(mine).to(device())))
+        return mine
+    shares = accelerator.gather(accelerator.pad_across_processes(mine.to(device())))
     return shares.unflatten(0, (n, -1)).transpose(0, 1).flatten(0, 1)[:M].cpu()
 
 

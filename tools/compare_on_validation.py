@@ -89,7 +89,7 @@ def main() -> None:
     said = {source: write(drawings) for source, write in SOURCES.items()}
     for name in options.encoders:
         encoder = Encoder.load(name)
-        said[name] = sum(map(encoder.write, drawings.pixels().split(64)), [])
+        said[name] = encoder.write(drawings.pixels())
         print(*(f"{k}: {v}" for k, v in zip(drawings.frame["name"], said[name][:8])), sep="\n")
     shown = load_dataset("emoji").subset("train")
     engine, found = SearchEngine(shown), {}

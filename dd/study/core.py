@@ -167,9 +167,10 @@ class Study:
 
     def patches(self, split: str | Dataset) -> torch.Tensor:
         """Frozen backbone features (M, P, F), computed once."""
+        from ..train import of_images
+
         images = self.subset(split)
-        some = (slice(i, i + 256) for i in range(0, len(images), 256))  # whole batches
-        make = lambda: {"patches": torch.cat([backbone_features(images.pixels(r)) for r in some])}
+        make = lambda: {"patches": of_images(backbone_features, images)}
         return self.kept("features", make, images=images)["patches"]
 
     def latents(self, split: str | Dataset) -> torch.Tensor:
