@@ -26,6 +26,7 @@ USES = {
     "judged": "drawn by the judges, too (as are those that `rivals` names)",
     "swept": "its guidance is chosen on validation drawings",
     "coarse": "among every second guidance only",
+    "again": "drawn on test drawings from every further starting noise, too",
     "curve": "on the curve over guidance of the paper's Fig. 3",
     "context": "may be shown to the language models",
     "learnt": "trains a network of its own first",
@@ -59,7 +60,7 @@ _ROWS = (
         "people: name",
         "people",
         "#1b5e9b",
-        "drawn novel outside judged swept curve context name",
+        "drawn novel outside judged swept again curve context name",
     ),
     Source(
         *("names_keywords", "people: name and keywords", "people", "#5b9bd5"),
@@ -67,11 +68,11 @@ _ROWS = (
     ),
     Source(
         *("names_style", "name and the style's words (control)", "control", "#6f6fb5"),
-        "drawn novel judged swept curve context name style emoji",
+        "drawn novel judged swept again curve context name style emoji",
     ),
     Source(
         *("names_all", "people: all they wrote", "people", "#17a2a2"),
-        "drawn chosen swept curve context name group emoji",
+        "drawn chosen swept again curve context name group emoji",
     ),
     Source(
         *("retrieval", "name of the nearest training drawing", "machine", "#7a6a2f"),
@@ -83,7 +84,7 @@ _ROWS = (
     ),
     Source(
         *("captioner_detailed", "captioner, taught alt text", "machine", "#8a5aab"),
-        "drawn chosen swept curve context learnt kept emoji",
+        "drawn chosen swept again curve context learnt kept emoji",
     ),
     Source(
         *("interrogator", "interrogator: chained phrases", "machine", "#b03a78"),
@@ -99,7 +100,7 @@ _ROWS = (
     ),
     Source(
         *("dediffusion", "De-Diffusion", "ours", "#c8442e"),
-        "drawn novel outside judged swept curve context kept",
+        "drawn novel outside judged swept again curve context kept",
     ),
     *(
         Source(
