@@ -405,8 +405,9 @@ def check(args) -> None:
     from .data import BadData, Dataset, load_dataset, to_pixels
     from .decoder import Decoder
     from .encoder import Encoder
-    from .files import write_csv
+    from .files import read_json, write_csv
     from .runtime import compute_dtype
+    from .study.cache import model_hash
 
     results, split = results_of(args.study, "reconstruction.csv"), args.split
     folder = results.parent
@@ -420,6 +421,13 @@ def check(args) -> None:
         raise BadData(
             f"--sources {strange[0]}: {folder} has no row and texts of it on {split} "
             f"through {args.decoder}; it has {', '.join(can)}{nearest(strange[0], can)}"
+        )
+    weights = folder / "weights.json"  # of the table; studies of an earlier version have none
+    drew = read_json(weights).get(args.decoder) if weights.exists() else None
+    if drew and drew != model_hash(args.decoder):
+        raise BadData(
+            f"{weights}: the table was drawn by other weights of {args.decoder} than are here, so "
+            "check would compare two decoders; check out the commit that made it"
         )
     own = folder / "encoder" if made_with["encoder"] == "trained" else Path(made_with["encoder"])
     encoder = str(own) if (own / "config.json").exists() else "encoder"

@@ -365,6 +365,11 @@ def test_check_draws_published_texts_again(told, cheap_scores, tmp_path, monkeyp
         (("check", "mnie"), "there are results of mine; did you mean 'mine'?"),
     ):
         assert main(list(words)) == 2 and message in capsys.readouterr().err
+    (folder / "weights.json").write_text(json.dumps({"sketch": "other", "judge-a": "another"}))
+    assert main([*again, "dediffusion"]) == 2
+    assert "drawn by other weights of sketch" in capsys.readouterr().err
+    (folder / "weights.json").write_text(json.dumps({"sketch": study.cache.model_hash("sketch")}))
+    told(*again, "dediffusion")
 
 
 def test_train_encoder_on_a_folder_of_ones_own(told, whole_dataset, tiny_folder, tmp_path):

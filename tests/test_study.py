@@ -12,6 +12,7 @@ from dd import texts as sources
 from dd.decoder import Decoder
 from dd.encoder import Encoder
 from dd.study import BadParameter, Study, core
+from dd.study.cache import model_hash
 from dd.study.core import JUDGED, TEST
 
 
@@ -117,6 +118,9 @@ def test_judges_draw_the_same_texts_and_their_rows_follow(cheap_study, tiny_fold
     once = (study.folder / "reconstruction.csv").read_bytes()
     assert study.reconstruction().equals(own)  # notebook 5 again: the judges stay
     assert (study.folder / "reconstruction.csv").read_bytes() == once
+    drew = json.loads((study.folder / "weights.json").read_text())
+    assert set(drew) == {"encoder", str(tiny_folder), str(judge_folder)}
+    assert drew[str(judge_folder)] == model_hash(str(judge_folder))
     assert len(study.judged()) == len(table)  # not appended twice
     assert (study.folder / "reconstruction.csv").read_bytes() == once
 
@@ -217,13 +221,13 @@ def test_further_noises_are_rows_of_the_file_and_not_of_the_table(cheap_study, m
     assert set(table["seed"]) == {0}
     for seed in (1, 2):
         rows = file["source"][file["seed"] == seed]
-        assert list(rows) == ["names", "dediffusion", "empty", "names", "names"]
+        assert list(rows) == ["names", "dediffusion"]  # of the test drawings, and no control
     worlds = file.drop_duplicates("split").set_index("split")["world"]
     assert worlds["outside"] == "outside" and set(worlds.drop("outside")) == {"emoji"}
-    for split in ("test", "novel", "outside"):  # other noise, other pictures
-        assert file[(file["source"] == "names") & (file["split"] == split)]["fid"].nunique() == 3
+    names = file[(file["source"] == "names") & (file["split"] == "test")]
+    assert names["fid"].nunique() == 3  # other noise, other pictures
     assert (file["seed"] == 0).sum() == len(table) == len(report.read_table(study.folder))
-    assert list(report.noises(study.folder)["draws"]) == ["3"] * 5
+    assert list(report.noises(study.folder)["draws"]) == ["3"] * 2
     monkeypatch.setattr(Decoder, "draw", None)
     assert study.reconstruction().equals(table)  # kept
 

@@ -22,7 +22,7 @@ from .. import baselines, metrics
 from ..data import Dataset, load_dataset
 from ..decoder import Decoder
 from ..encoder import Encoder, backbone_features, relax
-from ..files import write_csv, write_json
+from ..files import read_json, write_csv, write_json
 from ..runtime import (
     ASSETS,
     Progress,
@@ -469,7 +469,15 @@ class Study:
             # notebook 6 compared these with the old rows
             for other in ("second_eye", "crossed", "kid_by_style"):
                 self.path(f"{other}.csv").unlink(missing_ok=True)
+        self.say_which_weights({self.decoder: self})
         return self.first_noise(table)
+
+    def say_which_weights(self, by: dict[str, Study]) -> None:
+        """weights.json: content hashes of the encoder and of the decoders that drew the table, so
+        that `python -m dd check` compares with none but these."""
+        path, told = self.path("weights.json"), {"encoder": folder_hash(self.encoder_folder)}
+        told |= {name: study.decoder_hash for name, study in by.items()}
+        write_json(path, (read_json(path) if path.exists() else {}) | told)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -514,6 +522,7 @@ class Study:
         further = [self.through(judge).rows(JUDGED) for judge in self.judges]
         table = pd.concat([own, *further, self.found()], ignore_index=True).round(5)
         write_csv(self.path("reconstruction.csv"), table)
+        self.say_which_weights(self.by_each)
         return self.first_noise(table)
 
 
