@@ -125,22 +125,31 @@ def require_enough(M: int, D: int) -> None:
         )
 
 
-def frechet(real: Tensor, fake: Tensor, u: Tensor | None = None, v: Tensor | None = None) -> float:
-    """FID (Heusel et al. 2017), the Fréchet distance of two Gaussian fits, in float64:
-    |mu - mu'|^2 + tr(S + S' - 2 (S S')^(1/2)). u, v (M,): how often each image counts.
+def gaussian(x: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A Gaussian fit of features x (M, D), in float64: mean (D,) and R (at most D, D) with
+    covariance R' R. counts (M,): how often each image counts."""
+    w = torch.ones(len(x), dtype=torch.float64) if counts is None else counts.double()
+    x, w = x[w > 0].double(), w[w > 0]
+    mean = w @ x / w.sum()
+    centred = (x - mean) * (w / (w.sum() - 1)).sqrt()[:, None]
+    return mean, torch.linalg.qr(centred, mode="r").R
+
+
+def distance(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
+    """Fréchet distance of two Gaussians, |mu - mu'|^2 + tr(S + S' - 2 (S S')^(1/2)).
 
     With S = R' R and S' = Q' Q that trace is the sum of the singular values of R Q': a fraction of
     the time of matrix roots, which bootstraps need, and exact where a covariance is singular."""
+    (mean_a, R), (mean_b, Q) = a, b
+    gap = (mean_a - mean_b).pow(2).sum() + R.pow(2).sum() + Q.pow(2).sum()
+    return float(gap - 2 * torch.linalg.svdvals(R @ Q.T).sum())
+
+
+def frechet(real: Tensor, fake: Tensor, u: Tensor | None = None, v: Tensor | None = None) -> float:
+    """FID (Heusel et al. 2017), the Fréchet distance of two Gaussian fits to features (M, D).
+    u, v (M,): how often each image counts."""
     require_enough(min(len(real), len(fake)), real.shape[1])
-    means, roots = [], []
-    for x, counts in ((real.double(), u), (fake.double(), v)):
-        w = torch.ones(len(x), dtype=x.dtype) if counts is None else counts.double()
-        x, w = x[w > 0], w[w > 0]
-        means.append(w @ x / w.sum())
-        centred = (x - means[-1]) * (w / (w.sum() - 1)).sqrt()[:, None]
-        roots.append(torch.linalg.qr(centred, mode="r").R)  # (at most D, D)
-    gap = (means[0] - means[1]).pow(2).sum() + sum(root.pow(2).sum() for root in roots)
-    return float(gap - 2 * torch.linalg.svdvals(roots[0] @ roots[1].T).sum())
+    return distance(gaussian(real, u), gaussian(fake, v))
 
 
 class KID:
@@ -226,7 +235,7 @@ def mean_interval(values) -> tuple[float, float, float]:
 def bootstrap_interval(value: float, draws: list[float]) -> tuple[float, float, float]:
     """(value, low, high): an estimate +- 1.96 standard deviations of its bootstrap draws. A draw
     repeats images, which shifts FID itself upwards, so percentiles would not cover the estimate."""
-    margin = Z * float(np.std(draws)) if draws else float("nan")
+    margin = Z * float(np.std(draws)) if len(draws) else float("nan")
     return value, value - margin, value + margin
 
 
@@ -268,17 +277,47 @@ def score(
     return out | {"r_at_1": float(retrieval(real, fake).mean()) if paired else nan}
 
 
-def difference(
-    real: Tensor, a: Tensor, b: Tensor, *, bootstraps: int = BOOTSTRAPS, seed: int = 0
-) -> dict[str, float]:
-    """FID(a) - FID(b) of two sets of pictures of the same originals. The interval is sharper than
-    two intervals compared, because the same images are resampled for both."""
-    rng, M, draws = np.random.default_rng(seed), len(real), []
-    gap = lambda i: frechet(real[i], a[i]) - frechet(real[i], b[i])
-    for _ in range(bootstraps):
-        draws.append(gap(torch.from_numpy(rng.integers(0, M, M))))
-    interval = bootstrap_interval(gap(slice(None)), draws)
-    return dict(zip(("difference", "lo", "hi"), interval))
+def differences(
+    real: Tensor,
+    ours: list[Tensor],
+    others: dict[str, list[Tensor]],
+    *,
+    classes: np.ndarray | None = None,
+    bootstraps: int = BOOTSTRAPS,
+    seed: int = 0,
+) -> list[dict]:
+    """Scores of `ours` minus those of each of `others`, pictures of the same originals; each a list
+    of features (M, D), one a starting noise, over which scores are averaged. Below zero `ours` is
+    ahead by FID and KID inside classes, above zero by paired similarity.
+
+    The intervals are sharper than two intervals compared: the same images are resampled for all.
+
+    classes (M,): the class of each original; None leaves KID inside classes out."""
+    rng, M, drawn = np.random.default_rng(seed), len(real), {"ours": ours, **others}
+    require_enough(M, real.shape[1])
+    within = lambda x: IntraClassKID(real, x, classes, classes)
+    kids = {s: [] if classes is None else [within(x) for x in xs] for s, xs in drawn.items()}
+    resampled = (torch.from_numpy(rng.integers(0, M, M)) for _ in range(bootstraps))
+    scores: dict[str, list] = {name: [] for name in drawn}  # (FID, KID) of all, then resampled
+    for w in (torch.ones(M), *(torch.bincount(i, minlength=M) for i in resampled)):
+        originals = gaussian(real, w)
+        for name, xs in drawn.items():
+            fid = np.mean([distance(originals, gaussian(x, w)) for x in xs])
+            kid = np.mean([k.value(w, w) for k in kids[name]]) if kids[name] else float("nan")
+            scores[name].append((fid, kid))
+    near = lambda xs: torch.stack([paired_similarity(real, x) for x in xs]).mean(0)  # (M,)
+    rows, our_scores, our_paired = [], np.array(scores["ours"]), near(ours)
+    for name, xs in others.items():
+        gaps = our_scores - np.array(scores[name])  # (1 + bootstraps, 2)
+        found = {
+            "fid": bootstrap_interval(gaps[0, 0], gaps[1:, 0]),
+            "kid_within": bootstrap_interval(gaps[0, 1], gaps[1:, 1]),
+            "paired": mean_interval(our_paired - near(xs)),
+        }
+        for score, (value, lo, hi) in found.items():
+            if not np.isnan(value):
+                rows.append(dict(than=name, score=score, difference=value, lo=lo, hi=hi))
+    return rows
 
 
 def class_reader(x: Tensor, of: np.ndarray, shrinkage: float = 0.1):

@@ -64,7 +64,7 @@ _ROWS = (
     ),
     Source(
         *("names_keywords", "people: name and keywords", "people", "#5b9bd5"),
-        "drawn novel outside judged swept curve context name",
+        "drawn novel outside judged swept again curve context name",
     ),
     Source(
         *("names_style", "name and the style's words (control)", "control", "#6f6fb5"),

@@ -17,7 +17,6 @@ GOOD = {  # source: (fid, kid, paired[, kid within a style])
     "random": (95, 4.8, 0.00),
     "empty": (120, 6.0, 0.00),
     "names_all": (95, 4.8, 0.13),
-    "captioner": (110, 5.2, 0.08),
     "captioner_detailed": (105, 4.0, 0.28),
 }
 SWEEP = {"names": {1.5: 80, 3.0: 82, 6.0: 120}, "dediffusion": {1.5: 85, 3.0: 60, 6.0: 66}}
@@ -26,17 +25,10 @@ ANSWERS = {  # context: exact match with examples
     "dediffusion": 0.6,
     "names": 0.5,
     "names_keywords": 0.5,
-    "captioner": 0.45,
     "shuffled": 0.3,
     "empty": 0.3,
     "alt_text": 0.9,
-    "interrogator": 0.4,
-    "pez": 0.4,
     "commonest": 0.3,
-    "dediffusion_4": 0.4,
-    "dediffusion_8": 0.45,
-    "dediffusion_16": 0.45,
-    "dediffusion_24": 0.5,
 }
 
 
@@ -147,6 +139,17 @@ def differences() -> pd.DataFrame:
             for than, d in (("empty", 0.25 + 0.01 * (kind == "colour")), ("alt_text", -0.3)):
                 facts = dict(base, shots=shots, kind=kind, than=than, leak=than == "alt_text")
                 rows.append(dict(facts, difference=d, lo=d - 0.02, hi=d + 0.02))
+    return pd.DataFrame(rows)
+
+
+def gaps(**changed) -> pd.DataFrame:
+    """differences.csv, De-Diffusion ahead by every score; `changed`: source -> (score, value)."""
+    rows, ahead = [], {"fid": -20.0, "kid_within": -3.0, "paired": 0.1}
+    for than in ("names", "names_keywords", "names_all", "names_style", "captioner_detailed"):
+        for score, value in (ahead | dict([changed[than]] if than in changed else [])).items():
+            half = 0.02 if score == "paired" else 1.5
+            row = dict(decoder="sketch", n=400, than=than, score=score, difference=value)
+            rows.append(row | dict(lo=value - half, hi=value + half))
     return pd.DataFrame(rows)
 
 

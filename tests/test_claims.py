@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_results import answers, crossed, curve, judged, searched, table, verdicts
+from made_results import answers, crossed, curve, gaps, judged, searched, table, verdicts
 
 from dd import report
 
@@ -32,13 +32,19 @@ def test_the_full_study_says_what_its_claims_file_says(tmp_path):
         assert f"| {c['id']} | {c['statement']} | **{c['verdict']}** |" in readme, c["id"]
 
 
+WITHDRAWN = (24, 38, 41, 43)  # results/README.md says why
+LANGUAGE = numbered(13, 23, *range(25, 29), 42, *range(44, 47))
+
+
 def test_a_notebook_shows_its_own_claims(tmp_path):
     notebooks = {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")}
     assert all(c["notebooks"] and set(c["notebooks"]) <= notebooks for c in report.CLAIMS)
     table().to_csv(tmp_path / "reconstruction.csv", index=False)
-    assert list(report.verdicts(tmp_path)["id"]) == [f"C{i}" for i in range(1, 54)]
+    assert list(report.verdicts(tmp_path)["id"]) == [
+        f"C{i}" for i in range(1, 58) if i not in WITHDRAWN
+    ]
     shown = report.verdicts(tmp_path, "08_language")
-    assert set(shown["id"]) == numbered(13, *range(23, 29), *range(41, 47))
+    assert set(shown["id"]) == LANGUAGE
     assert set(shown["verdict"]) == {"not tested"} and all(shown["numbers"])
 
 
@@ -61,15 +67,12 @@ def test_results_as_the_paper_has_them(tmp_path):
         ("C6", dict(alt_text=(70, 3.5, 0.1))),
         ("C7", dict(autoencoder=(17, 0.1, 0.9))),
         ("C10", dict(dediffusion=(120, 3.0, 0.4))),
-        ("C19", dict(captioner=(61, 5.2, 0.08))),
         ("C19", dict(captioner_detailed=(61, 4.0, 0.28))),
-        ("C21", dict(captioner=(110, 5.2, 0.4))),
         ("C21", dict(captioner_detailed=(105, 4.0, 0.4))),
         ("C22", dict(names_all=(61, 4.8, 0.13))),
         ("C29", dict(names=(100, 5.0, 0.1, 6.1))),
         ("C29", dict(names_keywords=(90, 4.5, 0.12, 6.1))),
         ("C31", dict(shuffled=(61, 3.0, 0.01, 6.0))),
-        ("C32", dict(captioner=(110, 5.2, 0.08, 6.1))),
         ("C32", dict(captioner_detailed=(105, 4.0, 0.28, 6.1))),
         ("C49", dict(names_style=(92, 4.6, 0.12, 6.1))),
         ("C51", dict(names=(61, 5.0, 0.1))),
@@ -103,7 +106,8 @@ def test_the_lengths_decide_a_claim(tmp_path, fids, people, verdict):
         (dict(), "holds"),
         (dict(names=(55, 5.0, 0.10)), "does not hold"),
         (dict(names=(100, 5.0, 0.50)), "does not hold"),
-        (dict(shuffled=(59, 3.0, 0.01)), "holds"),  # never apart from De-Diffusion by FID
+        (dict(names_all=(61, 4.8, 0.13)), "holds"),  # nearer, and on the same side
+        (dict(shuffled=(59, 3.0, 0.01)), "holds"),  # not people's
     ],
 )
 def test_other_noise_and_another_network_must_keep_the_order(tmp_path, again, verdict):
@@ -125,13 +129,42 @@ def test_every_decoder_must_prefer_its_own_encoder(tmp_path, away, verdict):
 
 
 def test_machines_that_search_are_baselines(tmp_path):
-    claim = {"retrieval": "C36", "interrogator": "C36", "pez": "C36", "ph2p": "C38"}
-    machines = {s: (100, 5.0, 0.2) for s in claim}
+    machines = {s: (100, 5.0, 0.2) for s in ("retrieval", "interrogator", "pez")}
     found = verdicts(tmp_path, table(**machines))
-    assert found["C36"] == found["C38"] == "holds" and found["C37"] == "not tested"
-    for s in claim:
+    assert found["C36"] == "holds" and found["C37"] == "not tested"
+    for s in machines:
         found = verdicts(tmp_path, table(**{**machines, s: (100, 5.0, 0.4)}))
-        assert found[claim[s]] == "does not hold"
+        assert found["C36"] == "does not hold"
+
+
+@pytest.mark.parametrize(
+    "changed, fails",
+    [
+        (dict(), set()),
+        (dict(names_all=("fid", -1.0)), {"C54"}),  # the interval reaches zero
+        (dict(names=("kid_within", -1.0)), {"C54"}),
+        (dict(names_keywords=("paired", 0.01)), {"C54"}),
+        (dict(captioner_detailed=("fid", 9.0)), {"C56"}),
+        (dict(names_style=("paired", -0.2)), {"C57"}),
+    ],
+)
+def test_the_differences_decide_four_claims(tmp_path, changed, fails):
+    own = gaps(**changed)
+    own.to_csv(tmp_path / "differences.csv", index=False)
+    claims = numbered(*range(54, 58))
+    found = {c: v for c, v in verdicts(tmp_path, table()).items() if c in claims}
+    assert those(found, "does not hold") == fails and found.pop("C55") == "not tested"
+    assert those(found, "holds") == set(found) - fails
+    pd.concat([own, gaps(**changed).assign(decoder="judge-a")]).to_csv(
+        tmp_path / "differences.csv", index=False
+    )
+    verdict = "does not hold" if "C54" in fails else "holds"
+    assert verdicts(tmp_path, table())["C55"] == verdict
+    pd.concat([gaps(), own.assign(decoder="judge-a")]).to_csv(
+        tmp_path / "differences.csv", index=False
+    )
+    found = verdicts(tmp_path, table())
+    assert found["C54"] == "holds" and found["C55"] == verdict
 
 
 def test_the_sweep_decides_three_claims(tmp_path):
@@ -192,7 +225,6 @@ def test_what_search_finds_decides_its_own_claims_and_no_judge_s(tmp_path, found
     [
         ("dediffusion", "fid", 95, {"C15"}),
         ("dediffusion", "fid", 200, {"C12", "C15", "C20"}),
-        ("captioner", "fid", 61, {"C20"}),
         ("captioner_detailed", "fid", 61, {"C20"}),
         ("dediffusion", "kid", 9, {"C15"}),
         ("dediffusion", "kid_within", 9, {"C30"}),
@@ -247,9 +279,6 @@ def test_missing_rows_are_not_a_verdict(tmp_path):
     assert {found[c] for c in ("C29", "C31", "C32")} == {"not tested"} and found["C1"] == "holds"
 
 
-LANGUAGE = numbered(13, *range(23, 29), *range(41, 47))
-
-
 def language(folder, rows):
     rows.to_csv(folder / "few_shot.csv", index=False)
     return {c: v for c, v in verdicts(folder, table()).items() if c in LANGUAGE}
@@ -266,15 +295,9 @@ def test_language_claims_hold_as_the_paper_has_them(tmp_path):
     [
         (dict(empty=0.59), {"C13", "C27"}),
         (dict(names=0.59), {"C23"}),
-        (dict(names_keywords=0.7), {"C23"}),
-        (dict(captioner=0.6), {"C24"}),
         (dict(shuffled=0.59), {"C25"}),
         (dict(empty=0.7), {"C13", "C27", "C28"}),
-        (dict(dediffusion_24=0.43), {"C41"}),
-        (dict(dediffusion_16=0.44), {"C41"}),
         (dict(alt_text=0.33), {"C42"}),
-        (dict(interrogator=0.59), {"C43"}),
-        (dict(pez=0.61), {"C43"}),
         (dict(commonest=0.59), {"C46"}),
     ],
 )
@@ -290,9 +313,6 @@ def test_shots_and_induction_can_fail(tmp_path):
     rows = answers()
     rows.loc[ours & rows.induction & (rows.ways == 5), score] = [0.61, 0.59, 0.63]
     assert language(tmp_path, rows)["C27"] == "does not hold"
-    rows = answers()
-    assert language(tmp_path, rows[rows.context != "captioner"])["C24"] == "not tested"
-    assert language(tmp_path, rows[rows.context != "dediffusion_8"])["C41"] == "not tested"
 
 
 @pytest.mark.parametrize(
@@ -305,8 +325,6 @@ def test_shots_and_induction_can_fail(tmp_path):
     ],
 )
 def test_two_readers_are_compared(tmp_path, second, found):
-    """A second model, shown some of the contexts; the claims of lengths stand on the first."""
     more = answers(**second).assign(model="n")
-    more = more[~more["context"].str.startswith("dediffusion_")]
     told = language(tmp_path, pd.concat([answers(captioner_detailed=0.7), more]))
-    assert (told["C44"], told["C45"], told["C41"]) == (*found, "holds")
+    assert (told["C44"], told["C45"]) == found

@@ -1,6 +1,7 @@
 """Scores on cases with known answers, and against torchmetrics."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -210,11 +211,22 @@ def test_disturbed_pictures_are_further_the_more_they_are_disturbed(small_datase
         metrics.disturbed(images, "dust", 2)
 
 
-def test_paired_difference_is_sharper_than_two_intervals():
-    real = some()
+def test_differences_are_sharper_than_two_intervals_and_average_over_noises():
+    real, classes = some(), np.arange(len(some())) % 2
     a, b = real + 0.5 * some(seed=2), real + 0.6 * some(seed=2)
-    out = metrics.difference(real, a, b, bootstraps=20)
-    assert out["lo"] < out["difference"] < out["hi"] < 0
+    rows = metrics.differences(real, [a], {"b": [b]}, classes=classes, bootstraps=20)
+    found = pd.DataFrame(rows).set_index("score")
+    assert list(found.index) == ["fid", "kid_within", "paired"] and set(found["than"]) == {"b"}
+    ours, other = (metrics.score(real, x, classes=(classes, classes)) for x in (a, b))
+    for score, row in found.iterrows():
+        assert row["lo"] < row["difference"] < row["hi"]
+        assert row["difference"] == pytest.approx(ours[score] - other[score], rel=1e-4)
+        width = [of[f"{score}_hi"] - of[f"{score}_lo"] for of in (ours, other)]
+        assert row["hi"] - row["lo"] < np.hypot(*width)
+    assert found.loc["fid", "hi"] < 0 < found.loc["paired", "lo"]
+    twice = metrics.differences(real, [a, b], {"b": [b]}, bootstraps=2)
+    assert [row["score"] for row in twice] == ["fid", "paired"]  # no classes, no KID inside them
+    assert twice[0]["difference"] == pytest.approx(found.loc["fid", "difference"] / 2)
 
 
 def test_image_features_of_single_pictures(small_dataset):

@@ -11,7 +11,7 @@ import torch
 from dd import texts as sources
 from dd.decoder import Decoder
 from dd.encoder import Encoder
-from dd.study import BadParameter, Study, core
+from dd.study import BadParameter, Study, core, experiments
 from dd.study.cache import model_hash
 from dd.study.core import JUDGED, TEST
 
@@ -118,6 +118,12 @@ def test_judges_draw_the_same_texts_and_their_rows_follow(cheap_study, tiny_fold
     once = (study.folder / "reconstruction.csv").read_bytes()
     assert study.reconstruction().equals(own)  # notebook 5 again: the judges stay
     assert (study.folder / "reconstruction.csv").read_bytes() == once
+    gaps = experiments.differences(study, study.by_each).set_index(["decoder", "than", "score"])
+    assert list(gaps.index.unique("decoder")) == list(study.by_each)
+    fids = table[table["split"] == "test"].set_index(["decoder", "source"])["fid"]
+    for name in study.by_each:
+        apart = fids[name, "dediffusion"] - fids[name, "names"]
+        assert gaps.loc[(name, "names", "fid"), "difference"] == pytest.approx(apart, abs=1e-3)
     drew = json.loads((study.folder / "weights.json").read_text())
     assert set(drew) == {"encoder", str(tiny_folder), str(judge_folder)}
     assert drew[str(judge_folder)] == model_hash(str(judge_folder))

@@ -34,6 +34,7 @@ from .plots import (
     styles,
 )
 from .tables import (
+    ahead,
     blocks,
     crossing,
     few_shot_tables,

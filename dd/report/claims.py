@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from ..files import write_json
-from ..sources import LENGTHS, SEARCH
+from ..sources import SEARCH
 from .tables import interval, most_shots, number, own, pooled, read_table, rows_of, short, swept
 
 CLAIMS = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text())
@@ -19,6 +19,8 @@ MISSING = {
     "lengths": "lengths.csv; notebook 05_side_experiments makes it if lengths_seen > 0",
     "networks": "second_eye.csv yet; run notebook 06_judges",
     "search": "reconstruction.csv with what search finds yet; run notebook 06_judges",
+    "differences": "differences.csv yet; run notebook 05_reconstruction",
+    "judges' differences": "differences.csv of judges yet; run notebook 06_judges",
     "crossed": "crossed.csv; notebook 06_judges makes it if cross_seen > 0",
 }
 
@@ -57,6 +59,11 @@ def _rows(folder: Path) -> dict[str, pd.DataFrame | None]:
     rows |= {"judges": table, "fit judges": table, "own": None if table is None else own(table)}
     found = pd.DataFrame() if table is None else table[table["decoder"] == SEARCH]
     rows["search"] = found if len(found) else None
+    gaps = read_table(folder, "differences")
+    if gaps is not None:
+        first = gaps["decoder"] == gaps["decoder"].iloc[0]
+        rows |= {"differences": gaps[first], "judges' differences": gaps[~first]}
+    rows = {"differences": None, "judges' differences": None} | rows
     rows |= {"noise": read_table(folder, every_noise=True), "networks": None}
     if table is not None and second is not None:
         rows["networks"] = pd.concat([table.assign(network=2), second.assign(network=1)])
@@ -119,6 +126,23 @@ def at_least(table, split: str, score: str, source: str, bound: float):
     """The whole interval of a source's score lies at `bound` or above."""
     (row,) = find(table, split, source)
     return row[f"{score}_lo"] >= bound, f"{score} of {source} {interval(row, score)}"
+
+
+def ahead_of(gaps, *others: str):
+    """By every decoder here De-Diffusion is ahead of each source: FID and KID in a style lower,
+    paired similarity higher, the intervals of the differences apart from zero."""
+    told, good = [], True
+    for decoder, rows in gaps.groupby("decoder", sort=False):
+        if missing := [s for s in others if s not in set(rows["than"])]:
+            raise NoVerdict(f"no pictures of {' or '.join(missing)} by {short(decoder)}")
+        for r in rows[rows["than"].isin(others)].itertuples():
+            good &= r.lo > 0 if r.score == "paired" else r.hi < 0
+            form = "+.3f" if r.score == "paired" else "+.2f"
+            of = f"{short(decoder)}, {r.score} minus {r.than}'s"
+            told.append(f"{of} {number(form, r.difference, r.lo, r.hi)}")
+    if not told:
+        raise NoVerdict("no judge has drawn")
+    return good, "; ".join(told)
 
 
 def alt_text_is_better(table, than: str):
@@ -227,20 +251,21 @@ def _turned(before: pd.DataFrame, after: pd.DataFrame, score: str) -> tuple[int,
     return len(pairs), [f"{a}/{b}" for a, b in pairs if value[a] >= value[b]]
 
 
-def order_kept(table, by: str):
-    """Every decoder, test drawings: sources that the first value of column `by` puts apart (FID;
-    paired similarity) keep their order at every other value."""
+def order_kept(table, by: str, *others: str):
+    """Every decoder, test drawings: De-Diffusion's place before or behind each other source, by FID
+    and by paired similarity, is the same at every value of column `by`."""
     told, turned, rows = [], 0, table[table["split"] == "test"]
-    rows = rows[~rows["source"].isin(("real", "autoencoder"))]
     for decoder, drawn in rows.groupby("decoder", sort=False):
-        first, *others = (g.set_index("source") for _, g in drawn.groupby(by, sort=False))
-        for score in ("fid", "paired") if others else ():
-            results = [_turned(first, other, score) for other in others]
-            names = [pair for _, pairs in results for pair in pairs]
-            counts = " and ".join(f"{len(pairs)} of {n}" for n, pairs in results)
-            turned += len(names)
-            which = f" ({', '.join(names)})" if names else ""
-            told.append(f"{short(decoder)}, {score}: {counts} pairs turned{which}")
+        for score in ("fid", "paired"):
+            values = drawn.pivot_table(index=by, columns="source", values=score, sort=False)
+            values = values.dropna(axis=1)
+            if len(values) < 2 or "dediffusion" not in values:
+                continue
+            gaps = values[[s for s in others if s in values]].rsub(values["dediffusion"], axis=0)
+            turns = [s for s in gaps if (gaps[s] > 0).nunique() > 1]
+            turned += len(turns)
+            which = f"turned: {', '.join(turns)}" if turns else f"none of {gaps.shape[1]} turned"
+            told.append(f"{short(decoder)}, {score}: {which}")
     if not told:
         raise NoVerdict(f"only one {by}")
     return turned == 0, "; ".join(told)
@@ -281,19 +306,6 @@ def more_shots(table):
     rows = rows[rows["context"] == "dediffusion"]
     most = most_shots(rows)
     return _compared(_pairs(most[most["shots"] > 0], rows[rows["shots"] == 0], "model"))
-
-
-def more_words(table):
-    """Exact match never falls with more words, and the most lie above the fewest, apart."""
-    rows, by = most_shots(pooled(table, "all but what", "exact")), ("model", "shots")
-    of_length = [rows[rows["context"] == f"dediffusion_{N}"] for N in LENGTHS]
-    apart, told = _compared(_pairs(of_length[-1], of_length[0], *by))
-    if len({frozenset(r["model"]) for r in of_length}) > 1:
-        raise NoVerdict(told)
-    steps = [_pairs(b, a, *by) for a, b in zip(of_length, of_length[1:])]
-    rises = all((p["score"] >= p["score_w"]).all() for p in steps)
-    between = (f"{r.context} {r.score:.3g}" for rows in of_length[1:-1] for r in rows.itertuples())
-    return apart and rises, "; ".join([told, *between])
 
 
 def readers_agree(table):

@@ -18,6 +18,7 @@ from .claims import claims
 from .plots import answered, by_style, curve, narrow, ranking, rate, readers, second_look
 from .tables import (
     WHY_NARROW,
+    ahead,
     blocks,
     crossing,
     few_shot_tables,
@@ -99,6 +100,7 @@ def _results(folder: Path) -> list[str]:
         sizes = f"95 % intervals in brackets. FID and KID in {seen_by(folder)}."
         lines.append(f"<p class=small>{escape(sizes)}</p>")
     more = {
+        "De-Diffusion minus other sources, on the same test drawings": ahead(folder),
         "KID style by style, each a narrow target set": kid_by_style(folder),
         "How far the starting noise moves a row: mean and range over its draws": noises(folder),
         "FID over guidance on test drawings, read four ways": guidance_summary(folder),

@@ -157,6 +157,21 @@ def noises(folder: Path) -> pd.DataFrame | None:
     return pd.DataFrame(rows)
 
 
+def ahead(folder: Path) -> pd.DataFrame | None:
+    """differences.csv: De-Diffusion minus each other source, by decoder; None without it."""
+    table, rows = read_table(folder, "differences"), {}
+    if table is None:
+        return None
+    heads = {"fid": ("FID", "+.1f"), "kid_within": ("KID in a style", "+.2f")}
+    heads["paired"] = "paired", "+.3f"
+    for r in table.itertuples():
+        who = {"drawn by": short(r.decoder), "De-Diffusion minus": LABELS[r.than]}
+        head, form = heads[r.score]
+        row = rows.setdefault((r.decoder, r.than), who)
+        row[head] = number(form, r.difference, r.lo, r.hi)
+    return pd.DataFrame(rows.values())
+
+
 def crossing(folder: Path) -> pd.DataFrame | None:
     """Paired similarity, trained through (rows) x drawn by (columns); * where the two are one."""
     table = read_table(folder, "crossed")

@@ -20,7 +20,7 @@ from ..captions import words
 from ..data import Dataset
 from ..files import write_csv
 from ..runtime import say, shipped
-from ..sources import LENGTHS, SEARCH
+from ..sources import LENGTHS, SEARCH, keys
 from ..texts import WRITERS as PLAIN
 from ..texts import own_words, readability, unigram_bits
 from ..train import train_encoder
@@ -66,6 +66,33 @@ def drawn_scores(
 
     look = made_by("look", pictures=made_by("draw", **drawing))
     return study.kept("score", make, real=real, fake=look)
+
+
+AHEAD = ("names", "names_keywords", "names_all", "names_style", "captioner_detailed")
+
+
+def differences(study: Study, by: dict[str, Study]) -> pd.DataFrame:
+    """Is De-Diffusion ahead? Its scores on test drawings minus those of each source of AHEAD that
+    was drawn, by each decoder of `by`, the mean over all starting noises; the same drawings are
+    resampled for both (`resamples`). Written to differences.csv."""
+    images, real, rows = study.subset("test"), study.real("test"), []
+    classes = images.frame["style"].to_numpy() if "style" in images.frame else None
+    table = study.first_noise(pd.read_csv(study.path("reconstruction.csv")))
+    guidance = table[table["split"] == "test"].set_index(["decoder", "source"])["guidance"]
+    for name, drawing in by.items():
+
+        def drawn(source: str, name=name, drawing=drawing) -> list[torch.Tensor]:
+            noises = range(study.noise_seeds if source in keys("again") else 1)
+            at = float(guidance[name, source])
+            return [drawing.drawn(source, "test", at, noise=k)[0] for k in noises]
+
+        others = {s: drawn(s) for s in AHEAD if (name, s) in guidance}
+        given = dict(real=real, ours=drawn("dediffusion"), others=others)
+        how = dict(classes=classes, bootstraps=study.resamples, seed=study.seed)
+        make = lambda given=given, how=how: metrics.differences(**given, **how)
+        for row in study.kept("score", make, "differences-", **given, **how):
+            rows.append(dict(decoder=name, n=len(real), **row))
+    return written(study, "differences.csv", pd.DataFrame(rows))
 
 
 def samplers(study: Study) -> pd.DataFrame:

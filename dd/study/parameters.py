@@ -116,6 +116,9 @@ PARAMETERS = {
         1,
         100,
     ),
+    "resamples": P(
+        *(100, "resampled sets of drawings behind the interval of a difference"), 2, 10**5
+    ),
     "eyes": P(
         *(1, "networks whose distances are reported: 2 adds EfficientNet-Lite1 (notebook 6)"), 1, 2
     ),
@@ -176,11 +179,11 @@ NOTEBOOKS = {
     "04_texts": "seed encoder n_train n_test decoder rivals rivals_seen",
     "05_metrics": "seed decoder n_test steps sampler",
     "05_reconstruction": f"{_WORLD} {_DRAWING} n_train n_val n_novel n_outside guidances rivals "
-    "rivals_seen noise_seeds curve",
+    "rivals_seen noise_seeds resamples curve",
     "05_side_experiments": f"{_DRAWING} n_train n_val rivals rivals_seen hard_prompts lengths_seen "
     "sampler_check",
     "06_judges": f"{_DRAWING} judges n_train n_val n_novel n_outside guidances curve noise_seeds "
-    "eyes cross_seen tokens rivals rivals_seen",
+    "resamples eyes cross_seen tokens rivals rivals_seen",
     "07_editing": f"{_DRAWING} n_train pairs",
     "08_language": "seed decoder encoder language_models contexts further_contexts shots "
     "class_shots questions episodes captions example_seeds n_train n_test n_novel rivals_seen "
