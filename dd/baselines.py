@@ -29,6 +29,7 @@ from torch.nn.functional import normalize, pad
 from .captions import alt_text, alt_text_phrases, caption_mixture
 from .data import BadData, Dataset
 from .encoder import FEATURES, Encoder, P, backbone_features
+from .optimizers import adamw
 from .runtime import (
     Progress,
     autocast,
@@ -41,7 +42,7 @@ from .runtime import (
     whole_model,
 )
 from .texts import names
-from .train import adamw, made_by, training_loop
+from .train import made_by, training_loop
 from .vocab import allowed_tokens, to_strings
 
 ASKED = "Describe this picture in one detailed sentence."  # of chat models, if nothing else is

@@ -5,8 +5,8 @@
     dataset = load_dataset("annotations/captions_val2014.json", images="val2014", on_bad="skip")
     dataset = load_dataset("my_pictures/")      # with a captions file or a text beside each picture
 
-Other people's files are read by dd/reading.py. Dimension letters: M images of a dataset, B batch,
-H = W = image size.
+Other people's files are read by dd/reading.py and dd/records.py. Dimension letters: M images of a
+dataset, B batch, H = W = image size.
 """
 
 from __future__ import annotations
@@ -14,34 +14,24 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from . import records
 from .files import require_memory
 from .messages import nearest
 from .reading import (
-    PICTURES,
     Bad,
     BadData,
-    captions_of,
-    coco_captions,
-    got,
-    id_of,
     inside,
-    json_list,
-    lines_of,
     read_picture,
     shown,
     square,
-    table,
-    text_of,
 )
 
 if TYPE_CHECKING:  # reading pandas takes a quarter of a second, and texts need no table
@@ -50,10 +40,6 @@ if TYPE_CHECKING:  # reading pandas takes a quarter of a second, and texts need 
 ASSETS = Path(__file__).parent / "assets"
 BUILT_IN = {name: ASSETS / name / f"{name}.parquet" for name in ("emoji", "outside")}
 IN_MEMORY = 2**30  # bytes of pictures that a data set of files holds; more stay on disk
-SPLITS = ("train", "val", "test", "novel")
-# of a folder of images, or of its folders for splits
-CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
-SPLIT_NAMES = {s: s for s in SPLITS} | dict.fromkeys(("validation", "valid", "dev"), "val")
 
 
 @dataclass
@@ -153,8 +139,8 @@ def load_dataset(
     """Read a dataset.
 
     source   "emoji" or "outside"; a COCO captions file (.json); a table (.csv, .jsonl, .parquet);
-             or a folder with one of CAPTION_FILES, with one in each of its folders for splits, or
-             with a .txt beside each picture
+             or a folder with one of records.CAPTION_FILES, with one in each of its folders for
+             splits, or with a .txt beside each picture
     images   folder of the image files; default: the folder of the captions file
     size     pixels per side; other images are resized (shorter side) and centre-cropped,
              transparent ones laid on white
@@ -176,20 +162,20 @@ def load_dataset(
         raise BadData(f"{images}: no such folder of images")
     coco, root = path.suffix.lower() == ".json", path if path.is_dir() else path.parent
     if path.is_dir():
-        records = _folder_records(path, bad, captions)
+        found = records.of_folder(path, bad, captions)
     elif coco:
-        records = _coco_records(path, bad)
+        found = records.of_coco(path, bad)
     else:
-        records = _table_records(path, bad)
+        found = records.of_table(path, bad)
     import pandas as pd
 
-    records = list(records)
+    found = list(found)
     # at most, where they are put together
-    needed = 2 * min(len(records) * size**2 * 3, IN_MEMORY)
-    what = f"{len(records):,} pictures of {size} x {size} pixels"
+    needed = 2 * min(len(found) * size**2 * 3, IN_MEMORY)
+    what = f"{len(found):,} pictures of {size} x {size} pixels"
     require_memory(needed, what, "use fewer or smaller ones")
     kept, paths, pictures, folder = {}, [], [], Path(images or root)
-    for where, id, file_name, said, own_split in records:
+    for where, id, file_name, said, own_split in found:
         with bad.at(where):
             row = dict(id=id, split=own_split or split, captions=said, file=file_name, rows=1)
             if (known := kept.get(id)) is None:
@@ -238,16 +224,6 @@ def _load_built_in(name: str, size: int) -> Dataset:
     return Dataset(name, frame, np.stack(pictures))
 
 
-class Record(NamedTuple):
-    """What a file says of one picture; `where` names file and row for messages."""
-
-    where: str
-    id: str
-    file_name: str
-    captions: list[str]
-    split: str | None = None
-
-
 def _picture(folder: Path, name: str, size: int) -> tuple[Path, np.ndarray]:
     file = inside(folder, name)
     try:
@@ -255,73 +231,6 @@ def _picture(folder: Path, name: str, size: int) -> tuple[Path, np.ndarray]:
     except BadData as error:
         fix = "add it" if str(error).startswith("missing") else "replace it"
         raise BadData(f"{error}; {fix} or remove the row") from None
-
-
-def _coco_records(path: Path, bad: Bad) -> Iterator[Record]:
-    captions, seen = coco_captions(path, bad), set()
-    for where, image in json_list(path, "images", bad):
-        with bad.at(where):
-            id, name = id_of(got(image, "id")), text_of(got(image, "file_name"), "file_name")
-            if id in seen:
-                raise BadData(f"duplicate id {shown(id)}; give every image its own")
-            seen.add(id)
-            if id not in captions:
-                raise BadData(f"empty caption for {shown(name)}; write one or remove the image")
-            yield Record(where, id, name, captions[id])
-    if strange := captions.keys() - seen:
-        bad.notes.append(f"{path.name}: images with captions that are not listed: {len(strange)}")
-
-
-def _table_records(path: Path, bad: Bad, folder: str = "") -> Iterator[Record]:
-    """`folder`: what stands before every file name; the first one may name the split."""
-    for where, row in table(path, bad, "file_name", "text"):
-        with bad.at(where):
-            name = folder + text_of(row["file_name"], "file_name")
-            split = text_of(row.get("split") or "", "split")
-            if split and split not in SPLIT_NAMES:
-                known = ", ".join(SPLIT_NAMES)
-                raise BadData(f"split {shown(split)}; use one of {known}, or leave it empty")
-            split = SPLIT_NAMES.get(split or name.split("/")[0])
-            id = id_of(row.get("id"), default=name)
-            yield Record(where, id, name, captions_of(row["text"]), split)
-
-
-def _folder_records(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
-    """Of the captions file of a folder, or of one in each folder that is named as a split, or of
-    the .txt files beside the pictures, whose lines are captions; of pictures alone where none are
-    `needed`."""
-    names = [Path(s, c) for s in ("", *SPLIT_NAMES) for c in CAPTION_FILES]
-    found = [name for name in names if (folder / name).is_file()]
-    within = [name.parent for name in found]
-    if len(set(within)) < len(found) or (Path() in within and len(found) > 1):
-        raise BadData(f"{folder}: {' and '.join(map(str, found))}; keep one or give it by its name")
-    for name in found:
-        yield from _table_records(folder / name, bad, f"{name.parent}/" * (len(name.parts) > 1))
-    if found:
-        return
-    files = sorted(f for f in folder.iterdir() if f.is_file())
-    kinds = {suffix for suffix, form in Image.registered_extensions().items() if form in PICTURES}
-    texts = {f.stem for f in files if f.suffix == ".txt"}
-    stems = Counter(f.stem for f in files if f.suffix.lower() in kinds)
-    if not needed and stems and not texts & stems.keys():
-        pictures = [f.name for f in files if f.suffix.lower() in kinds]
-        yield from (Record(name, id_of(name), name, [""]) for name in pictures)
-        return
-    if not texts & stems.keys():
-        columns = "add one with columns file_name, text, or a .txt beside each picture"
-        raise BadData(f"{folder}: no {', '.join(CAPTION_FILES)} in this folder; {columns}")
-    for file in (f for f in files if f.suffix.lower() in kinds):
-        with bad.at(file.name):
-            if stems[file.stem] > 1:
-                raise BadData(f"{file.stem}.txt is beside {stems[file.stem]} pictures; keep one")
-            if file.stem not in texts:
-                raise BadData(f"no {file.stem}.txt beside it; write one or remove the picture")
-            lines = lines_of(inside(folder, f"{file.stem}.txt"))
-            captions = captions_of([line for line in lines if line.strip()])
-            yield Record(file.name, id_of(file.name), file.name, captions)
-    if strange := sorted(texts - stems.keys()):
-        which = f"{len(strange)}, {shown(strange[0])} first"
-        bad.notes.append(f"{folder.name}: .txt files beside no picture: {which}")
 
 
 _RED, _BROWN, _GREEN, _DARK = (220, 40, 50), (125, 75, 45), (80, 165, 70), (60, 40, 20)

@@ -21,8 +21,9 @@ from .captions import CAPTION_MIXTURES, alt_text, alt_text_phrases, caption_mixt
 from .data import Dataset, load_dataset
 from .decoder import Decoder, MiniLMPipeline
 from .files import whole
+from .optimizers import MuonAndAdamW, adamw, constant_rate
 from .runtime import autocast, device, quiet, weights_hash, write_json
-from .train import MuonAndAdamW, adamw, constant_rate, encode_all, training_loop
+from .train import encode_all, training_loop
 from .vision import efficientnet, features, resize
 from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
 

@@ -12,7 +12,6 @@ Letters: B batch, M images, N written tokens, V vocabulary, P patches, F feature
 from __future__ import annotations
 
 import json
-import math
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -28,11 +27,11 @@ from .captions import alt_text, alt_text_phrases
 from .data import Dataset
 from .encoder import Encoder, backbone_features, relax, temperature
 from .files import write_text
+from .optimizers import MuonAndAdamW, adamw, cosine_rate
 from .runtime import (
     Progress,
     autocast,
     check_recipe,
-    compute_dtype,
     device,
     generator,
     optimizer_tensors,
@@ -54,77 +53,6 @@ def batch_rows(M: int, B: int, step: int, seed: int) -> np.ndarray:
         raise ValueError(f"{M} training images do not fill a batch of {B}: {more}")
     epoch, i = divmod(step, M // B)
     return np.random.default_rng((seed, epoch)).permutation(M)[i * B : (i + 1) * B]
-
-
-def cosine_rate(step: int, steps: int, peak: float, warmup: int, floor: float = 0.01) -> float:
-    """Linear warm-up, then cosine decay from `peak` to `floor * peak` (the paper: 3e-4 to 3e-6)."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    angle = math.pi * (step - warmup) / max(1, steps - warmup)
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(angle)))
-
-
-def constant_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Linear warm-up, `peak`, and linearly to zero over the last fifth."""
-    return peak * min(1.0, (step + 1) / warmup if warmup else 1.0, 5 * (steps - step) / steps)
-
-
-def adamw(parameters, rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
-    return torch.optim.AdamW(
-        parameters, lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
-    )
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal by five Newton-Schulz steps (Jordan et al., 2024; Liu et al., 2025
-    for the size of the update), of matrices and of kernels seen as (out, in k k).
-
-    Not torch's, which takes no kernels and multiplies in bfloat16 on every processor: where there
-    is none, a step of `sketch` took minutes."""
-
-    def __init__(self, parameters, rate: float, momentum: float = 0.95, weight_decay: float = 0.02):
-        super().__init__(parameters, dict(lr=rate, momentum=momentum, weight_decay=weight_decay))
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for group in self.param_groups:
-            for p in (p for p in group["params"] if p.grad is not None):
-                mean = self.state[p].setdefault("mean", torch.zeros_like(p))
-                mean.lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonal(p.grad.lerp(mean, group["momentum"]).reshape(len(p), -1))
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                size = 0.2 * max(update.shape) ** 0.5  # of an update by AdamW
-                p.add_(update.reshape(p.shape), alpha=-group["lr"] * size)
-
-
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix (m, n) with singular values of about 1, by Newton-Schulz iteration."""
-    x = matrix.to(compute_dtype() or torch.float32)
-    x = x.T if len(matrix) > matrix.shape[1] else x
-    x = x / (x.norm() + 1e-7)
-    for _ in range(5):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return (x.T if len(matrix) > matrix.shape[1] else x).to(matrix)
-
-
-class MuonAndAdamW:
-    """Muon for hidden matrices and kernels, AdamW for embeddings, vectors, first and last layer."""
-
-    def __init__(self, net: nn.Module, rate: float):
-        ends = ("embed", "conv_in", "conv_out", "proj_out", "shared")
-        hidden = lambda name, p: p.ndim > 1 and not any(end in name for end in ends)
-        named = [(hidden(n, p), p) for n, p in net.named_parameters() if p.requires_grad]
-        of = lambda kind: [p for is_hidden, p in named if is_hidden is kind]
-        self.parts = (Muon(of(True), rate), adamw(of(False), rate))
-
-    @property
-    def param_groups(self) -> list[dict]:
-        return [group for part in self.parts for group in part.param_groups]
-
-    def step(self) -> None:
-        for part in self.parts:
-            part.step()
 
 
 def gradient(losses: Iterable[torch.Tensor], net: nn.Module, accelerator=None) -> float:

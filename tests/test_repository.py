@@ -34,9 +34,9 @@ def test_environment_has_the_same_pins():
     assert f"python={lowest}" in listed
 
 
-ORDER = """messages files sources published figures report reading vocab vision data captions search
-runtime encoder decoder metrics explain train texts make_decoders baselines llm study
-bench __main__""".split()
+ORDER = """messages files sources published figures report reading records vocab vision data
+captions search runtime encoder decoder metrics explain optimizers train texts make_decoders
+baselines llm study bench __main__""".split()
 
 
 def imported(path: Path):

@@ -18,12 +18,10 @@ from dd.make_decoders import (
     train_denoiser,
     train_finish,
 )
+from dd.optimizers import MuonAndAdamW, constant_rate, cosine_rate
 from dd.runtime import generator, weights_hash
 from dd.train import (
-    MuonAndAdamW,
     batch_rows,
-    constant_rate,
-    cosine_rate,
     latents_hash,
     relaxed_loss,
     repeated,

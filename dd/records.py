@@ -1,0 +1,113 @@
+"""What other people's files say of pictures, one record each: a COCO file, a table, or a folder.
+
+    for record in of_folder(Path("my_pictures"), bad): ...    # Record(where, id, file_name, ...)
+
+A bad record is told to `bad` and left out or refused (dd/reading.py); no picture is opened here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from .reading import (
+    PICTURES,
+    Bad,
+    BadData,
+    captions_of,
+    coco_captions,
+    got,
+    id_of,
+    inside,
+    json_list,
+    lines_of,
+    shown,
+    table,
+    text_of,
+)
+
+SPLITS = ("train", "val", "test", "novel")
+# of a folder of images, or of its folders for splits
+CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
+SPLIT_NAMES = {s: s for s in SPLITS} | dict.fromkeys(("validation", "valid", "dev"), "val")
+
+
+class Record(NamedTuple):
+    """What a file says of one picture; `where` names file and row for messages."""
+
+    where: str
+    id: str
+    file_name: str
+    captions: list[str]
+    split: str | None = None
+
+
+def of_coco(path: Path, bad: Bad) -> Iterator[Record]:
+    captions, seen = coco_captions(path, bad), set()
+    for where, image in json_list(path, "images", bad):
+        with bad.at(where):
+            id, name = id_of(got(image, "id")), text_of(got(image, "file_name"), "file_name")
+            if id in seen:
+                raise BadData(f"duplicate id {shown(id)}; give every image its own")
+            seen.add(id)
+            if id not in captions:
+                raise BadData(f"empty caption for {shown(name)}; write one or remove the image")
+            yield Record(where, id, name, captions[id])
+    if strange := captions.keys() - seen:
+        bad.notes.append(f"{path.name}: images with captions that are not listed: {len(strange)}")
+
+
+def of_table(path: Path, bad: Bad, folder: str = "") -> Iterator[Record]:
+    """`folder`: what stands before every file name; the first one may name the split."""
+    for where, row in table(path, bad, "file_name", "text"):
+        with bad.at(where):
+            name = folder + text_of(row["file_name"], "file_name")
+            split = text_of(row.get("split") or "", "split")
+            if split and split not in SPLIT_NAMES:
+                known = ", ".join(SPLIT_NAMES)
+                raise BadData(f"split {shown(split)}; use one of {known}, or leave it empty")
+            split = SPLIT_NAMES.get(split or name.split("/")[0])
+            id = id_of(row.get("id"), default=name)
+            yield Record(where, id, name, captions_of(row["text"]), split)
+
+
+def of_folder(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
+    """Of the captions file of a folder, or of one in each folder that is named as a split, or of
+    the .txt files beside the pictures, whose lines are captions; of pictures alone where none are
+    `needed`."""
+    names = [Path(s, c) for s in ("", *SPLIT_NAMES) for c in CAPTION_FILES]
+    found = [name for name in names if (folder / name).is_file()]
+    within = [name.parent for name in found]
+    if len(set(within)) < len(found) or (Path() in within and len(found) > 1):
+        raise BadData(f"{folder}: {' and '.join(map(str, found))}; keep one or give it by its name")
+    for name in found:
+        yield from of_table(folder / name, bad, f"{name.parent}/" * (len(name.parts) > 1))
+    if found:
+        return
+    files = sorted(f for f in folder.iterdir() if f.is_file())
+    kinds = {suffix for suffix, form in Image.registered_extensions().items() if form in PICTURES}
+    texts = {f.stem for f in files if f.suffix == ".txt"}
+    stems = Counter(f.stem for f in files if f.suffix.lower() in kinds)
+    if not needed and stems and not texts & stems.keys():
+        pictures = [f.name for f in files if f.suffix.lower() in kinds]
+        yield from (Record(name, id_of(name), name, [""]) for name in pictures)
+        return
+    if not texts & stems.keys():
+        columns = "add one with columns file_name, text, or a .txt beside each picture"
+        raise BadData(f"{folder}: no {', '.join(CAPTION_FILES)} in this folder; {columns}")
+    for file in (f for f in files if f.suffix.lower() in kinds):
+        with bad.at(file.name):
+            if stems[file.stem] > 1:
+                raise BadData(f"{file.stem}.txt is beside {stems[file.stem]} pictures; keep one")
+            if file.stem not in texts:
+                raise BadData(f"no {file.stem}.txt beside it; write one or remove the picture")
+            lines = lines_of(inside(folder, f"{file.stem}.txt"))
+            captions = captions_of([line for line in lines if line.strip()])
+            yield Record(file.name, id_of(file.name), file.name, captions)
+    if strange := sorted(texts - stems.keys()):
+        which = f"{len(strange)}, {shown(strange[0])} first"
+        bad.notes.append(f"{folder.name}: .txt files beside no picture: {which}")

@@ -1,0 +1,144 @@
+"""The tables of README.md and results/README.md, made anew from results/full.
+
+    python tools/fill_tables.py            # after `make study STUDY=full`
+    python tools/fill_tables.py --check    # exit code 1 if a table is not what the results say
+
+What stands between `<!-- table NAME -->` and `<!-- end NAME -->` is replaced; the names are those
+of TABLES below. No other line is touched.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from dd import report
+from dd.report.tables import interval, number, printed, rows_of
+from dd.sources import LABELS
+
+ROOT = Path(__file__).parent.parent
+FULL = ROOT / "results" / "full"
+PAGES = ("README.md", "results/README.md")
+COMPARED = ("names", "names_keywords", "names_all", "names_style", "captioner_detailed")
+COMPARED += ("dediffusion", "alt_text", "shuffled", "empty")
+
+
+def block(title: str) -> pd.DataFrame:
+    """A table of report.blocks by its heading."""
+    return dict(report.blocks(report.read_table(FULL)))[title]
+
+
+def across(score: str, split: str = "test") -> pd.DataFrame:
+    """One score of what is compared, a column for each decoder and the search engine."""
+    table = report.read_table(FULL)
+    of = {d: rows_of(table[table["decoder"] == d], split) for d in table["decoder"].unique()}
+    cell = lambda rows, s: interval(rows.loc[s], score) if s in rows.index else "-"
+    sources = [s for s in LABELS if s in COMPARED]
+    text = {"text source": [LABELS[s] for s in sources]}
+    text |= {report.short(d): [cell(rows, s) for s in sources] for d, rows in of.items()}
+    return pd.DataFrame(text)
+
+
+def claims() -> pd.DataFrame:
+    told = pd.DataFrame(report.claims(FULL))
+    return told.assign(verdict="**" + told["verdict"] + "**")[["id", "statement", "verdict"]]
+
+
+def lengths() -> pd.DataFrame:
+    """The paper's Table 4: few and many words, on validation drawings."""
+    rows = report.read_table(FULL, "lengths")
+    names = {0: "people: name"}
+    text = {"words": [names.get(n, str(n)) for n in rows["tokens"]]}
+    for head, score in (("FID", "fid"), ("paired", "paired")):
+        text[head] = [interval(r, score) for _, r in rows.iterrows()]
+    return pd.DataFrame(text)
+
+
+def searches() -> pd.DataFrame:
+    """Hard prompts of few and more words, on validation drawings."""
+    rows = report.read_table(FULL, "hard_prompts")
+    labels = {"pez": "search by similarity (PEZ)", "ph2p": "search by the decoder's loss"}
+    return pd.DataFrame(
+        {
+            "method": [labels.get(m, LABELS.get(m)) for m in rows["method"]],
+            "words": rows["words"].astype(str),
+            "seconds an image": [number(".3f", s) for s in rows["seconds_per_image"]],
+            "paired": [interval(r, "paired") for _, r in rows.iterrows()],
+        }
+    )
+
+
+def recipes() -> pd.DataFrame:
+    """Training recipes of the encoder, mean and range over the training seeds."""
+    rows = report.read_table(FULL, "relaxations")
+    text = []
+    for name, of in rows.groupby("name", sort=False):
+        cell = {"recipe": name}
+        for head, column, form in (
+            ("denoising loss", "probe_loss", ".4f"),
+            ("different words in a text", "distinct_words", ".1f"),
+            ("words that fit", "fitting_words", ".2f"),
+        ):
+            v = of[column]
+            cell[head] = number(form, v.mean(), v.min(), v.max())
+        text.append(cell)
+    return pd.DataFrame(text)
+
+
+def asked(title: str) -> pd.DataFrame:
+    """A table of notebook 8 whose heading begins like this."""
+    return next(t for name, t in report.few_shot_tables(FULL) if name.startswith(title))
+
+
+TABLES = {
+    "headline": lambda: block("test drawings"),
+    "outside": lambda: block("outside drawings"),
+    "novel": lambda: block("novel concepts"),
+    "differences": lambda: report.ahead(FULL),
+    "fid": lambda: across("fid"),
+    "kid_within": lambda: across("kid_within"),
+    "paired": lambda: across("paired"),
+    "noise": lambda: report.noises(FULL),
+    "crossed": lambda: report.crossing(FULL),
+    "lengths": lengths,
+    "searches": searches,
+    "recipes": recipes,
+    "smollm2": lambda: asked("Questions (smollm2): exact match, by shots"),
+    "gemma3": lambda: asked("Questions (gemma3): exact match, by shots"),
+    "smollm2 kinds": lambda: asked("Questions (smollm2), 16 examples"),
+    "gemma3 kinds": lambda: asked("Questions (gemma3), 16 examples"),
+    "smollm2 minus": lambda: asked("The same questions (smollm2)"),
+    "gemma3 minus": lambda: asked("The same questions (gemma3)"),
+    "claims": claims,
+}
+PLACE = re.compile(r"<!-- table (?P<name>.+?) -->\n.*?<!-- end (?P=name) -->", re.S)
+
+
+def filled(text: str) -> str:
+    """A page with its tables as the results have them."""
+
+    def made(place: re.Match) -> str:
+        name = place["name"]
+        rows = "\n".join(printed(TABLES[name](), "md"))
+        return f"<!-- table {name} -->\n{rows}\n<!-- end {name} -->"
+
+    return PLACE.sub(made, text)
+
+
+def main() -> int:
+    check, stale = "--check" in sys.argv[1:], []
+    for path in (ROOT / page for page in PAGES):
+        before = path.read_text()
+        if (after := filled(before)) != before:
+            stale.append(path.name)
+            if not check:
+                path.write_text(after)
+    print("changed:" if stale else "all tables are as the results say", *stale)
+    return 1 if stale and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
