@@ -17,7 +17,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .captions import CAPTION_MIXTURES, alt_text, alt_text_phrases, caption_mixture, mirrored
+from .captions import (
+    CAPTION_MIXTURES,
+    alt_text,
+    alt_text_phrases,
+    caption_mixture,
+    mirrored,
+    sentence,
+)
 from .data import Dataset, load_dataset
 from .decoder import Decoder, MiniLMPipeline
 from .files import whole
@@ -247,6 +254,8 @@ def train_denoiser(
     torch.manual_seed(seed)
     phrases = alt_text_phrases(dataset)
     texts = [alt_text(p, limit=10_000) for p in phrases]
+    rng = random.Random(f"{seed}/vocabulary")  # the words that only sentences have, "an" for one
+    texts += [sentence(p, rng) for p in phrases]
     decoder = Decoder(start or new_pipeline(kind, vae, texts, L, channels), kind)
     z_all = torch.stack([encode_all(decoder, dataset, mirror) for mirror in (False, True)], 1)
     if vae.config.scaling_factor == 1.0:  # fresh from training; other latents keep their scale

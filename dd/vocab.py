@@ -189,8 +189,8 @@ def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], 
             for w, near in ((w, nearest_words(tokenizer, w)) for w, _ in which)
         )
         lines.append(
-            f"note: {unknown} of {all_words} words are unknown to {reader} and say nothing to it: "
-            + ", ".join(named)
+            f"note: {unknown} of {all_words} words are unknown to {reader}, to which they are all "
+            "alike: " + ", ".join(named)
         )
     if silent:
         lines.append(f"note: {of(silent)} without a word that {reader} knows: drawn from nothing")

@@ -303,7 +303,7 @@ def test_score_counts_what_is_not_read(told, forty, tiny_folder, tmp_path):
     code, said = told("score", tmp_path / "mine.csv", *how, "--out", tmp_path / "t.csv")
     said = [line for line in said if line.startswith("note:")]
     assert code == 0 and said == [
-        "note: 12 of 232 words are unknown to tiny and say nothing to it: 苹果, 红",
+        "note: 12 of 232 words are unknown to tiny, to which they are all alike: 苹果, 红",
         "note: 6 of 40 texts without a word that tiny knows: drawn from nothing",
         "note: 4 of 40 texts longer than the 30 tokens that tiny reads; the rest is cut off",
     ]

@@ -36,7 +36,7 @@ STAGES = {
     "score": Stage(1, "torch", number_format=False),  # FID, KID, paired scores, intervals
     "answer": Stage(1, "torch transformers"),  # of a language model to prompts
     "bits": Stage(1, "torch transformers"),  # that a language model needs for texts
-    "train_denoiser": Stage(2),  # and the autoencoder before it
+    "train_denoiser": Stage(3),  # and the autoencoder before it
     "train_encoder": Stage(2, uses="features latents"),
     "train_captioner": Stage(1, uses="features"),
     "train_similarity": Stage(1, uses="features"),
