@@ -435,7 +435,8 @@ def check(args) -> None:
     writer = Encoder.load(encoder) if ANEW in args.sources else None
     dataset = load_dataset("emoji").subset(split)
     at, real, rows = {id: i for i, id in enumerate(dataset.frame["id"])}, None, []
-    numbers = str(compute_dtype() or "float32").removeprefix("torch.")
+    numbers = "float32" if args.precision == "float32" else compute_dtype() or "float32"
+    numbers = str(numbers).removeprefix("torch.")
     how = {k: made_with[k] for k in ("steps", "sampler", "seed")}
     for source in args.sources:
         known = source.removesuffix("_anew")
@@ -646,7 +647,7 @@ def train_decoder(args) -> None:
 def train_encoder(args) -> None:
     from .decoder import Decoder
     from .files import alone_in
-    from .runtime import plain_float32, process
+    from .runtime import process
     from .train import RECIPE
     from .train import train_encoder as train
 
@@ -660,8 +661,7 @@ def train_encoder(args) -> None:
         images = dataset.subset("train")
         images = images.subset("all", round(args.data * len(images)))
         options = given(args, "seen", "checkpoint_every", "accumulate", *RECIPE)
-        with plain_float32() if args.precision == "float32" else nullcontext():
-            made = train(images, decoder, out, probe=probe, **options)
+        made = train(images, decoder, out, probe=probe, **options)
         if not process():
             made.save(out, half=True)
             print(out)
@@ -751,6 +751,15 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def number_format(args):
+    """Where --precision asks for float32, a context of it."""
+    if getattr(args, "precision", "auto") == "auto":
+        return nullcontext()
+    from .runtime import plain_float32
+
+    return plain_float32()
+
+
 def main(argv: list[str] | None = None) -> int:
     from .files import check_writable
     from .study.parameters import BadParameter
@@ -759,7 +768,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if out := getattr(args, "out", None):  # before the work
             check_writable(out, folder=args.command.startswith("train"))
-        args.action(args)
+        with number_format(args):
+            args.action(args)
         sys.stdout.flush()  # a full disk is told of here, not at the end of the process
     except KeyboardInterrupt:
         resumes = args.command in ("run", "train-decoder", "train-encoder", "write")

@@ -349,6 +349,8 @@ def test_check_draws_published_texts_again(told, cheap_scores, tmp_path, monkeyp
     assert "OUTSIDE" not in told(*again, "dediffusion", "--out", tmp_path / "same.csv").out
     assert not loads  # what writes nothing anew needs no encoder
     same = pd.read_csv(tmp_path / "same.csv")
+    told(*again, "dediffusion", "--precision", "float32", "--out", tmp_path / "plain.csv")
+    assert set(pd.read_csv(tmp_path / "plain.csv")["numbers"]) == {"float32"}
     assert same["score"].tolist() == ["fid", "kid", "paired", "r_at_1"]
     assert same["here"].tolist() == pytest.approx(same["published"].tolist(), rel=1e-4)
     assert set(same["n"]) == {40}
