@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import metrics
+from .. import figures, metrics
 from ..captions import words
 from ..data import Dataset
 from ..files import write_csv
+from ..report import COLOURS, short
 from ..runtime import say, shipped
-from ..sources import LENGTHS, SEARCH, keys
+from ..sources import LABELS, LENGTHS, SEARCH, keys
 from ..texts import WRITERS as PLAIN
 from ..texts import own_words, readability, unigram_bits
 from ..train import train_encoder
@@ -32,6 +33,25 @@ SAMPLERS = (("ddim", 50), ("dpm", 20), ("dpm", 12), ("dpm", 8), ("dpm", 5))  # a
 HARD = ((8, "pez"), (8, "ph2p"), (15, "pez"), (15, "ph2p"))  # words and search of hard prompts
 CUT = 160  # test drawings whose texts are cut in two; of few drawings a third
 CROSSED = 1024  # test drawings on which encoders trained through each decoder are compared
+
+
+def sheet(study: Study, name: str, by: dict[str, Study], split: str = "test") -> Path:
+    """Nine drawings of a split, De-Diffusion's text and people's name, and what each decoder of
+    `by` draws from them, from the same noise: figures/<name>. The rows are spread evenly over the
+    drawings whose pictures are kept, not chosen."""
+    table = study.first_noise(pd.read_csv(study.path("reconstruction.csv")))
+    guidance = table[table["split"] == split].set_index(["decoder", "source"])["guidance"]
+    kinds, images = {"dediffusion": "text", "names": "name"}, study.subset(split)
+    at = lambda of, s: float(guidance[of, s])
+    drawn = {(of, s): by[of].drawn(s, split, at(of, s))[1] for s in kinds for of in by}
+    rows = np.linspace(0, min(map(len, drawn.values())) - 1, 9).astype(int)
+    texts = {LABELS[s]: [study.texts(s, split)[i] for i in rows] for s in kinds}
+    title = lambda of, s: LABELS[s] if len(by) == 1 else f"{short(of)}\nfrom {kinds[s]}"
+    pictures = {title(of, s): found[rows] for (of, s), found in drawn.items()}
+    under = images.frame.get("style", images.frame["id"]).iloc[rows]
+    look = {"names": under, "colours": COLOURS}
+    path = study.path(f"figures/{name}")
+    return figures.sheet(images.images[rows], texts, pictures, path, **look)
 
 
 def written(study: Study, name: str, table: pd.DataFrame, digits: int = 5) -> pd.DataFrame:
