@@ -42,6 +42,68 @@ def across(score: str, split: str = "test") -> pd.DataFrame:
     return pd.DataFrame(text)
 
 
+def first_page() -> pd.DataFrame:
+    """The main table's rows that the first page compares."""
+    rows = block("test drawings").drop(columns="n").set_index("text source")
+    shown = [LABELS[s] for s in LABELS if s in ("autoencoder", "ideal_name", *COMPARED)]
+    return rows.loc[[label for label in shown if label in rows.index]].reset_index()
+
+
+def outside() -> pd.DataFrame:
+    """FID and paired similarity of outside drawings, by every decoder that draws."""
+    fid, paired = across("fid", "outside"), across("paired", "outside")
+    kept = fid["sketch"] != "-"
+    text = {"text source": fid["text source"]}
+    for of in (d for d in fid.columns[1:] if d != "search"):
+        text |= {f"{of}: FID": fid[of], f"{of}: paired": paired[of]}
+    return pd.DataFrame(text)[kept]
+
+
+def texts() -> pd.DataFrame:
+    """What the texts of each source are made of (readability.csv)."""
+    rows = report.read_table(FULL, "readability")
+    percent = lambda column: [number(".0f", 100 * v) for v in rows[column]]
+    return pd.DataFrame(
+        {
+            "text source": [LABELS[s] for s in rows["source"]],
+            "words": [number(".1f", v) for v in rows["words"]],
+            "different ones": [number(".1f", v) for v in rows["distinct"]],
+            "of them used for that drawing by people or the alt text, %": percent("precision"),
+            "of the name's words said, %": percent("coverage"),
+        }
+    )
+
+
+def styles() -> pd.DataFrame:
+    """In how many pictures the original's style is recognised (style_recognised.csv)."""
+    rows = report.read_table(FULL, "style_recognised")
+    cell = lambda r: number(".1f", 100 * r["recognised"], 100 * r["lo"], 100 * r["hi"])
+    return pd.DataFrame(
+        {
+            "pictures from": [LABELS.get(s, s) for s in rows["source"]],
+            "style recognised, %": [cell(r) for _, r in rows.iterrows()],
+        }
+    )
+
+
+def edits() -> pd.DataFrame:
+    """Words exchanged (editing.csv)."""
+    rows = report.read_table(FULL, "editing")
+    text = rows[["edit", "text"]].copy()
+    text["asked for"] = [f"{r['asked for']:.3f} ± {r['half']:.3f}" for _, r in rows.iterrows()]
+    text["like the original"] = [f"{v:.3f}" for v in rows["like the original"]]
+    return text
+
+
+def cut() -> pd.DataFrame:
+    """Parts of De-Diffusion's texts, paired similarity (judges_words.csv)."""
+    rows = report.read_table(FULL, "judges_words")
+    rows["cell"] = [f"{r['paired']:.3f} ± {r['half']:.3f}" for _, r in rows.iterrows()]
+    text = rows.pivot(index="kept", columns="decoder", values="cell")
+    order = [[*dict.fromkeys(rows[c])] for c in ("kept", "decoder")]
+    return text.loc[order[0], order[1]].rename_axis("kept of the text").reset_index()
+
+
 def claims() -> pd.DataFrame:
     told = pd.DataFrame(report.claims(FULL))
     return told.assign(verdict="**" + told["verdict"] + "**")[["id", "statement", "verdict"]]
@@ -94,8 +156,13 @@ def asked(title: str) -> pd.DataFrame:
 
 
 TABLES = {
+    "first page": first_page,
+    "outside": outside,
+    "texts": texts,
+    "styles": styles,
+    "edits": edits,
+    "cut": cut,
     "headline": lambda: block("test drawings"),
-    "outside": lambda: block("outside drawings"),
     "novel": lambda: block("novel concepts"),
     "differences": lambda: report.ahead(FULL),
     "fid": lambda: across("fid"),
