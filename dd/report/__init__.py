@@ -1,4 +1,4 @@
-"""From result files to tables, figures, verdicts and one page to read. Knows results only: no model
+"""From result files to tables, figures, verdicts and pages to read. Knows results only: no model
 is loaded, nothing is computed anew, torch is never imported.
 
     headline(folder)                       # the table of the test drawings, and one verdict

@@ -1,9 +1,8 @@
-"""The page of a study, report/index.html, and one page a notebook; readable from disk without a
-network. Pictures stay in figures/ and are linked."""
+"""The report of a study: report/index.html shows what was found and links the other pages. Readable
+from disk without a network; pictures stay in figures/ and are linked."""
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import re
@@ -11,12 +10,14 @@ from pathlib import Path
 from string import Template
 
 import pandas as pd
+import yaml
 
 from .. import published
-from ..files import write_text
+from ..files import read_json, write_text
 from .claims import claims
 from .plots import answered, by_style, curve, narrow, ranking, rate, readers, second_look
 from .tables import (
+    FEW_SHOT_NOTES,
     WHY_NARROW,
     ahead,
     blocks,
@@ -30,143 +31,193 @@ from .tables import (
     printed,
     read_table,
     seen_by,
+    source_table,
     tables,
     verdict_line,
 )
 
-KEY_FIGURES = {
-    "reconstruction_sheet": "Original, text, and what the decoder draws from the text.",
-    "fid_guidance": "FID against guidance, ours and the paper's.",
-    "kid_within": "Distance of whole sets, and inside one drawing style.",
-    "kid_by_style": "Each style a narrow target set: the distance, text by text.",
-    "judges_sheet": "One text, two decoders: only the first was ever asked what it likes to read.",
-    "judges_paired": "Closeness to the own original, by decoder.",
-    "texts_examples": "One drawing, in people's, De-Diffusion's and the alt text's words.",
-    "rate_quality": "Words spent against distance left.",
-    "texts_words": "The words used most, by the encoder and by people.",
-}
-PAGE = Template((Path(__file__).parent / "page.html").read_text())
+HERE = Path(__file__).parent
+FIGURES = yaml.safe_load((HERE / "captions.yaml").read_text())  # notebook: {figure: caption}
+CAPTIONS = {stem: told for figures in FIGURES.values() for stem, told in figures.items()}
+PAGE, INDEX = (Template((HERE / f"{name}.html").read_text()) for name in ("page", "index"))
+LEGEND = (
+    "FID and KID: how far the pictures, as a set, are from the originals; lower is better. Paired: "
+    "how similar a picture is to its own original, on average; R@1: how often that original is the "
+    "nearest of all; higher is better. 95 % intervals in brackets."
+)
 escape = html.escape
 
 
-def _table(title: str, table: pd.DataFrame, level: int = 3) -> list[str]:
-    return [f"<h{level}>{escape(title)}</h{level}>", *printed(table, "html")]
+def caption(stem: str) -> str:
+    """What the figure of this name shows."""
+    return CAPTIONS.get(stem, f"Figure: {stem.replace('_', ' ')}")
 
 
-def _figure(path: Path, caption: str = "") -> str:
-    name = escape(caption or path.stem.replace("_", " "))
-    image = f"<img alt='{name}' src='../figures/{escape(path.name)}' loading=lazy>"
-    return f"<figure>{image}<figcaption>{name}</figcaption></figure>"
+def image(source: str, alt: str) -> str:
+    """A picture; one that is a file leads to itself at full size."""
+    shown = f"<img alt='{escape(alt)}' src='{escape(source)}'>"
+    return shown if source.startswith("data:") else f"<a href='{escape(source)}'>{shown}</a>"
 
 
-def page(notebook: Path, out: Path) -> str:
-    """One executed notebook as a page beside style.css; its title is returned. Pictures that are
-    files in ../figures are linked, others embedded; no script or sheet from elsewhere."""
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    nb = nbformat.read(notebook, as_version=4)
-    files = {p.read_bytes(): p.name for p in (out.parent.parent / "figures").glob("*.png")}
-    for cell in (c for c in nb.cells if c.cell_type == "code"):
-        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]  # progress
-        for data in (o.data for o in cell.outputs if "image/png" in o.get("data", {})):
-            if name := files.get(base64.b64decode(data["image/png"])):
-                del data["image/png"]
-                data["text/html"] = f"<img alt='{Path(name).stem}' src='../figures/{name}'>"
-    body, _ = HTMLExporter(template_name="lab", embed_images=True).from_notebook_node(nb)
-    away = lambda found: "" if "http" in found[0] else found[0]
-    body = re.sub(r"<script\b[^>]*>.*?</script>|<link\b[^>]*>", away, body, flags=re.S | re.I)
-    head, body = body.split("</head>", 1)
-    style = re.compile(r"<style\b[^>]*>(.*?)</style>", re.S)
-    write_text(out.parent / "style.css", "\n".join(style.findall(head)))
-    sheet = "<link rel=stylesheet href=style.css></head>"
-    write_text(out, style.sub("", head) + sheet + body)
-    text = "\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
-    title = re.search(r"^# (.*)", text, re.M)
-    return title[1].strip() if title else notebook.stem
+def _figure(stem: str) -> str:
+    told = caption(stem)
+    shown = image(f"../figures/{stem}.png", told)
+    return f"<figure>{shown}<figcaption>{escape(told)}</figcaption></figure>"
 
 
-def _results(folder: Path) -> list[str]:
-    """The headline and the tables."""
-    table = read_table(folder)
+def _link(name: str, title: str, rel: str = "") -> str:
+    return f"<a href='{name}.html'{rel and f' rel={rel}'}>{escape(title)}</a>"
+
+
+def _finding(folder: Path) -> list[str]:
+    """The headline, its picture, and the table of the test drawings."""
+    table, sheet = read_table(folder), "reconstruction_sheet"
+    lines = [_figure(sheet)] if (folder / "figures" / f"{sheet}.png").exists() else []
     if table is None:
-        lines = ["<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
-    else:
-        lines = [f"<p><strong>{escape(verdict_line(own(table)))}</strong></p>"]
-        if has_styles(table):
-            lines.append(f"<p>{escape(WHY_NARROW)}</p>")
-        for title, text in blocks(table):
-            lines += _table(title[0].upper() + title[1:], text, level=2)
-        sizes = f"95 % intervals in brackets. FID and KID in {seen_by(folder)}."
-        lines.append(f"<p class=small>{escape(sizes)}</p>")
-    more = {
+        return [*lines, "<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
+    small = [f"{LEGEND} FID and KID in {seen_by(folder)}."]
+    small += [WHY_NARROW] if has_styles(table) else []
+    return [
+        *lines,
+        f"<div><p class=headline>{escape(verdict_line(own(table)))}</p>",
+        *printed(source_table(own(table), "test"), "html", classes="numbers"),
+        *(f"<p class=small>{escape(text)}</p>" for text in small),
+        "</div>",
+    ]
+
+
+def _claims(found: list[dict]) -> list[str]:
+    """One line a claim, which opens."""
+    rows = []
+    for claim in found:
+        c = {key: escape(text) for key, text in claim.items()}
+        more = (
+            f"In the paper: {c['place']}. Criterion: {c['criterion']}.<br>Numbers: {c['numbers']}."
+        )
+        told = f"<details><summary>{c['statement']}</summary>{more}</details>"
+        verdict = f"<span class='{c['verdict']}'>{c['verdict']}</span>"
+        rows.append({"claim": c["id"], "verdict": verdict, "statement": told})
+    return printed(pd.DataFrame(rows), "html", escape=False, classes="claims")
+
+
+def _tables(folder: Path) -> list[str]:
+    """Every table, and the paper's own inconsistencies."""
+    table = read_table(folder)
+    found = {} if table is None else dict(blocks(table))
+    found |= {
         "De-Diffusion minus other sources, on the same test drawings": ahead(folder),
         "KID style by style, each a narrow target set": kid_by_style(folder),
         "How far the starting noise moves a row: mean and range over its draws": noises(folder),
         "FID over guidance on test drawings, read four ways": guidance_summary(folder),
         "Trained through x drawn by: paired similarity, * where the two are one": crossing(folder),
     }
-    for title, text in (*more.items(), *few_shot_tables(folder)):
-        lines += _table(title, text) if text is not None else []
+    found |= dict(few_shot_tables(folder))
+    sections = {}
+    for title, text in found.items():
+        if text is not None:
+            head = re.sub("`(.*?)`", r"<code>\1</code>", escape(title[0].upper() + title[1:]))
+            sections[head] = printed(text, "html", classes="numbers")
+    known = [f"<li>{escape(i)}</li>" for i in published.INCONSISTENCIES]
+    sections["The paper's own inconsistencies"] = ["<ul>", *known, "</ul>"]
+    notes = f"{LEGEND} FID and KID in {seen_by(folder)}. Of language models: {FEW_SHOT_NOTES}"
+    lines = ["<h1>All tables</h1>", "<ul>"]
+    lines += [f"<li><a href='#s{k}'>{head}</a></li>" for k, head in enumerate(sections)]
+    lines += ["</ul>", f"<p class=small>{escape(notes)}</p>"]
+    for k, (head, section) in enumerate(sections.items()):
+        lines += [f"<h2 id=s{k}>{head}</h2>", *section]
     return lines
 
 
-def _claims(folder: Path) -> list[str]:
-    rows = []
-    for claim in claims(folder):
-        c = {key: escape(text) for key, text in claim.items()}
-        small = f"<span class=small>{c['place']}. Criterion: {c['criterion']}.</span>"
-        told = {"": c["id"], "claim": f"{c['statement']}<br>{small}"}
-        told["verdict"] = f"<span class='{c['verdict']}'>{c['verdict']}</span>"
-        rows.append(told | {"numbers": f"<span class=small>{c['numbers']}</span>"})
-    return printed(pd.DataFrame(rows), "html", escape=False, classes="claims")
+def _figures(folder: Path, pages) -> list[str]:
+    """Every figure with its caption, by the notebook that makes it."""
+    left = {p.stem for p in (folder / "figures").glob("*.png")}
+    lines = ["<h1>All figures</h1>"]
+    for name, figures in FIGURES.items():
+        shown = [stem for stem in figures if stem in left]
+        left -= set(shown)
+        head = _link(name, pages[name][0]) if name in pages else name
+        lines += [f"<h2>{head}</h2>", *map(_figure, shown)] if shown else []
+    return [*lines, *(["<h2>Others</h2>", *map(_figure, sorted(left))] if left else [])]
 
 
-def _figures(folder: Path) -> list[str]:
-    found = {p.stem: p for p in sorted((folder / "figures").glob("*.png"))}
-    lines = ["<h2>Figures</h2>"] if found else []
-    lines += [_figure(found.pop(k), caption) for k, caption in KEY_FIGURES.items() if k in found]
-    if found:
-        rest = map(_figure, found.values())
-        lines += ["<details><summary>All other figures</summary>", *rest, "</details>"]
+def _parameters(folder: Path) -> list[str]:
+    """What each notebook was given."""
+    lines = ["<h1>Parameters</h1>"]
+    for path in sorted((folder / "parameters").glob("*.json")):
+        given = {name: json.dumps(value) for name, value in sorted(read_json(path).items())}
+        table = pd.DataFrame({"parameter": given.keys(), "value": given.values()})
+        lines += [f"<h2><a href='../parameters/{path.name}'>{path.stem}</a></h2>"]
+        lines += printed(table, "html", classes="parameters")
     return lines
 
 
-def _link(folder: Path, name: str) -> str:
-    """A notebook's page, made anew if the notebook has been run, as a line of the list."""
-    executed, shown = folder / "notebooks" / f"{name}.ipynb", folder / "report" / f"{name}.html"
-    title = None
-    if executed.exists():
-        title = page(executed, shown)
-    elif shown.exists():  # a page stays when the notebook behind it has been deleted
-        heading = re.search(r"<h1[^>]*>(.*?)<", shown.read_text(), re.S)
-        title = heading and html.unescape(heading[1])
-    link = f"<a href='{name}.html'>{escape(title)}</a>" if title else ""
-    return f"<li>{link or f'{name}: not run in this study'}</li>"
+def _notebooks(folder: Path, names: list[str]) -> dict[str, tuple[str, str | None]]:
+    """{notebook: (title, body)} of those that have a page: if it has been run, a new one, else the
+    one that is there, without body."""
+    from . import notebooks  # nbconvert, which takes a second to import
+
+    executed = {n: folder / "notebooks" / f"{n}.ipynb" for n in names}
+    read = {n: notebooks.read(path) for n, path in executed.items() if path.exists()}
+    there = [n for n in names if n in read or (folder / "report" / f"{n}.html").exists()]
+    pages = {}
+    for name in there:
+        if name in read:  # a page stays when the notebook behind it has been deleted
+            nb, title = read[name]
+            pages[name] = title, notebooks.body(nb, folder / "figures", there)
+        else:
+            kept = (folder / "report" / f"{name}.html").read_text()
+            heading = re.search(r"<h1[^>]*>(.*?)<", kept, re.S)
+            pages[name] = html.unescape(heading[1]) if heading else name, None
+    return pages
 
 
-def _parameters(path: Path) -> str:
-    given = json.dumps(json.loads(path.read_text()), sort_keys=True)
-    return f"<p><a href='../parameters/{path.name}'>{path.stem}</a></p><pre>{escape(given)}</pre>"
+def _write(out: Path, title: str, nav: list[str], body: str) -> None:
+    """A page; its tables stand in boxes that scroll."""
+    box = r"<div class=scroll role=region aria-label=table tabindex=0>\g<0></div>"
+    body = re.sub(r"<table\b.*?</table>", box, body, flags=re.S)
+    write_text(out, PAGE.substitute(title=escape(title), nav="\n".join(nav), body=body))
+
+
+def _index(folder: Path, links: list[str]) -> str:
+    found = claims(folder)
+    given = [c["verdict"] for c in found]
+    told = {"holds": "hold", "does not hold": "do not", "not tested": "were not tested"}
+    counts = [f"{given.count(verdict)} {word}" for verdict, word in told.items()]
+    lines = {"finding": _finding(folder), "claims": _claims(found), "pages": links}
+    text = {key: "\n".join(part) for key, part in lines.items()}
+    text |= {"name": escape(folder.name), "all": len(found), "counts": ", ".join(counts)}
+    return INDEX.substitute(text)
 
 
 def build_report(folder: Path, notebooks) -> Path:
-    """report/index.html: tables, verdicts, figures, the notebooks as pages, the parameters.
-    Whatever exists is shown."""
+    """report/index.html, a page for each notebook, and one for all tables, all figures, and the
+    parameters. Whatever exists is shown."""
     folder = Path(folder)
-    index = folder / "report" / "index.html"
-    index.parent.mkdir(parents=True, exist_ok=True)
+    out = folder / "report"
+    out.mkdir(parents=True, exist_ok=True)
     tables(folder)
     for plot in (curve, rate, narrow, by_style, second_look, ranking, answered, readers):
         plot(folder)
-    lines = {
-        "name": [escape(folder.name)],
-        "results": _results(folder),
-        "claims": _claims(folder),
-        "figures": _figures(folder),
-        "notebooks": [_link(folder, name) for name in notebooks],
-        "parameters": map(_parameters, sorted((folder / "parameters").glob("*.json"))),
-        "inconsistencies": [f"<li>{escape(i)}</li>" for i in published.INCONSISTENCIES],
-    }
-    write_text(index, PAGE.substitute({key: "\n".join(text) for key, text in lines.items()}))
-    return index
+    pages = _notebooks(folder, notebooks)  # name: (title, body)
+    pages["tables"] = "All tables", "\n".join(_tables(folder))
+    pages["figures"] = "All figures", "\n".join(_figures(folder, pages))
+    pages["parameters"] = "Parameters", "\n".join(_parameters(folder))
+    title = {name: head for name, (head, _) in pages.items()}
+    near = {name: head.split(":")[0] for name, head in title.items()}
+    order = list(pages)
+    for before, name, after in zip([None, *order], order, [*order[1:], None]):
+        nav = [_link("index", f"Study {folder.name}")]
+        nav += [_link(before, f"← {near[before]}", "prev")] if before else []
+        nav += [_link(after, f"{near[after]} →", "next")] if after else []
+        if (body := pages[name][1]) is not None:
+            _write(out / f"{name}.html", f"{title[name]} · {folder.name}", nav, body)
+    if (out / "explore.html").exists():
+        title["explore"] = "Explore the pictures"
+    listed = [*notebooks, *(name for name in title if name not in notebooks)]
+    link = lambda n: _link(n, title[n]) if n in title else f"{n}: not run in this study"
+    nav = ["<a href='#verdicts'>Verdicts</a>", "<a href='#pages'>Pages</a>"]
+    nav += [_link(name, title[name]) for name in listed if name in title and name not in notebooks]
+    body = _index(folder, [f"<li>{link(name)}</li>" for name in listed])
+    write_text(out / "style.css", (HERE / "style.css").read_text())
+    _write(out / "index.html", f"De-Diffusion: {folder.name}", nav, body)
+    return out / "index.html"
