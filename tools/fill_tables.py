@@ -119,20 +119,6 @@ def lengths() -> pd.DataFrame:
     return pd.DataFrame(text)
 
 
-def searches() -> pd.DataFrame:
-    """Hard prompts of few and more words, on validation drawings."""
-    rows = report.read_table(FULL, "hard_prompts")
-    labels = {"pez": "search by similarity (PEZ)", "ph2p": "search by the decoder's loss"}
-    return pd.DataFrame(
-        {
-            "method": [labels.get(m, LABELS.get(m)) for m in rows["method"]],
-            "words": rows["words"].astype(str),
-            "seconds an image": [number(".3f", s) for s in rows["seconds_per_image"]],
-            "paired": [interval(r, "paired") for _, r in rows.iterrows()],
-        }
-    )
-
-
 def recipes() -> pd.DataFrame:
     """Training recipes of the encoder, mean and range over the training seeds."""
     rows = report.read_table(FULL, "relaxations")
@@ -169,9 +155,7 @@ TABLES = {
     "kid_within": lambda: across("kid_within"),
     "paired": lambda: across("paired"),
     "noise": lambda: report.noises(FULL),
-    "crossed": lambda: report.crossing(FULL),
     "lengths": lengths,
-    "searches": searches,
     "recipes": recipes,
     "smollm2": lambda: asked("Questions (smollm2): exact match, by shots"),
     "gemma3": lambda: asked("Questions (gemma3): exact match, by shots"),
