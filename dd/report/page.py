@@ -15,6 +15,7 @@ import yaml
 from .. import published
 from ..files import read_json, write_text
 from .claims import claims
+from .explore import explore_page
 from .plots import answered, by_style, curve, narrow, ranking, rate, readers, second_look
 from .tables import (
     FEW_SHOT_NOTES,
@@ -198,6 +199,7 @@ def build_report(folder: Path, notebooks) -> Path:
     tables(folder)
     for plot in (curve, rate, narrow, by_style, second_look, ranking, answered, readers):
         plot(folder)
+    explore_page(folder)
     pages = _notebooks(folder, notebooks)  # name: (title, body)
     pages["tables"] = "All tables", "\n".join(_tables(folder))
     pages["figures"] = "All figures", "\n".join(_figures(folder, pages))
