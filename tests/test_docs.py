@@ -16,7 +16,7 @@ import pytest
 
 import dd
 from dd.decoder import Decoder
-from dd.study import Study
+from dd.study import NOTEBOOKS, Study
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -34,8 +34,8 @@ def headings(text: str) -> list[str]:
 
 
 def numbered() -> dict[str, Path]:
-    """The notebooks by the number in their title: "5a" and so on."""
-    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    """The study's notebooks by the number in their title: "5a" and so on."""
+    paths = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
     return {headings(notebook(p, "markdown")[0])[0].split()[0]: p for p in paths}
 
 

@@ -16,7 +16,7 @@ from dd.study.parameters import taken
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "dd" / "assets"
-PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PATHS = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]  # the study's
 MB = 1e6
 
 
@@ -36,7 +36,7 @@ def test_environment_has_the_same_pins():
 
 ORDER = """messages files sources published figures report reading records vocab vision data
 captions search runtime encoder decoder metrics explain optimizers train texts make_decoders
-baselines llm study bench __main__""".split()
+baselines llm study bench playground __main__""".split()
 
 
 def imported(path: Path):
@@ -112,7 +112,7 @@ def test_no_pickles_are_shipped():
 
 
 def test_every_notebook_is_there():
-    assert {p.stem for p in PATHS} == set(NOTEBOOKS)
+    assert {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")} == {*NOTEBOOKS, "playground"}
 
 
 def cells(path, kind="code"):
@@ -145,6 +145,13 @@ def test_notebook_was_run_top_to_bottom(path):
     assert not [o for c in code for o in c["outputs"] if o["output_type"] == "error"]
     assert max(len("".join(c["source"]).splitlines()) for c in code) <= 30
     assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_the_playground_shows_its_page_and_keeps_nothing():
+    (cell,) = cells(ROOT / "notebooks" / "playground.ipynb")
+    assert not cell["outputs"] and cell["execution_count"] is None
+    assert cell["metadata"]["tags"] == ["nbval-ignore-output"]  # `make test` runs it all the same
+    assert len(cell["source"]) <= 3
 
 
 def test_notebooks_lead_from_one_to_the_next():

@@ -10,11 +10,14 @@ from pathlib import Path
 import nbclient
 import nbformat
 
+from dd.study import NOTEBOOKS
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 
-for path in sorted(FOLDER.glob("*.ipynb")):
-    if sys.argv[1:] and not path.name.startswith(tuple(sys.argv[1:])):
+for name in NOTEBOOKS:  # not the playground, which keeps no outputs
+    if sys.argv[1:] and not name.startswith(tuple(sys.argv[1:])):
         continue
+    path = FOLDER / f"{name}.ipynb"
     print(path.name, file=sys.stderr, flush=True)
     notebook = nbformat.read(path, 4)
     nbclient.NotebookClient(

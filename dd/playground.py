@@ -1,0 +1,149 @@
+"""A page to play on: a picture, its words, and what a decoder draws from them.
+
+    Playground().page    # the last line of a notebook's cell
+
+`make play` serves notebooks/playground.ipynb, which is this, as a page of its own. A change costs
+at most one writing and one drawing; every model is loaded once, a decoder when it is first chosen.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr
+from html import escape
+
+import ipywidgets as widgets
+import numpy as np
+from PIL import Image
+
+from .messages import one_line
+from .reading import BadData, read_picture
+
+DECODERS = ("sketch", "judge-a", "judge-b")
+SIDE = 256  # pixels of a picture on the page
+NOISE = "redraw/0"  # names the starting noise: that of `python -m dd redraw`
+NOTHING = ("nothing", -1)  # to mix with
+WRAP = {"flex_flow": "row wrap"}  # side by side where there is room
+
+
+def png(picture: np.ndarray) -> bytes:
+    """uint8 (H, W, 3) -> a PNG file, enlarged without smoothing."""
+    larger = Image.fromarray(picture).resize((SIDE, SIDE), Image.NEAREST)
+    larger.save(stream := io.BytesIO(), "PNG")
+    return stream.getvalue()
+
+
+class Playground:
+    """The parts of the page are attributes; `page` is all of them, laid out.
+
+    n: test drawings to choose from; encoder, decoders, steps: as `python -m dd redraw` has them"""
+
+    def __init__(self, n=60, encoder="encoder", decoders=DECODERS, steps=8):
+        from .data import load_dataset
+        from .encoder import Encoder
+
+        drawings = load_dataset("emoji").subset("test", n)
+        self.pictures = list(drawings.images)  # uint8 (H, W, 3) each; uploaded ones come after
+        rows = zip(drawings.frame["name"], drawings.frame["style"])
+        self.choices = sorted((f"{name} ({style})", k) for k, (name, style) in enumerate(rows))
+        self.texts, self.decoders = {}, {}  # by number of the picture, by name
+        self.steps, self.seed, self.drawn_from, self.notes = steps, 0, None, []
+
+        self.picture = widgets.Dropdown(options=self.choices, description="picture")
+        self.other = widgets.Dropdown(options=[NOTHING, *self.choices], description="mix with")
+        self.upload = widgets.FileUpload(accept="image/*", description="upload", icon="")
+        self.words = widgets.Textarea(continuous_update=False, rows=4, description="words")
+        self.words.layout.width = "auto"  # all of the page's
+        self.decoder = widgets.Dropdown(options=decoders, description="decoder")
+        self.guidance = widgets.FloatSlider(3, min=0, max=10, step=0.5, description="guidance")
+        self.guidance.continuous_update = False  # draw where the slider is let go, not on its way
+        names = ("draw", "its own words", "another noise")
+        self.draw, self.again, self.noise = (widgets.Button(description=n) for n in names)
+        self.draw.button_style = "primary"
+        self.message = widgets.HTML()
+        size = {"width": f"{SIDE}px", "max_width": "40vw"}  # two fit on a telephone
+        self.shown = [widgets.Image(layout=size) for _ in range(3)]
+        titles = map(widgets.Label, ("original", "mixed with it", "drawn from the words"))
+        boxes = [widgets.VBox(pair) for pair in zip(titles, self.shown)]
+        self.mixed = boxes[1]
+        self.page = widgets.VBox(
+            [
+                widgets.HBox([self.picture, self.upload, self.other], layout=WRAP),
+                widgets.HBox(boxes, layout=WRAP),
+                self.words,
+                widgets.HBox([self.draw, self.again, self.noise], layout=WRAP),
+                widgets.HBox([self.decoder, self.guidance], layout=WRAP),
+                self.message,
+            ]
+        )
+        self.upload.observe(self._take, "value")
+        for part in (self.picture, self.other):
+            part.observe(self._write, "value")
+        for part in (self.words, self.decoder, self.guidance):
+            part.observe(self._draw, "value")
+        self.draw.on_click(self._draw)
+        self.again.on_click(self._write)
+        self.noise.on_click(self._another)
+        with redirect_stderr(io.StringIO()):  # what is said of the machine is for a terminal
+            self.encoder = Encoder.load(encoder)
+            self._write()
+
+    def _say(self, *lines: str) -> None:
+        told = "<br>".join(escape(one_line(line)) for line in lines)
+        self.message.value = f'<div role="status" style="line-height: 1.4">{told}</div>'
+
+    def _take(self, _) -> None:
+        """The uploaded file becomes one of the pictures, and the chosen one."""
+        if not self.upload.value:
+            return
+        (file,), self.upload.value = self.upload.value, ()  # so that it can be uploaded again
+        stream = io.BytesIO(file["content"])
+        stream.name = file["name"]  # for messages
+        try:
+            self.pictures.append(read_picture(stream, len(self.pictures[0])))
+        except BadData as error:
+            return self._say(f"{error}; choose another file")
+        self.choices.insert(0, (file["name"], len(self.pictures) - 1))
+        self.other.unobserve(self._write, "value")  # its choices grow, what is chosen stays
+        kept, self.other.options = self.other.value, [NOTHING, *self.choices]
+        self.other.value = kept
+        self.other.observe(self._write, "value")
+        self.picture.options = self.choices  # chooses the first, which writes its words
+
+    def _write(self, *_) -> None:
+        """The words of what is chosen; a drawing of them if they are others than before."""
+        from .data import to_pixels
+        from .texts import blended
+
+        chosen = [k for k in (self.picture.value, self.other.value) if k >= 0]
+        for place, k in zip(self.shown, chosen):
+            place.value = png(self.pictures[k])
+            if k not in self.texts:  # each by itself: its words are the same beside any other
+                (self.texts[k],) = self.encoder.write(to_pixels(self.pictures[k][None]))
+        self.mixed.layout.display = "none" if len(chosen) == 1 else None
+        first, last = self.texts[chosen[0]], self.texts[chosen[-1]]
+        self.words.value = blended(first, last)  # one text with itself is itself
+        self._draw()
+
+    def _another(self, _) -> None:
+        self.seed += 1
+        self._draw()
+
+    def _draw(self, *_) -> None:
+        """Draws unless it has: before a click on the button, the text box tells of its words."""
+        from .decoder import Decoder
+        from .vocab import unread
+
+        text, name, guidance = self.words.value, self.decoder.value, self.guidance.value
+        if self.drawn_from != (asked := (text, name, guidance, self.seed)):
+            self._say("drawing ...")
+            try:
+                if name not in self.decoders:
+                    self.decoders[name] = Decoder.load(name)
+                decoder = self.decoders[name]
+                how = dict(guidance=guidance, steps=self.steps, seed=self.seed)
+                self.shown[2].value = png(decoder.draw([text], [NOISE], **how)[0])
+            except (OSError, ValueError) as error:
+                return self._say(f"not drawn: {error}")
+            self.drawn_from, self.notes = asked, unread(decoder.tokenizer, [text], decoder.name)[1]
+        self._say(*self.notes)
