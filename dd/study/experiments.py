@@ -112,7 +112,8 @@ def differences(study: Study, by: dict[str, Study]) -> pd.DataFrame:
         make = lambda given=given, how=how: metrics.differences(**given, **how)
         for row in study.kept("score", make, "differences-", **given, **how):
             rows.append(dict(decoder=name, n=len(real), **row))
-    return written(study, "differences.csv", pd.DataFrame(rows))
+    columns = ["decoder", "than", "score", "n", "difference", "lo", "hi"]
+    return written(study, "differences.csv", pd.DataFrame(rows)[columns])
 
 
 def samplers(study: Study) -> pd.DataFrame:
