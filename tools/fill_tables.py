@@ -120,7 +120,7 @@ def lengths() -> pd.DataFrame:
 
 
 def recipes() -> pd.DataFrame:
-    """Training recipes of the encoder, mean and range over the training seeds."""
+    """Training recipes of the encoder, mean and range over the training seeds if several."""
     rows = report.read_table(FULL, "relaxations")
     text = []
     for name, of in rows.groupby("name", sort=False):
@@ -131,7 +131,8 @@ def recipes() -> pd.DataFrame:
             ("words that fit", "fitting_words", ".2f"),
         ):
             v = of[column]
-            cell[head] = number(form, v.mean(), v.min(), v.max())
+            ends = (v.min(), v.max()) if len(v) > 1 else ()
+            cell[head] = number(form, v.mean(), *ends)
         text.append(cell)
     return pd.DataFrame(text)
 
