@@ -25,14 +25,7 @@ from PIL import Image, ImageDraw
 from . import records
 from .files import require_memory
 from .messages import nearest
-from .reading import (
-    Bad,
-    BadData,
-    inside,
-    read_picture,
-    shown,
-    square,
-)
+from .reading import Bad, BadData, inside, read_picture, shown, square
 
 if TYPE_CHECKING:  # reading pandas takes a quarter of a second, and texts need no table
     import pandas as pd

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -137,9 +138,12 @@ def recipes() -> pd.DataFrame:
     return pd.DataFrame(text)
 
 
+few_shot = cache(partial(report.few_shot_tables, FULL))  # six tables come from one reading
+
+
 def asked(title: str) -> pd.DataFrame:
     """A table of notebook 8 whose heading begins like this."""
-    return next(t for name, t in report.few_shot_tables(FULL) if name.startswith(title))
+    return next(t for name, t in few_shot() if name.startswith(title))
 
 
 TABLES = {

@@ -60,10 +60,8 @@ def _rows(folder: Path) -> dict[str, pd.DataFrame | None]:
     found = pd.DataFrame() if table is None else table[table["decoder"] == SEARCH]
     rows["search"] = found if len(found) else None
     gaps = read_table(folder, "differences")
-    if gaps is not None:
-        first = gaps["decoder"] == gaps["decoder"].iloc[0]
-        rows |= {"differences": gaps[first], "judges' differences": gaps[~first]}
-    rows = {"differences": None, "judges' differences": None} | rows
+    rows["differences"] = None if gaps is None else own(gaps)
+    rows["judges' differences"] = None if gaps is None else gaps.drop(rows["differences"].index)
     rows |= {"noise": read_table(folder, every_noise=True), "networks": None}
     if table is not None and second is not None:
         rows["networks"] = pd.concat([table.assign(network=2), second.assign(network=1)])

@@ -457,6 +457,11 @@ class Study:
         """The rows of reconstruction.csv that tables show; the other noises are in the file."""
         return table[table["seed"] == self.seed].reset_index(drop=True)
 
+    def guidance_of(self, split: str = "test") -> pd.Series:
+        """The guidance of each row of reconstruction.csv, by (decoder, source)."""
+        table = self.first_noise(pd.read_csv(self.path("reconstruction.csv")))
+        return table[table["split"] == split].set_index(["decoder", "source"])["guidance"]
+
     def reconstruction(self) -> pd.DataFrame:
         """The table of the study, through the decoder that the encoder was trained through; written
         to reconstruction.csv, every starting noise's rows, too. Judges' rows that are there stay if

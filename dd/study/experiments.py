@@ -39,8 +39,7 @@ def sheet(study: Study, name: str, by: dict[str, Study], split: str = "test") ->
     """Nine drawings of a split, De-Diffusion's text and people's name, and what each decoder of
     `by` draws from them, from the same noise: figures/<name>. The rows are spread evenly over the
     drawings whose pictures are kept, not chosen."""
-    table = study.first_noise(pd.read_csv(study.path("reconstruction.csv")))
-    guidance = table[table["split"] == split].set_index(["decoder", "source"])["guidance"]
+    guidance = study.guidance_of(split)
     kinds, images = {"dediffusion": "text", "names": "name"}, study.subset(split)
     at = lambda of, s: float(guidance[of, s])
     drawn = {(of, s): by[of].drawn(s, split, at(of, s))[1] for s in kinds for of in by}
@@ -97,8 +96,7 @@ def differences(study: Study, by: dict[str, Study]) -> pd.DataFrame:
     resampled for both (`resamples`). Written to differences.csv."""
     images, real, rows = study.subset("test"), study.real("test"), []
     classes = images.frame["style"].to_numpy() if "style" in images.frame else None
-    table = study.first_noise(pd.read_csv(study.path("reconstruction.csv")))
-    guidance = table[table["split"] == "test"].set_index(["decoder", "source"])["guidance"]
+    guidance = study.guidance_of()
     for name, drawing in by.items():
 
         def drawn(source: str, name=name, drawing=drawing) -> list[torch.Tensor]:
@@ -279,7 +277,7 @@ def second_eye(study: Study, sources) -> pd.DataFrame:
     pictures of every decoder. Does the ranking depend on the network? Written to second_eye.csv
     (columns of reconstruction.csv)."""
     images, rows, real = study.subset("test"), [], []
-    table = study.first_noise(pd.read_csv(study.path("reconstruction.csv")))
+    used = study.guidance_of()
     look = lambda pictures: metrics.image_features(pictures, net=1)
 
     def scores(source: str, name: str, pictures: np.ndarray) -> dict:
@@ -289,9 +287,8 @@ def second_eye(study: Study, sources) -> pd.DataFrame:
         return metrics.score(real[0], look(pictures))
 
     for name, by in study.by_each.items():
-        of = table[(table["decoder"] == name) & (table["split"] == "test")].set_index("source")
-        for source in (s for s in sources if s in of.index):
-            guidance = float(of.loc[source, "guidance"])
+        for source in (s for s in sources if (name, s) in used):
+            guidance = float(used[name, source])
             features, pictures = by.drawn(source, "test", guidance)
             facts = dict(world=study.dataset.name, split="test", source=source, decoder=name)
             kept = study.kept(
@@ -311,9 +308,7 @@ def by_style(study: Study) -> pd.DataFrame:
     by every decoder and by the search engine. Written to kid_by_style.csv; styles of fewer than
     metrics.LEAST_IN_CLASS drawings are left out."""
     real, styles = study.real("test"), study.subset("test").frame["style"].to_numpy()
-    table, rows = pd.read_csv(study.path("reconstruction.csv")), []
-    table = study.first_noise(table[table["split"] == "test"])
-    guidance = table.set_index(["decoder", "source"])["guidance"]
+    guidance, rows = study.guidance_of(), []
     draw = lambda by, of: lambda s: by.drawn(s, "test", float(guidance[of, s]))[0]
     drawers = {name: draw(by, name) for name, by in study.by_each.items()}
     drawers[SEARCH] = lambda s: study.taken(study.hits(s, "test"))

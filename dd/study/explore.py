@@ -10,7 +10,6 @@ on beside them, for browsers take no picture of any height. Letters: M drawings,
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
@@ -44,8 +43,7 @@ def gather(study: Study) -> dict:
     images, real = study.subset("test"), study.real("test")
     rows = np.linspace(0, len(images) - 1, min(DRAWINGS, len(images))).astype(int)
     sources = [s for s in SOURCES if s in (*JUDGED, *study.rivals)]
-    table = study.first_noise(pd.read_csv(study.path("reconstruction.csv")))
-    guidance = table[table["split"] == "test"].set_index(["decoder", "source"])["guidance"]
+    guidance = study.guidance_of()
 
     def pictures(name: str, source: str) -> tuple[torch.Tensor, np.ndarray]:
         """Image features of all test drawings' pictures, and the chosen pictures."""
