@@ -14,6 +14,7 @@ from html import escape
 
 import ipywidgets as widgets
 import numpy as np
+from ipycanvas import Canvas
 from PIL import Image
 
 from .messages import one_line
@@ -43,11 +44,12 @@ class Playground:
         from .encoder import Encoder
 
         drawings = load_dataset("emoji").subset("test", n)
-        self.pictures = list(drawings.images)  # uint8 (H, W, 3) each; uploaded ones come after
+        self.pictures = list(drawings.images)  # uint8 (H, W, 3) each; one's own come after
         rows = zip(drawings.frame["name"], drawings.frame["style"])
         self.choices = sorted((f"{name} ({style})", k) for k, (name, style) in enumerate(rows))
         self.texts, self.decoders = {}, {}  # by number of the picture, by name
         self.steps, self.seed, self.drawn_from, self.notes = steps, 0, None, []
+        self.sketches = 0  # drawn here and taken
 
         self.picture = widgets.Dropdown(options=self.choices, description="picture")
         self.other = widgets.Dropdown(options=[NOTHING, *self.choices], description="mix with")
@@ -61,6 +63,14 @@ class Playground:
         self.draw, self.again, self.noise = (widgets.Button(description=n) for n in names)
         self.draw.button_style = "primary"
         self.message = widgets.HTML()
+        self.canvas, self.pen = Canvas(width=SIDE, height=SIDE, sync_image_data=True), None
+        self.canvas.line_width, self.canvas.line_cap = 14, "round"
+        self.canvas.layout = {"border": "1px solid #999999"}
+        self.colour = widgets.ColorPicker(value="#d62828", description="colour")
+        self.wipe, self.taken = (widgets.Button(description=n) for n in ("wipe", "take it"))
+        pens = widgets.VBox([self.colour, self.taken, self.wipe])
+        own = widgets.HBox([self.canvas, pens], layout=WRAP)
+        self.own = widgets.Accordion([own], titles=["draw a picture"])
         size = {"width": f"{SIDE}px", "max_width": "40vw"}  # two fit on a telephone
         self.shown = [widgets.Image(layout=size) for _ in range(3)]
         titles = map(widgets.Label, ("original", "mixed with it", "drawn from the words"))
@@ -74,9 +84,10 @@ class Playground:
                 widgets.HBox([self.draw, self.again, self.noise], layout=WRAP),
                 widgets.HBox([self.decoder, self.guidance], layout=WRAP),
                 self.message,
+                self.own,
             ]
         )
-        self.upload.observe(self._take, "value")
+        self.upload.observe(self._uploaded, "value")
         for part in (self.picture, self.other):
             part.observe(self._write, "value")
         for part in (self.words, self.decoder, self.guidance):
@@ -84,6 +95,15 @@ class Playground:
         self.draw.on_click(self._draw)
         self.again.on_click(self._write)
         self.noise.on_click(self._another)
+        self.wipe.on_click(lambda _: self.canvas.clear())
+        self.taken.on_click(self._sketched)
+        self.canvas.on_mouse_down(self._down)
+        self.canvas.on_mouse_move(self._move)
+        self.canvas.on_mouse_up(self._up)
+        self.canvas.on_mouse_out(self._up)
+        self.canvas.on_touch_start(lambda points: self._down(*points[0]))  # the first finger
+        self.canvas.on_touch_move(lambda points: self._move(*points[0]))
+        self.canvas.on_touch_end(self._up)
         with redirect_stderr(io.StringIO()):  # what is said of the machine is for a terminal
             self.encoder = Encoder.load(encoder)
             self._write()
@@ -92,18 +112,41 @@ class Playground:
         told = "<br>".join(escape(one_line(line)) for line in lines)
         self.message.value = f'<div role="status" style="line-height: 1.4">{told}</div>'
 
-    def _take(self, _) -> None:
-        """The uploaded file becomes one of the pictures, and the chosen one."""
-        if not self.upload.value:
-            return
-        (file,), self.upload.value = self.upload.value, ()  # so that it can be uploaded again
-        stream = io.BytesIO(file["content"])
-        stream.name = file["name"]  # for messages
+    def _down(self, x: float, y: float) -> None:
+        self.pen = x, y
+        self._move(x, y)  # a click is a dot
+
+    def _move(self, x: float, y: float) -> None:
+        if self.pen:
+            self.canvas.stroke_style = self.colour.value
+            self.canvas.stroke_line(*self.pen, x, y)
+            self.pen = x, y
+
+    def _up(self, *_) -> None:
+        self.pen = None
+
+    def _sketched(self, _) -> None:
+        """The canvas, as the browser last sent it, becomes the chosen picture."""
+        if not self.canvas.image_data:
+            return self._say("nothing is drawn yet; press the mouse button and move")
+        self.sketches += 1
+        self._take(f"my drawing {self.sketches}", self.canvas.image_data)
+
+    def _uploaded(self, _) -> None:
+        """The uploaded file becomes the chosen picture."""
+        if self.upload.value:
+            (file,), self.upload.value = self.upload.value, ()  # so that it can be uploaded again
+            self._take(file["name"], file["content"])
+
+    def _take(self, name: str, content: bytes) -> None:
+        """A file's content becomes one of the pictures, and the chosen one."""
+        stream = io.BytesIO(content)
+        stream.name = name  # for messages
         try:
             self.pictures.append(read_picture(stream, len(self.pictures[0])))
         except BadData as error:
             return self._say(f"{error}; choose another file")
-        self.choices.insert(0, (file["name"], len(self.pictures) - 1))
+        self.choices.insert(0, (name, len(self.pictures) - 1))
         self.other.unobserve(self._write, "value")  # its choices grow, what is chosen stays
         kept, self.other.options = self.other.value, [NOTHING, *self.choices]
         self.other.value = kept

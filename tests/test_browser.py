@@ -137,7 +137,7 @@ def test_a_changed_word(page):
         page.button("draw").click()
 
     page.drawn_anew(change)
-    assert "unknown to sketch and say nothing to it: aple (nearest" in page.message()
+    assert "unknown to sketch, to which they are all alike: aple (nearest" in page.message()
     page.drawn_anew(page.button("its own words").click)
     assert page.words() == words and not page.message()
 
@@ -162,6 +162,20 @@ def test_ones_own_picture(page, tmp_path):
         page.drawn_anew(page.button("another noise").click)
         assert not page.message()
     assert "Traceback" not in page.driver.page_source
+
+
+def test_a_drawing_made_here(page):
+    """Pressed and dragged on the canvas, then taken: it has words, and is drawn again."""
+    page.all(".jp-Collapse-header")[0].click()
+    until(lambda: page.all("canvas") and page.all("canvas")[0].is_displayed(), "the canvas")
+    mouse = webdriver.ActionChains(page.driver).move_to_element(page.all("canvas")[0])
+    mouse.move_by_offset(-60, -60).click_and_hold().move_by_offset(60, 90)
+    mouse.move_by_offset(60, -90).release().perform()
+    words, original = page.words(), page.pictures()[0]
+    page.drawn_anew(page.button("take it").click)
+    assert page.words() != words and page.pictures()[0] != original
+    chosen = page.all("select")[0].find_element("css selector", "option:checked")
+    assert chosen.text == "my drawing 1"
 
 
 @pytest.mark.parametrize("width", [400, 1400])

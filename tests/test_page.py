@@ -133,7 +133,7 @@ def test_the_crawl_finds_what_is_wrong(tmp_path):
 def test_the_index_shows_what_was_found_and_links_the_rest(study):
     index = (study / "report" / "index.html").read_text()
     assert "60.00 [58.80, 61.20]" in index and index.count("<tr class=best>") == 1
-    assert "FID is lower than names" in index
+    assert "paired similarity 0.400 against 0.100" in index
     assert "src='../figures/reconstruction_sheet.png'" in index
     assert index.count("<details>") == 1 + len(report.CLAIMS) and index.count("'holds'") > 10
     assert "<li><a href='01_data.html'>1 · Data &amp; more: what?</a></li>" in index

@@ -135,6 +135,27 @@ def test_an_uploaded_picture_is_chosen_and_may_be_mixed(play, calls):
     assert (Image.open(io.BytesIO(play.shown[1].value)).getpixel((9, 9))) == (255, 0, 0)
 
 
+def test_a_drawing_made_here_is_taken(play, calls):
+    words, before = play.words.value, dict(calls)
+    play.taken.click()
+    assert "nothing is drawn yet" in play.message.value and play.picture.label != "my drawing 1"
+    strokes = []
+    play.canvas.stroke_line = lambda *line: strokes.append((*line, play.canvas.stroke_style))
+    play.colour.value = "#0000ff"
+    for kind, x, y in (
+        *(("mouse_move", 5, 5), ("mouse_down", 9, 9), ("mouse_move", 20, 9)),
+        *(("mouse_up", 20, 9), ("mouse_move", 40, 40)),
+    ):
+        play.canvas._handle_frontend_event(play.canvas, dict(event=kind, x=x, y=y), [])
+    assert strokes == [(9, 9, 9, 9, "#0000ff"), (9, 9, 20, 9, "#0000ff")]
+    Image.new("RGBA", (256, 256), (0, 0, 255, 255)).save(stream := io.BytesIO(), "PNG")
+    play.canvas.set_trait("image_data", stream.getvalue())  # what the browser sends
+    play.taken.click()
+    assert (play.picture.label, play.picture.index) == ("my drawing 1", 0)
+    assert Image.open(io.BytesIO(play.shown[0].value)).getpixel((9, 9)) == (0, 0, 255)
+    assert play.words.value != words and calls["draw"] == before["draw"] + 1
+
+
 def test_a_broken_upload_is_told_in_one_line_and_changes_nothing(play, calls):
     before, words = drawn(play), play.words.value
     for _ in range(2):  # the same file again: told again

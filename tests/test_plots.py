@@ -1,5 +1,6 @@
 """Figures of result files: which exist, and one colour a source in all of them."""
 
+import numpy as np
 import pandas as pd
 from made_results import answers, by_style, judged, searched, table
 from matplotlib.colors import to_hex
@@ -104,7 +105,7 @@ def test_what_a_study_lacks_is_shown_as_shipped(tmp_path, monkeypatch, capsys):
         (folder / "figures").mkdir(parents=True)
         rows = pd.DataFrame({"sampler": ["ddim", "dpm"], "steps": [50, steps]})
         rows.to_csv(folder / "samplers.csv", index=False)
-        (folder / "figures" / "lengths.png").write_bytes(folder.name.encode())
+        figures.image_grid([np.full((4, 4, 3), steps, np.uint8)], folder / "figures" / "lengths", 1)
         assert asked()["steps"].tolist() == [steps]
-        assert report.picture(own, "lengths").data == folder.name.encode()
+        assert report.picture(own, "lengths").data == figures.show(folder / "figures/lengths").data
         assert capsys.readouterr().out == f"Of the study {folder.name}:\n" * 2

@@ -58,7 +58,7 @@ def test_tables_say_what_the_csv_says(tmp_path):
     (_, text), *_ = report.blocks(report.read_table(tmp_path))
     page = "".join(printed(text, "html"))
     assert page.count("<tr class=best>") == 1 and all(f"<td>{cell}</td>" in page for cell in row)
-    assert "lower than names' by 40.0 (intervals apart: yes)" in report.headline(tmp_path)
+    assert "as a set, FID 60.0 against 100.0 (intervals apart)" in report.headline(tmp_path)
     assert "De-Diffusion, shuffled" in report.headline(tmp_path)
 
 

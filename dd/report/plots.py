@@ -72,7 +72,7 @@ def curve(folder: Path, decoder: str | None = None) -> Path | None:
     ]
     stem = "fid_guidance" if decoder is None else f"fid_guidance_{name}"
     out = Path(folder) / "figures" / stem
-    return figures.panels([both | plot for plot in plots], out, size=(3.6, 3.3))
+    return figures.panels([both | plot for plot in plots], out, size=(4.0, 3.3))
 
 
 def ranking(folder: Path) -> Path | None:

@@ -379,14 +379,18 @@ def tables(folder: Path) -> list[Path]:
 
 
 def verdict_line(table: pd.DataFrame) -> str:
-    fid = rows_of(table, "test")
-    if not {"dediffusion", "names"} <= set(fid.index):
+    """De-Diffusion's text against people's names, picture by picture and as a set."""
+    rows = rows_of(table, "test")
+    if not {"dediffusion", "names"} <= set(rows.index):
         return "De-Diffusion or names missing from the test table: no verdict."
-    ours, people = fid.loc["dediffusion"], fid.loc["names"]
-    gap = people["fid"] - ours["fid"]
-    apart = ours["fid_hi"] < people["fid_lo"] or people["fid_hi"] < ours["fid_lo"]
-    side, told = "lower" if gap > 0 else "higher", "yes" if apart else "no"
-    return f"De-Diffusion's FID is {side} than names' by {abs(gap):.1f} (intervals apart: {told})"
+    told = []
+    for score, label, digits in (("paired", "paired similarity", 3), ("fid", "FID", 1)):
+        ours, people = (rows.loc[source] for source in ("dediffusion", "names"))
+        apart = ours[f"{score}_hi"] < people[f"{score}_lo"]
+        apart |= people[f"{score}_hi"] < ours[f"{score}_lo"]
+        values = f"{ours[score]:.{digits}f} against {people[score]:.{digits}f}"
+        told += [f"{label} {values} (intervals {'apart' if apart else 'overlap'})"]
+    return f"De-Diffusion's text against people's names: {told[0]}; as a set, {told[1]}"
 
 
 def headline(folder: Path) -> str:

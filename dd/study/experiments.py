@@ -232,7 +232,8 @@ def baseline_panels(study: Study, sources) -> list[dict]:
             ylabel = f"own alt text found, of {len(study.probe)}"
         else:
             series = {"training": (log["seen"], log["loss"]), **series}
-        panels.append(dict(series=series, title=kind, ylabel=ylabel, **both))
+        title = LABELS.get(kind, "image-text similarity")
+        panels.append(dict(series=series, title=title, ylabel=ylabel, **both))
     return panels
 
 
