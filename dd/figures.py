@@ -59,12 +59,12 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 def show(path: str | Path):
     """The saved PNG in 256 colours, a third of its size, to end a notebook cell with; its text form
-    is the same on every machine."""
+    is the same on every machine. Its name goes along, for the report's pages."""
     from IPython.display import Image
 
     with PIL.Image.open(f"{path}.png") as opened:
         opened.convert("RGB").quantize(256).save(stream := io.BytesIO(), "PNG", optimize=True)
-    return Image(stream.getvalue())
+    return Image(stream.getvalue(), metadata={"figure": Path(path).name})
 
 
 def _bare(axis) -> None:

@@ -166,7 +166,7 @@ def test_ones_own_picture(page, tmp_path):
 
 def test_a_drawing_made_here(page):
     """Pressed and dragged on the canvas, then taken: it has words, and is drawn again."""
-    page.all(".jp-Collapse-header")[0].click()
+    page.all(".jupyter-widget-Collapse-header")[0].click()
     until(lambda: page.all("canvas") and page.all("canvas")[0].is_displayed(), "the canvas")
     mouse = webdriver.ActionChains(page.driver).move_to_element(page.all("canvas")[0])
     mouse.move_by_offset(-60, -60).click_and_hold().move_by_offset(60, 90)

@@ -81,3 +81,12 @@ def test_same_data_same_files_and_labels_of_any_kind(tmp_path):
 def test_every_source_has_a_colour_of_its_own():
     colours = [s.colour for s in SOURCES.values()]
     assert len(set(colours)) == len(colours)
+
+
+def test_a_shown_figure_is_small_and_has_its_name(tmp_path):
+    """In 256 colours; the display's metadata name the file, which the report's pages link to."""
+    noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    path = figures.image_grid(noise, tmp_path / "of_noise", 2)
+    shown = figures.show(path)
+    assert shown.metadata == {"figure": "of_noise"}
+    assert len(shown.data) < 0.6 * path.with_suffix(".png").stat().st_size

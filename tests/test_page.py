@@ -39,9 +39,9 @@ def picture(colour) -> bytes:
     return out.getvalue()
 
 
-def shown(png: bytes):
+def shown(png: bytes, **metadata):
     data = {"image/png": base64.b64encode(png).decode(), "text/plain": "<picture>"}
-    return new_output("display_data", data=data)
+    return new_output("display_data", data=data, metadata={"image/png": metadata})
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,12 @@ def study(tmp_path_factory):
     (folder / "figures" / "data_styles.png").write_bytes(picture("green"))
     progress = new_output("stream", name="stderr", text="half of it done")
     frame = new_output("display_data", data={"text/html": pd.DataFrame({"a": [1]})._repr_html_()})
-    outputs = [progress, frame, shown(picture("green")), shown(picture("blue"))]
+    outputs = [
+        progress,
+        frame,
+        shown(picture("green"), figure="data_styles"),
+        shown(picture("blue")),
+    ]
     for name in RUN:
         cells = [new_markdown_cell(TEXT), new_code_cell("1 + 1", outputs=outputs)]
         nbformat.write(new_notebook(cells=cells), folder / "notebooks" / f"{name}.ipynb")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from pathlib import Path
 
@@ -51,18 +50,19 @@ def read(notebook: Path):
 
 
 def body(nb, figures: Path, pages) -> str:
-    """A notebook's cells as HTML without scripts or sheets. Pictures that are files in `figures`
-    are linked, others embedded and told by the heading above them. `pages`: the notebooks that
-    have one."""
-    files, heading = {p.read_bytes(): p for p in figures.glob("*.png")}, "this notebook"
+    """A notebook's cells as HTML without scripts or sheets. Pictures that figures.show gave are
+    links to the files in `figures`, others embedded and told by the heading above them. `pages`:
+    the notebooks that have one."""
+    heading = "this notebook"
     for cell in nb.cells:
         if cell.cell_type == "markdown":
             heading = [heading, *_headings(cell.source)][-1]
         cell.outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]  # progress
-        for data in (o.data for o in cell.outputs if "image/png" in o.get("data", {})):
-            png = "".join(data.pop("image/png").split())
-            if file := files.get(base64.b64decode(png)):
-                data["text/html"] = image(f"../figures/{file.name}", caption(file.stem))
+        for output in (o for o in cell.outputs if "image/png" in o.get("data", {})):
+            data, png = output.data, "".join(output.data.pop("image/png").split())
+            stem = output.metadata.get("image/png", {}).get("figure")
+            if stem and (figures / f"{stem}.png").exists():
+                data["text/html"] = image(f"../figures/{stem}.png", caption(stem))
             else:
                 data["text/html"] = image(f"data:image/png;base64,{png}", f"Picture of: {heading}")
     as_html = lambda source: MarkdownWithMath(renderer=_Text(pages)).render(source)
