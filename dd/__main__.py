@@ -1,23 +1,21 @@
 """python -m dd: write a picture in words, draw words, explain both, score captions, run the study.
 
-One function a command; commands.toml is the table of commands and options. Nothing that takes time
-to import (torch, pandas, numpy) is imported before a command needs it.
+One function a command, of its name; what each takes stands in commands.toml. Nothing that takes
+time to import (torch, pandas, numpy) is imported before a command needs it.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
 import re
 import sys
-import tomllib
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
-from . import __version__
+from . import commands
 from .messages import nearest, one_line
 
 ANEW = "dediffusion_anew"  # De-Diffusion's texts as the study's encoder writes them on this machine
@@ -63,20 +61,11 @@ def picture_files(paths: list[str], size: int):
     return np.stack(pictures)
 
 
-def size_of(encoder: str) -> int:
-    """Pixels per side of the pictures that an encoder looks at."""
-    from .runtime import looks_at, shipped
-
-    return looks_at(shipped(encoder)) or 64  # the shipped one's
-
-
-def written(args, pictures) -> list[str]:
+def written(args, encoder, pictures) -> list[str]:
     """What the encoder writes of uint8 (M, H, W, 3); which one and how much is said."""
     from .data import to_pixels
-    from .encoder import Encoder
     from .runtime import say
 
-    encoder = Encoder.load(args.encoder)
     whose = "the shipped encoder" if args.encoder == "encoder" else f"encoder {args.encoder}"
     say(f"written by {whose}, {encoder.pooler.config.N} tokens a picture")
     return encoder.write(to_pixels(pictures))
@@ -89,13 +78,15 @@ def write(args) -> None:
     if args.out:
         return write_world(args)
     from .data import BadData
+    from .encoder import Encoder
 
+    encoder = Encoder.load(args.encoder)
     try:
-        pictures = picture_files(args.pictures, size_of(args.encoder))
+        pictures = picture_files(args.pictures, encoder.size)
     except BadData as error:
         worlds = [p for p in args.pictures if Path(p).is_dir() or Path(p).suffix in WORLDS]
         raise BadData(f"{worlds[0]}: a data set; give --out FILE" if worlds else error) from None
-    texts = written(args, pictures)
+    texts = written(args, encoder, pictures)
     several = len(texts) > 1
     lines = [f"{one_line(path)}\t{t}" if several else t for path, t in zip(args.pictures, texts)]
     made = [{"image": path, "text": text} for path, text in zip(args.pictures, texts)]
@@ -113,12 +104,12 @@ def write_world(args) -> None:
     from .runtime import Progress, say, shipped
     from .study import folder_hash
 
-    encoder, size, out = Encoder.load(args.encoder), size_of(args.encoder), parquet(args.out)
+    encoder, out = Encoder.load(args.encoder), parquet(args.out)
     if len(args.pictures) > 1:
         raise BadData(f"{args.pictures[1]}: --out takes the texts of one data set; give one")
     args.world = args.pictures[0]
-    dataset = pictures(args, size, captions=False).subset(split_of(args), args.n or None)
-    made_by = dict(encoder=folder_hash(shipped(args.encoder)), size=size)
+    dataset = pictures(args, encoder.size, captions=False).subset(split_of(args), args.n or None)
+    made_by = dict(encoder=folder_hash(shipped(args.encoder)), size=encoder.size)
     made_by |= dict(world=dataset.name, images=dataset.fingerprint())
     part, ids, texts = out.with_suffix(".part.parquet"), list(dataset.frame["id"]), []
     if part.exists():
@@ -206,7 +197,8 @@ def only_png(args) -> None:
 
 
 def redraw(args) -> None:
-    from .decoder import Decoder
+    from .decoder import Decoder, brought
+    from .encoder import Encoder
     from .figures import sheet
     from .reading import BadData, shown
     from .runtime import say
@@ -219,13 +211,14 @@ def redraw(args) -> None:
         raise BadData(f"--text {shown(people[0])}: {many}; give one for each, in quotation marks")
     if (most := len(args.images) + len(people)) > MOST_ROWS:
         raise BadData(f"{most} rows in one figure; at most {MOST_ROWS}, give fewer pictures")
-    pictures = picture_files(args.images, size_of(args.encoder))
+    encoder = Encoder.load(args.encoder)
+    pictures = picture_files(args.images, encoder.size)
     decoders = {name: Decoder.load(name) for name in args.decoder}
     rows = []  # picture, whose words, text
-    for k, text in enumerate(written(args, pictures)):
+    for k, text in enumerate(written(args, encoder, pictures)):
         rows += [(k, "De-Diffusion", text)]
         rows += [(k, "people", told) for told in people[k : k + 1]]
-    texts, ids = [text for *_, text in rows], [f"redraw/{k}" for k, *_ in rows]
+    texts, ids = [text for *_, text in rows], [brought(k) for k, *_ in rows]
     for name, decoder in decoders.items():
         for line in unread(decoder.tokenizer, texts, name)[1]:
             say(line)
@@ -250,9 +243,9 @@ def explain(args) -> None:
     from .runtime import say
 
     only_png(args)
-    emoji, id = load_dataset("emoji"), args.picture
+    encoder, emoji, id = Encoder.load(args.encoder), load_dataset("emoji"), args.picture
     if Path(id).is_file():
-        image, name = picture_files([id], size_of(args.encoder))[0], Path(id).name
+        image, name = picture_files([id], encoder.size)[0], Path(id).name
     else:
         at = {known: row for row, known in enumerate(emoji.frame["id"])}
         if id not in at:
@@ -262,7 +255,7 @@ def explain(args) -> None:
         image, name = emoji.images[at[id]], f"{row['name']} ({id})"
         if row["split"] == "train":
             say(f"note: {id} is a training drawing: decoder and encoder have seen it")
-    decoder, encoder = Decoder.load(args.decoder, args.revision), Encoder.load(args.encoder)
+    decoder = Decoder.load(args.decoder, args.revision)
     centre = metrics.image_features(emoji.subset("test", 256).images).mean(0)
     found = explained(encoder, decoder, image, id, centre, args.noises, **how_drawn(args))
     figure(found, args.out, name)
@@ -380,8 +373,8 @@ def drawn_scores(decoder, dataset, texts, real, eye="lite2", kept=None, **drawin
         make = partial(look, slice(i, i + STEP))
         chunks.append(cache.kept(Path(f"{path}-{i:06d}"), make) if kept else make())
         tick(min(i + STEP, len(ids)))
-    styles = (dataset.frame["style"].to_numpy(),) * 2 if "style" in dataset.frame else None
-    return metrics.score(real, torch.cat([c["eye"] for c in chunks]), classes=styles)
+    classes = None if dataset.styles is None else (dataset.styles,) * 2
+    return metrics.score(real, torch.cat([c["eye"] for c in chunks]), classes=classes)
 
 
 def results_of(study: str, name: str = "") -> Path:
@@ -406,7 +399,7 @@ def check(args) -> None:
     from .decoder import Decoder
     from .encoder import Encoder
     from .files import read_json, write_csv
-    from .runtime import compute_dtype
+    from .runtime import numbers
     from .study.cache import model_hash
 
     results, split = results_of(args.study, "reconstruction.csv"), args.split
@@ -435,8 +428,6 @@ def check(args) -> None:
     writer = Encoder.load(encoder) if ANEW in args.sources else None
     dataset = load_dataset("emoji").subset(split)
     at, real, rows = {id: i for i, id in enumerate(dataset.frame["id"])}, None, []
-    numbers = "float32" if args.precision == "float32" else compute_dtype() or "float32"
-    numbers = str(numbers).removeprefix("torch.")
     how = {k: made_with[k] for k in ("steps", "sampler", "seed")}
     for source in args.sources:
         known = source.removesuffix("_anew")
@@ -474,7 +465,7 @@ def check(args) -> None:
             cell = dict(source=source, split=split, decoder=args.decoder, guidance=guidance)
             cell |= dict(n=here["n"], score=score, published=old, published_lo=lo, published_hi=hi)
             cell |= dict(noise_lo=low, noise_hi=high, noises=len(noises), here=new)
-            rows.append(cell | {"numbers": numbers})
+            rows.append(cell | {"numbers": numbers()})
         if args.out:  # source by source: a kill keeps what is done
             write_csv(args.out, pd.DataFrame(rows).round(5))
 
@@ -619,7 +610,11 @@ def run(args) -> None:
 def parameter_table() -> str:
     from .study.parameters import table
 
-    return table()
+    return f"\nparameters:\n{table()}\n"
+
+
+def parser() -> commands.Parser:
+    return commands.parser(run=parameter_table)
 
 
 def claims(args) -> None:
@@ -673,84 +668,6 @@ def bench(args) -> None:
     run_bench(repeats=args.repeats, out=Path(args.out) if args.out else None)
 
 
-def whole(low: int, high: int):
-    def integer(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            bound = f"below {low}" if value < low else f"above {high}"
-            raise argparse.ArgumentTypeError(f"{value} is {bound}")
-        return value
-
-    return integer
-
-
-def real(low: float, high: float):
-    def decimal(text: str) -> float:
-        value = float(text)
-        if not low <= value <= high:
-            most = f" to {high}" if high < 1e9 else ""
-            raise argparse.ArgumentTypeError(f"{value} is not a number from {low}{most}")
-        return value
-
-    return decimal
-
-
-class Help(argparse.ArgumentDefaultsHelpFormatter):
-    def _get_help_string(self, action):
-        unsaid = action.default in (None, [], False)  # and a switch is off
-        return action.help if unsaid else super()._get_help_string(action)
-
-    def _fill_text(self, text, width, indent):  # an example is copied as a whole
-        return text if text.startswith("example:") else super()._fill_text(text, width, indent)
-
-
-EXIT_CODES = """exit codes: 0 done; 2 input or an option that cannot be used, a line on stderr says
-what, where and how to fix it, and nothing is half written; 130 stopped by Ctrl-C"""
-
-
-class Parser(argparse.ArgumentParser):
-    """One line and exit code 2, with the nearest name for what is misspelt."""
-
-    def error(self, message: str):
-        commands = [
-            c for a in self._actions if isinstance(a.choices, dict) for c in a.choices.values()
-        ]
-        known = [o for p in (self, *commands) for a in p._actions for o in a.option_strings]
-        known += [str(c) for a in self._actions for c in a.choices or ()]
-        wrong = re.search(r"invalid choice: '(.*?)' |arguments: ([^\s=]+)", message)
-        hint = nearest(wrong[1] or wrong[2], known) if wrong else ""
-        self.exit(2, one_line(f"{self.prog}: {message}{hint}; --help tells more") + "\n")
-
-
-def parser() -> argparse.ArgumentParser:
-    about = "De-Diffusion: pictures to words, words to pictures, and how good the words are."
-    p = Parser(prog="python -m dd", description=about, epilog=EXIT_CODES)
-    p.add_argument("--version", action="version", version=f"dd-study {__version__}")
-    commands = p.add_subparsers(dest="command", required=True)
-    table = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
-    groups = table.pop("group")
-    for name, options in table.items():
-        about, action = options.pop("about"), globals()[name.replace("-", "_")]
-        told = {"description": about, "epilog": f"example: {options.pop('example')}"}
-        c = commands.add_parser(name, help=about, formatter_class=Help, **told)
-        c.set_defaults(action=action)
-        for group in options.pop("use", ()):
-            options |= groups[group]
-        for flags, how in options.items():
-            how = dict(how)
-            low, high = how.pop("least", None), how.pop("most", None)
-            if low is not None:
-                decimal = isinstance(how.get("default"), (float, list))
-                bounded, most = (real, sys.float_info.max) if decimal else (whole, 2**31 - 1)
-                how["type"] = bounded(low, most if high is None else high)
-            if isinstance(how.get("default"), bool):
-                how["action"] = argparse.BooleanOptionalAction
-            c.add_argument(*flags.split(), **how)
-    plain = commands.choices["run"].format_help
-    commands.choices["run"].format_help = lambda: f"{plain()}\nparameters:\n{parameter_table()}\n"
-    return p
-
-
 def number_format(args):
     """Where --precision asks for float32, a context of it."""
     if getattr(args, "precision", "auto") == "auto":
@@ -765,11 +682,12 @@ def main(argv: list[str] | None = None) -> int:
     from .study.parameters import BadParameter
 
     args = parser().parse_args(argv)
+    action = globals()[args.command.replace("-", "_")]
     try:
         if out := getattr(args, "out", None):  # before the work
             check_writable(out, folder=args.command.startswith("train"))
         with number_format(args):
-            args.action(args)
+            action(args)
         sys.stdout.flush()  # a full disk is told of here, not at the end of the process
     except KeyboardInterrupt:
         resumes = args.command in ("run", "train-decoder", "train-encoder", "write")

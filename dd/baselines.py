@@ -416,7 +416,7 @@ def train_captioner(
     probed = None if probe is None else (lambda: cross_entropy(*held_out).item())
     options = dict(weight_decay=0.05, title=kind, checkpoint_every=checkpoint_every)
     fit(*run, probe=probed, **options)
-    encoder.recipe = recipe
+    encoder.recipe |= recipe
     return encoder
 
 

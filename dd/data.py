@@ -69,6 +69,11 @@ class Dataset:
         frame = self.frame.iloc[rows].reset_index(drop=True)
         return Dataset(self.name, frame, self.images[rows], self.skipped, self.notes)
 
+    @property
+    def styles(self) -> np.ndarray | None:
+        """(M,) the style that each is drawn in; None where they are of none."""
+        return self.frame["style"].to_numpy() if "style" in self.frame else None
+
     def pixels(self, rows=slice(None)) -> torch.Tensor:
         """float32 (B, 3, H, W) in [-1, 1], as diffusers' autoencoders take them."""
         return to_pixels(self.images[rows])
@@ -102,6 +107,11 @@ class Pictures:
         if np.ndim(rows) == 0:
             return read_picture(self.files[rows], self.shape[1])
         return Pictures([self.files[row] for row in rows], self.shape[1])
+
+
+def spread(M: int, n: int) -> np.ndarray:
+    """n of M rows, or all, evenly spread: neighbours are alike."""
+    return np.linspace(0, M - 1, min(n, M)).astype(int)
 
 
 def stable_hash(text: str) -> int:

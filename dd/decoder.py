@@ -390,19 +390,9 @@ class Judge:
         """Draws a picture in two steps, whose side is `size`; what cannot be drawn raises."""
         self.size = self.draw([""], ["check"], guidance=1.0, steps=2).shape[1]
 
-    def draw(
-        self,
-        texts: list[str],
-        ids: list[str],
-        *,
-        guidance: float = 3.0,
-        steps: int = 8,
-        sampler: str = "",
-        seed: int = 0,
-        B: int | None = None,
-    ) -> np.ndarray:
-        """One picture per text -> uint8 (M, H, W, 3). The noise is a function of (id, seed) alone;
-        `sampler` changes nothing, the pipeline's own is used."""
+    def draw(self, texts, ids, *, guidance=3.0, steps=8, seed=0, B=None, **_) -> np.ndarray:
+        """As Decoder.draw; of its other options none changes anything, the sampler is the
+        pipeline's own."""
         how = dict(guidance_scale=guidance, num_inference_steps=steps, output_type="np")
         drawn, B = [], B or rows_at_once(1, 8)
         for i in range(0, len(texts), B):  # one batch after another: a pipeline holds a state
@@ -417,6 +407,11 @@ class Judge:
 def start_stream(id: str, seed: int) -> torch.Generator:
     """Of an image's starting noise: for one id and seed the same on every machine."""
     return torch.Generator().manual_seed(stable_hash(f"{seed}/start/{id}"))
+
+
+def brought(k: int) -> str:
+    """The id of the k-th picture that somebody brings: it names the starting noise."""
+    return f"redraw/{k}"
 
 
 def fast_attention(denoiser) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .data import BadData
-from .files import whole
+from .files import read_json, whole
 from .messages import nearest
 from .runtime import (
     autocast,
@@ -173,6 +173,16 @@ class Encoder:
         self.pooler, self.tokenizer = pooler.to(device()), tokenizer
         self.name, self.recipe = name, {}
 
+    @property
+    def size(self) -> int:
+        """Pixels per side of the pictures that it was trained on, which are those that its decoder
+        draws: its backbone sees them brought to a size of its own, from these and not from smaller
+        ones. BadData if its recipe tells none."""
+        if "size" not in self.recipe:
+            told = "its recipe.json names no size of pictures, train it anew"
+            raise BadData(f"encoder {self.name!r}: {told}")
+        return self.recipe["size"]
+
     @classmethod
     def new(
         cls, decoder, N: int = 15, *, D=256, blocks=5, rule="alphanumeric", seed=0, tie=False
@@ -191,7 +201,9 @@ class Encoder:
         if tie and (table := decoder.text_encoder.get_input_embeddings().weight).shape[1] == D:
             # words alike to the decoder begin alike, at the scale of a fresh layer
             pooler.to_logits.weight.data.copy_(F.normalize(table.detach().cpu().float()) * 0.6)
-        return cls(pooler, decoder.tokenizer)
+        made = cls(pooler, decoder.tokenizer)
+        made.recipe["size"] = decoder.size
+        return made
 
     @classmethod
     def load(cls, name: str | Path = "encoder") -> Encoder:
@@ -216,7 +228,9 @@ class Encoder:
         if len(tokenizer) > pooler.config.V:
             problem = f"its tokenizer has {len(tokenizer)} tokens, its pooler {pooler.config.V}"
             raise BadData(f"{whose}: {problem}; they must belong together")
-        return cls(pooler.eval().requires_grad_(False), tokenizer, path.name)
+        made, recipe = cls(pooler.eval().requires_grad_(False), tokenizer, path.name), "recipe.json"
+        made.recipe = read_json(path / recipe) if (path / recipe).exists() else {}
+        return made
 
     def save(self, path: Path, half: bool = False) -> None:
         """Safetensors, config, tokenizer, and the recipe of a trained one. `half`: in float16."""

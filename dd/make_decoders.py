@@ -30,6 +30,7 @@ from .decoder import Decoder, MiniLMPipeline
 from .files import whole
 from .optimizers import MuonAndAdamW, adamw, constant_rate
 from .runtime import autocast, device, quiet, weights_hash, write_json
+from .sources import DECODERS
 from .train import encode_all, training_loop
 from .vision import efficientnet, features, resize
 from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
@@ -42,7 +43,6 @@ RECIPES = {
     "judge-b": {"seen": 512_000, "peak": 1.5e-3, "seed": 2},
     "finish": {"seen": 30_000, "peak": 3.0e-4, "seed": 0},
 }
-DENOISERS = ("sketch", "judge-a", "judge-b")
 
 MAPS = (0, 2, 4, 10)  # EfficientNet-Lite0 blocks whose maps the perceptual loss compares
 PERCEPTUAL = 0.5  # weight of the perceptual loss
@@ -408,12 +408,12 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
     if name == "autoencoder":
         go_on = Decoder.load("sketch").vae if start else None
         made = train_autoencoder(dataset, folder, start=go_on, **recipe)
-    elif name in DENOISERS:
+    elif name in DECODERS:
         vae = AutoencoderTiny.from_pretrained(needed(out, "autoencoder"), use_safetensors=True)
         go_on = Decoder.load(name).pipeline if start else None
         made = train_denoiser(dataset, vae, folder, kind=name, start=go_on, **recipe)
     else:
-        decoders = {kind: Decoder.load(needed(out, kind)) for kind in DENOISERS}
+        decoders = {kind: Decoder.load(needed(out, kind)) for kind in DECODERS}
         finished = train_finish(dataset, decoders, folder, **recipe)
         for kind, decoder in decoders.items():
             decoder.pipeline.register_modules(vae=finished)

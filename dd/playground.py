@@ -19,10 +19,9 @@ from PIL import Image
 
 from .messages import one_line
 from .reading import BadData, read_picture
+from .sources import DECODERS
 
-DECODERS = ("sketch", "judge-a", "judge-b")
 SIDE = 256  # pixels of a picture on the page
-NOISE = "redraw/0"  # names the starting noise: that of `python -m dd redraw`
 NOTHING = ("nothing", -1)  # to mix with
 WRAP = {"flex_flow": "row wrap"}  # side by side where there is room
 
@@ -174,7 +173,7 @@ class Playground:
 
     def _draw(self, *_) -> None:
         """Draws unless it has: before a click on the button, the text box tells of its words."""
-        from .decoder import Decoder
+        from .decoder import Decoder, brought
         from .vocab import unread
 
         text, name, guidance = self.words.value, self.decoder.value, self.guidance.value
@@ -185,7 +184,7 @@ class Playground:
                     self.decoders[name] = Decoder.load(name)
                 decoder = self.decoders[name]
                 how = dict(guidance=guidance, steps=self.steps, seed=self.seed)
-                self.shown[2].value = png(decoder.draw([text], [NOISE], **how)[0])
+                self.shown[2].value = png(decoder.draw([text], [brought(0)], **how)[0])
             except (OSError, ValueError) as error:
                 return self._say(f"not drawn: {error}")
             self.drawn_from, self.notes = asked, unread(decoder.tokenizer, [text], decoder.name)[1]

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .data import BadData, stable_hash
-from .files import read_json, whole
+from .files import whole
 from .files import write_json as write_json
 from .messages import nearest
 
@@ -37,14 +37,6 @@ def shipped(name: str | Path) -> Path:
     """A shipped model by its bare name ("sketch"); a Path, or a name with a slash, is a folder."""
     known = isinstance(name, str) and "/" not in name and (ASSETS / name).is_dir()
     return ASSETS / name if known else Path(name)
-
-
-def looks_at(encoder: Path) -> int | None:
-    """Pixels per side of the pictures that an encoder was trained on, which are those that its
-    decoder draws: its backbone sees them brought to a size of its own, from these and not from
-    smaller ones. None if its recipe tells none, as those of the emoji world, which are of 64."""
-    recipe = encoder / "recipe.json"
-    return read_json(recipe).get("size") if recipe.exists() else None
 
 
 def pinned(name: str | Path, revision: str | None, what: str) -> tuple[str, dict]:
@@ -154,8 +146,13 @@ _plain = False
 
 
 def autocast():
-    use = compute_dtype() and not _plain
-    return torch.autocast(device().type, compute_dtype()) if use else nullcontext()
+    use = None if _plain else compute_dtype()
+    return torch.autocast(device().type, use) if use else nullcontext()
+
+
+def numbers() -> str:
+    """In which format products are computed here and now: bfloat16 or float32."""
+    return str((None if _plain else compute_dtype()) or torch.float32).removeprefix("torch.")
 
 
 @contextmanager

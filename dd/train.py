@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import time
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .captions import alt_text, alt_text_phrases
+from .commands import RECIPE
 from .data import Dataset
 from .encoder import Encoder, backbone_features, relax, temperature
 from .files import write_text
@@ -278,16 +278,6 @@ def repeated(weights: torch.Tensor) -> torch.Tensor:
     N = weights.shape[1]
     pairs = weights.sum(1).pow(2).sum(-1) - weights.pow(2).sum((1, 2))
     return pairs / max(1, N * (N - 1))
-
-
-# How the encoder is trained: the options of `train-encoder` that its weights depend on, with their
-# defaults (commands.toml). The paper's own recipe is tau 2.0 -> 0.3, noise 1, hard_from 1,
-# t_from 0, least 0, tie False (it does not say how it samples noise levels).
-_OPTIONS = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())["group"]["recipe"]
-RECIPE = {
-    how.get("dest", flag[2:].replace("-", "_")): how.get("default")
-    for flag, how in _OPTIONS.items()
-}
 
 
 def train_encoder(

@@ -66,6 +66,25 @@ def test_decoder_logs_put_one_training_behind_the_other(cheap_study, tmp_path):
     assert written[0] == "run,seen,loss" and len(written) == 4
 
 
+def test_a_notebook_keeps_the_judges_rows_of_differences(cheap_study, monkeypatch):
+    """Notebook 5b compares by its own decoder alone: the rows of judges that are in
+    reconstruction.csv stay, those of others go."""
+    study, scores = cheap_study("gaps"), dict(than="names", score="fid", difference=1.0)
+    rows = [(d, s) for d in (study.decoder, "judge") for s in ("dediffusion", "names")]
+    table = pd.DataFrame(rows, columns=["decoder", "source"])
+    table = table.assign(split="test", seed=0, guidance=1.0)
+    table.to_csv(study.path("reconstruction.csv"), index=False)
+    old = dict(n=120, lo=0.0, hi=2.0, **scores)
+    kept = pd.DataFrame([dict(decoder=d, **old) for d in (study.decoder, "judge", "gone")])
+    kept.to_csv(study.path("differences.csv"), index=False)
+    monkeypatch.setattr(Study, "drawn", lambda self, *a, **k: (self.real("test"), None))
+    for _ in range(2):
+        found = experiments.differences(study, {study.decoder: study})
+        assert list(found["decoder"].unique()) == [study.decoder, "judge"]
+        assert found.iloc[-1]["difference"] == 1.0 and (found.iloc[:-1]["difference"] == 0).all()
+        assert pd.read_csv(study.path("differences.csv")).equals(found)
+
+
 def test_fid_of_infinitely_many_is_less_biased(study, monkeypatch):
     """Two samples of one Gaussian: FID is 0, measured too high at any n; the extrapolated value
     comes nearer. The slope is c / n's."""

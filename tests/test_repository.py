@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dd.sources import DECODERS
 from dd.study import NOTEBOOKS, load_parameters
 from dd.study.parameters import taken
 
@@ -34,8 +35,8 @@ def test_environment_has_the_same_pins():
     assert f"python={lowest}" in listed
 
 
-ORDER = """messages files sources published figures report reading records vocab vision data
-captions search runtime encoder decoder metrics explain optimizers train texts make_decoders
+ORDER = """messages files sources commands published figures report reading records vocab vision
+data captions search runtime encoder decoder metrics explain optimizers train texts make_decoders
 baselines llm study bench playground __main__""".split()
 
 
@@ -97,9 +98,7 @@ def test_torchvision_stays_out():
     assert not re.search(r"^\s*(import|from) (torchvision|timm)", code, re.M)
 
 
-@pytest.mark.parametrize(
-    "name, limit", [("sketch", 30), ("judge-a", 30), ("judge-b", 30), ("encoder", 20)]
-)
+@pytest.mark.parametrize("name, limit", [*((name, 30) for name in DECODERS), ("encoder", 20)])
 def test_shipped_weights(name, limit):
     files = [p for p in (ASSETS / name).rglob("*") if p.is_file()]
     assert any(p.suffix == ".safetensors" for p in files)
@@ -212,10 +211,10 @@ def recipe(name: str) -> dict:
 def shipped_decoders():
     from dd.decoder import Decoder
 
-    return {name: Decoder.load(name) for name in ("sketch", "judge-a", "judge-b")}
+    return {name: Decoder.load(name) for name in DECODERS}
 
 
-@pytest.mark.parametrize("name", ["sketch", "judge-a", "judge-b", "encoder"])
+@pytest.mark.parametrize("name", [*DECODERS, "encoder"])
 def test_decoders_and_encoder_never_trained_on_test(name, train_split):
     assert recipe(name)["images"] == train_split.fingerprint()
     assert recipe(name).get("train_images", len(train_split)) == len(train_split)
@@ -230,9 +229,9 @@ def test_recipes_are_those_of_the_command():
     """Another seed and caption mixture for each decoder. The shipped ones are what the command
     makes, or say which version of it made them."""
     from dd.captions import CAPTION_MIXTURES
-    from dd.make_decoders import DENOISERS, RECIPES
+    from dd.make_decoders import RECIPES
 
-    for name in DENOISERS:
+    for name in DECODERS:
         made = recipe(name)
         if "code" in made:  # by an earlier recipe
             assert re.fullmatch("[0-9a-f]{7}", made["code"])
@@ -240,11 +239,11 @@ def test_recipes_are_those_of_the_command():
             assert made["captions"] == CAPTION_MIXTURES[name]
             parts = {"autoencoder": "autoencoder", "denoiser": name, "finish": "finish"}
             assert made["seen"] == {log: RECIPES[part]["seen"] for log, part in parts.items()}
-    assert len({RECIPES[n]["seed"] for n in DENOISERS}) == len(DENOISERS)
-    assert len({str(CAPTION_MIXTURES[n]) for n in DENOISERS}) == len(DENOISERS)
+    assert len({RECIPES[n]["seed"] for n in DECODERS}) == len(DECODERS)
+    assert len({str(CAPTION_MIXTURES[n]) for n in DECODERS}) == len(DECODERS)
 
 
-@pytest.mark.parametrize("name", ["judge-a", "judge-b"])
+@pytest.mark.parametrize("name", DECODERS[1:])
 def test_a_judge_is_another_decoder_on_the_same_latents(name, shipped_decoders):
     """Another tokenizer, text encoder and network than the decoder that the encoder was trained
     through; the same latents."""

@@ -11,7 +11,6 @@ from dd.baselines import train_captioner, train_similarity
 from dd.decoder import Decoder
 from dd.encoder import Encoder, relax
 from dd.make_decoders import (
-    DENOISERS,
     RECIPES,
     one_step,
     train_autoencoder,
@@ -20,6 +19,7 @@ from dd.make_decoders import (
 )
 from dd.optimizers import MuonAndAdamW, constant_rate, cosine_rate
 from dd.runtime import generator, weights_hash
+from dd.sources import DECODERS
 from dd.train import (
     batch_rows,
     latents_hash,
@@ -234,7 +234,7 @@ def test_text_encoder_and_denoiser_learn_in_every_matrix(small_dataset, tmp_path
     ]  # the check can fail
 
 
-@pytest.mark.parametrize("name", DENOISERS)
+@pytest.mark.parametrize("name", DECODERS)
 def test_shipped_decoders_have_learnt_to_listen(name):
     """No matrix between the text and the picture is what it began as: sketch once shipped with all
     of them untrained."""

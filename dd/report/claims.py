@@ -30,8 +30,8 @@ class NoVerdict(Exception):
 
 
 def claims(folder: Path) -> list[dict]:
-    """Every claim with its verdict and numbers; written to claims.json."""
-    folder, found, rows = Path(folder), [], _rows(Path(folder))
+    """Every claim with its verdict and numbers."""
+    found, rows = [], _rows(folder)
     for claim in CLAIMS:
         lacking = MISSING.get(claim["rows"], FIRST)
         good, numbers = None, f"no {lacking}"
@@ -40,15 +40,15 @@ def claims(folder: Path) -> list[dict]:
         verdict = "not tested" if good is None else "holds" if good else "does not hold"
         told = {key: claim[key] for key in ("id", "statement", "place", "criterion")}
         found.append({**told, "verdict": verdict, "numbers": numbers})
-    if folder.exists():
-        write_json(folder / "claims.json", found)
     return found
 
 
 def verdicts(folder: Path, notebook: str | None = None) -> pd.DataFrame:
-    """The claims that a notebook shows (or all) with their verdicts, to look at."""
+    """The claims that a notebook shows (or all) with their verdicts, to look at; all are written to
+    claims.json."""
+    write_json(Path(folder) / "claims.json", found := claims(folder))
     shown = {c["id"] for c in CLAIMS if notebook in (None, *c["notebooks"])}
-    table = pd.DataFrame(claims(folder))[["id", "verdict", "statement", "numbers"]]
+    table = pd.DataFrame(found)[["id", "verdict", "statement", "numbers"]]
     return table[table["id"].isin(shown)].reset_index(drop=True)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from .. import published
-from ..files import read_json, write_text
+from ..files import read_json, write_json, write_text
 from .claims import claims
 from .explore import explore_page
 from .plots import answered, by_style, curve, narrow, ranking, rate, readers, second_look
@@ -180,7 +180,7 @@ def _write(out: Path, title: str, nav: list[str], body: str) -> None:
 
 
 def _index(folder: Path, links: list[str]) -> str:
-    found = claims(folder)
+    write_json(folder / "claims.json", found := claims(folder))
     given = [c["verdict"] for c in found]
     told = {"holds": "hold", "does not hold": "do not", "not tested": "were not tested"}
     counts = [f"{given.count(verdict)} {word}" for verdict, word in told.items()]

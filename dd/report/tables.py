@@ -260,8 +260,8 @@ def _as_text(table: pd.DataFrame, context: str, score: str, sign: str = "") -> p
 
 
 def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
-    """few_shot.csv in the form of the paper's tables, (heading, table) each; written to
-    tables/few_shot.md and .tex. Over all seeds of examples."""
+    """few_shot.csv in the form of the paper's tables, (heading, table) each, over all seeds of
+    examples."""
     scores, apart = read_table(folder, "few_shot"), read_table(folder, "few_shot_differences")
     if scores is None:
         return []
@@ -303,7 +303,6 @@ def few_shot_tables(folder: Path) -> list[tuple[str, pd.DataFrame]]:
             add(f"{title} (Table 3)", played[played["kind"] == split], "how", "induction named")
         title = f"Captions ({model}): CIDEr against people's names and keywords, by shots (Table 2)"
         add(title, rows[rows["task"] == "captioning"], "given")
-    write_tables(Path(folder) / "tables" / "few_shot", found, FEW_SHOT_NOTES)
     return found
 
 
@@ -362,14 +361,16 @@ def write_tables(
 
 
 def tables(folder: Path) -> list[Path]:
-    """tables/reconstruction.md and .tex: test, novel and outside drawings, the same by each judge.
-    Beside them, where the study has them, noise.md, crossed.md, guidance.md, kid_by_style.md."""
-    table, out = read_table(folder), Path(folder) / "tables"
-    if table is None:
-        return []
-    notes = NOTES.format(seen_by(folder), table["decoder"].iloc[0], table["seed"].iloc[0])
-    why = WHY_NARROW if has_styles(table) else ""
-    paths = write_tables(out / "reconstruction", blocks(table), notes, why)
+    """What the study has of tables/reconstruction.md and .tex (test, novel and outside drawings,
+    the same by each judge), few_shot.md and .tex, noise.md, crossed.md, guidance.md and
+    kid_by_style.md."""
+    table, out, paths = read_table(folder), Path(folder) / "tables", []
+    if table is not None:
+        notes = NOTES.format(seen_by(folder), table["decoder"].iloc[0], table["seed"].iloc[0])
+        why = WHY_NARROW if has_styles(table) else ""
+        paths += write_tables(out / "reconstruction", blocks(table), notes, why)
+    if found := few_shot_tables(folder):
+        paths += write_tables(out / "few_shot", found, FEW_SHOT_NOTES)
     more = {"noise": noises, "crossed": crossing, "guidance": guidance_summary}
     more["kid_by_style"] = kid_by_style
     for name, make in more.items():

@@ -28,7 +28,6 @@ from ..runtime import (
     Progress,
     autocast,
     device,
-    looks_at,
     weights_hash,
     whole_model,
 )
@@ -106,7 +105,7 @@ class Study:
         if self.is_emoji:
             return load_dataset("emoji")
         images = None if self.world_images == "beside" else self.world_images
-        return load_dataset(self.world, images, looks_at(self.encoder_folder) or 64)
+        return load_dataset(self.world, images, self.enc.size)
 
     @property
     def is_emoji(self) -> bool:
@@ -361,27 +360,21 @@ class Study:
 
     def row(self, source: str, split: str, guidance: float, noise: int = 0) -> dict:
         """One row of reconstruction.csv. `noise`: which draw of the starting noise."""
-        real, frame = self.real(split), self.subset(split).frame
-        styles = frame["style"].to_numpy() if "style" in frame else None
+        images, real, rows, how = self.subset(split), self.real(split), (slice(None),) * 2, {}
         if source in FLOORS:
             guidance = float("nan")
         if source == "real":  # one half of the originals against the other
             order = np.random.default_rng(self.seed).permutation(len(real))
-            a, b = order[: len(real) // 2], order[len(real) // 2 :]
-            if len(a) < real.shape[1] + 1:
+            fake, rows, how = real, np.split(order, [len(real) // 2]), {"paired": False}
+            if len(rows[0]) < real.shape[1] + 1:
                 return {}
-            halves = (real[torch.from_numpy(i)] for i in (a, b))
-            classes = None if styles is None else (styles[a], styles[b])
-            scores = self.scored(*halves, paired=False, classes=classes)
+        elif source.startswith("ideal_"):
+            fake = self.ideal(source, split)
         else:
-            if source.startswith("ideal_"):
-                fake = self.ideal(source, split)
-            else:
-                fake, _ = self.drawn(source, split, guidance, noise=noise)
-            classes = None if styles is None else (styles, styles)
-            scores = self.scored(real, fake, classes=classes)
-        world = self.subset(split).name
-        facts = dict(world=world, split=split, source=source, decoder=self.decoder)
+            fake, _ = self.drawn(source, split, guidance, noise=noise)
+        how["classes"] = None if images.styles is None else tuple(images.styles[i] for i in rows)
+        scores = self.scored(real[rows[0]], fake[rows[1]], **how)
+        facts = dict(world=images.name, split=split, source=source, decoder=self.decoder)
         return {**facts, "guidance": guidance, "seed": self.seed + noise, **scores}
 
     # -- the table -------------------------------------------------------------------------------
@@ -423,13 +416,12 @@ class Study:
         style are the original's, with intervals."""
         rows, shown = [], self.engine.shown.frame
         for split, source in self.asked(JUDGED):
-            frame, hits = self.subset(split).frame, self.hits(source, split)
-            styles = frame["style"].to_numpy()
-            row = dict(world=self.subset(split).name, split=split, source=source, decoder=SEARCH)
+            images, hits = self.subset(split), self.hits(source, split)
+            row = dict(world=images.name, split=split, source=source, decoder=SEARCH)
             row |= dict(guidance=float("nan"), seed=self.seed)
-            row |= self.scored(self.real(split), self.taken(hits), classes=(styles, styles))
+            row |= self.scored(self.real(split), self.taken(hits), classes=(images.styles,) * 2)
             for of in ("concept", "style") if split == "test" else ():  # others have none of these
-                right = shown[of].to_numpy()[hits] == frame[of].to_numpy()
+                right = shown[of].to_numpy()[hits] == images.frame[of].to_numpy()
                 names = (f"right_{of}{end}" for end in ("", "_lo", "_hi"))
                 row |= zip(names, metrics.mean_interval(right))
             rows.append(row)

@@ -17,7 +17,7 @@ import torch
 
 from .. import figures, metrics
 from ..captions import words
-from ..data import Dataset
+from ..data import Dataset, spread
 from ..files import write_csv
 from ..report import COLOURS, short
 from ..runtime import say, shipped
@@ -43,7 +43,7 @@ def sheet(study: Study, name: str, by: dict[str, Study], split: str = "test") ->
     kinds, images = {"dediffusion": "text", "names": "name"}, study.subset(split)
     at = lambda of, s: float(guidance[of, s])
     drawn = {(of, s): by[of].drawn(s, split, at(of, s))[1] for s in kinds for of in by}
-    rows = np.linspace(0, min(map(len, drawn.values())) - 1, 9).astype(int)
+    rows = spread(min(map(len, drawn.values())), 9)
     texts = {LABELS[s]: [study.texts(s, split)[i] for i in rows] for s in kinds}
     title = lambda of, s: LABELS[s] if len(by) == 1 else f"{short(of)}\nfrom {kinds[s]}"
     pictures = {title(of, s): found[rows] for (of, s), found in drawn.items()}
@@ -93,9 +93,9 @@ AHEAD = ("names", "names_keywords", "names_all", "names_style", "captioner_detai
 def differences(study: Study, by: dict[str, Study]) -> pd.DataFrame:
     """Is De-Diffusion ahead? Its scores on test drawings minus those of each source of AHEAD that
     was drawn, by each decoder of `by`, the mean over all starting noises; the same drawings are
-    resampled for both (`resamples`). Written to differences.csv."""
+    resampled for both (`resamples`). Written to differences.csv, where the rows of other decoders
+    that reconstruction.csv has stay."""
     images, real, rows = study.subset("test"), study.real("test"), []
-    classes = images.frame["style"].to_numpy() if "style" in images.frame else None
     guidance = study.guidance_of()
     for name, drawing in by.items():
 
@@ -106,12 +106,17 @@ def differences(study: Study, by: dict[str, Study]) -> pd.DataFrame:
 
         others = {s: drawn(s) for s in AHEAD if (name, s) in guidance}
         given = dict(real=real, ours=drawn("dediffusion"), others=others)
-        how = dict(classes=classes, bootstraps=study.resamples, seed=study.seed)
+        how = dict(classes=images.styles, bootstraps=study.resamples, seed=study.seed)
         make = lambda given=given, how=how: metrics.differences(**given, **how)
         for row in study.kept("score", make, "differences-", **given, **how):
             rows.append(dict(decoder=name, n=len(real), **row))
     columns = ["decoder", "than", "score", "n", "difference", "lo", "hi"]
-    return written(study, "differences.csv", pd.DataFrame(rows)[columns])
+    table, path = pd.DataFrame(rows)[columns], study.path("differences.csv")
+    if path.exists():
+        drew = set(guidance.index.get_level_values("decoder")) - set(by)
+        others = pd.read_csv(path)
+        table = pd.concat([table, others[others["decoder"].isin(drew)]], ignore_index=True)
+    return written(study, "differences.csv", table)
 
 
 def samplers(study: Study) -> pd.DataFrame:
@@ -144,8 +149,8 @@ def lengths(study: Study, best: dict[str, float]) -> pd.DataFrame:
     return written(study, "lengths.csv", pd.DataFrame(rows)[columns])
 
 
-# Notebook 3 compares training recipes: the entries of train.RECIPE that each replaces. The paper's
-# differs in six; each of the six stands alone as well.
+# Notebook 3 compares training recipes: the entries of commands.RECIPE that each replaces. The
+# paper's differs in six; each of the six stands alone as well.
 RELAXATIONS = {
     "here: no noise, hard at the end": {},
     "the paper's recipe": dict(
@@ -308,7 +313,7 @@ def by_style(study: Study) -> pd.DataFrame:
     """KID of the test drawings style by style, each a narrow target set, from the texts of NARROW,
     by every decoder and by the search engine. Written to kid_by_style.csv; styles of fewer than
     metrics.LEAST_IN_CLASS drawings are left out."""
-    real, styles = study.real("test"), study.subset("test").frame["style"].to_numpy()
+    real, styles = study.real("test"), study.subset("test").styles
     guidance, rows = study.guidance_of(), []
     draw = lambda by, of: lambda s: by.drawn(s, "test", float(guidance[of, s]))[0]
     drawers = {name: draw(by, name) for name, by in study.by_each.items()}
@@ -371,7 +376,7 @@ def cut_words(study: Study, guidance: dict[str, float]) -> pd.DataFrame:
     for the drawing, and the others; and as many words as fit, but any. Closeness of what every
     decoder draws from each. Written to judges_words.csv; `half` is half the interval's width."""
     test, rng, rows = study.subset("test"), random.Random(study.seed), []
-    few = np.linspace(0, len(test) - 1, min(CUT, len(test) // 3)).astype(int)
+    few = spread(len(test), min(CUT, len(test) // 3))
     images, real, texts = test.rows(few), study.real("test")[few], study.texts("dediffusion")
     pairs = [(texts[i].split(), known) for i, known in zip(few, own_words(images))]
     fitting = [[w for w in text if w in known] for text, known in pairs]

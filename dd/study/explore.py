@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from .. import metrics
+from ..data import spread
 from ..files import whole, write_json
 from ..sources import SEARCH, SOURCES
 from .core import JUDGED, Study
@@ -41,7 +42,7 @@ def gather(study: Study) -> dict:
     """What explore.json holds, after writing it and the sheets: nothing is drawn that the judged
     table has not. Drawings are spread over the test split; pictures are of the first noise."""
     images, real = study.subset("test"), study.real("test")
-    rows = np.linspace(0, len(images) - 1, min(DRAWINGS, len(images))).astype(int)
+    rows = spread(len(images), DRAWINGS)
     sources = [s for s in SOURCES if s in (*JUDGED, *study.rivals)]
     guidance = study.guidance_of()
 
