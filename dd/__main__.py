@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from contextlib import nullcontext, suppress
-from functools import partial
 from pathlib import Path
 
 from . import commands
@@ -357,22 +356,18 @@ def drawn_scores(decoder, dataset, texts, real, eye="lite2", kept=None, **drawin
     import torch
 
     from . import metrics
-    from .runtime import Progress
     from .study import cache
 
-    ids, chunks, guidance = list(dataset.frame["id"]), [], drawing["guidance"]
+    ids, guidance = list(dataset.frame["id"]), drawing["guidance"]
     at = f" at guidance {guidance:g}" if guidance == guidance else ""  # search has none
-    tick = Progress(f"draw {decoder.name}{at}", len(ids), unit="pictures")
     path = kept and kept[0] / cache.key("draw", **kept[1], **drawing)
 
     def look(rows: slice) -> dict:
         drawn = decoder.draw(texts[rows], ids[rows], **drawing)
         return {"eye": metrics.image_features(drawn, eye=eye)}
 
-    for i in range(0, len(ids), STEP):
-        make = partial(look, slice(i, i + STEP))
-        chunks.append(cache.kept(Path(f"{path}-{i:06d}"), make) if kept else make())
-        tick(min(i + STEP, len(ids)))
+    what = f"draw {decoder.name}{at}"
+    chunks = cache.kept_in_chunks(path, len(ids), STEP, look, what)
     classes = None if dataset.styles is None else (dataset.styles,) * 2
     return metrics.score(real, torch.cat([c["eye"] for c in chunks]), classes=classes)
 

@@ -44,9 +44,8 @@ class Explained(NamedTuple):
     def table(self) -> pd.DataFrame:
         """A row a position: its word, the paired similarity that it adds (with it minus without
         it; mean over starting noises), and half of that mean's 95 % interval."""
-        adds = map(metrics.mean_interval, torch.from_numpy(self.paired[0] - self.paired[1:]))
-        rows = [(mean, high - mean) for mean, _, high in adds]
-        table = pd.DataFrame(rows, columns=["adds", "half"])
+        adds = map(metrics.mean_half, torch.from_numpy(self.paired[0] - self.paired[1:]))
+        table = pd.DataFrame(adds, columns=["adds", "half"])
         table.insert(0, "word", self.words)
         table.insert(0, "position", range(1, len(table) + 1))
         return table

@@ -225,11 +225,16 @@ def retrieval(real: Tensor, fake: Tensor) -> Tensor:
     return (torch.cat(nearest) == torch.arange(len(a))).float()
 
 
+def mean_half(values) -> tuple[float, float]:
+    """(mean, half): the mean of values (M,), and half of its 95 % interval. The standard deviation
+    is of their own kind: divided by M for numpy arrays, by M - 1 for tensors and pandas."""
+    return float(values.mean()), Z * float(values.std()) / max(1, len(values)) ** 0.5
+
+
 def mean_interval(values) -> tuple[float, float, float]:
-    """(mean, low, high): the mean of values (M,) with its 95 % interval. The standard deviation is
-    that of `values`' own kind: divided by M for numpy arrays, by M - 1 for tensors and pandas."""
-    mean, margin = float(values.mean()), Z * float(values.std()) / max(1, len(values)) ** 0.5
-    return mean, mean - margin, mean + margin
+    """(mean, low, high): the same by the ends of the interval."""
+    mean, half = mean_half(values)
+    return mean, mean - half, mean + half
 
 
 def bootstrap_interval(value: float, draws: list[float]) -> tuple[float, float, float]:

@@ -21,28 +21,6 @@ SWEEP = {
     "human, 5 concatenated": (12.40, 9.48, 8.96, 10.03, 11.37, 12.39, 13.29, 14.10),
     "De-Diffusion": (11.51, 8.15, 6.63, 7.12, 7.85, 8.65, 9.36, 10.02),
 }
-PEOPLE = ("human, longest of 5", "human, random 1 of 5", "human, 5 concatenated")
-
-# Tables 4 and 5: best FID over guidance, and open-ended 5-way 1-shot miniImageNet accuracy in %
-ABLATIONS = (  # table, what, setting, fid, accuracy
-    ("4", "default", "75 tokens, no punctuation, 5 blocks, ViT-L frozen, WebLI", 6.43, 97.0),
-    ("4", "tokens", "5", 9.19, 97.8),
-    ("4", "tokens", "15", 7.42, 97.6),
-    ("4", "tokens", "45", 6.95, 97.0),
-    ("4", "tokens", "75", 6.43, 97.0),
-    ("4", "punctuation", "kept", 6.85, 96.8),
-    ("4", "punctuation", "removed", 6.43, 97.0),
-    ("4", "pooler blocks", "3", 6.85, 96.6),
-    ("4", "pooler blocks", "5", 6.43, 97.0),
-    ("4", "pooler blocks", "9", 6.76, 93.1),
-    ("5", "backbone", "ViT-B frozen", 6.84, 92.6),
-    ("5", "backbone", "ViT-L frozen", 6.43, 97.0),
-    ("5", "backbone", "ViT-L from random, trained, 300K steps", 14.6, 67.2),
-    ("5", "backbone", "ViT-L from random, trained, 500K steps", 11.0, 72.2),
-    ("5", "training images", "ImageNet-1K", 6.93, 97.2),
-    ("5", "training images", "COCO train", 7.53, 85.8),
-    ("5", "training images", "WebLI", 6.43, 97.0),
-)
 
 # Tables 1-3 and 7: PaLM 2-L on De-Diffusion text; 0, 4, 32 shots
 FEW_SHOT = {
@@ -55,12 +33,7 @@ CAPTION_SOURCE = {  # Table 7: (VQAv2 val), (OKVQA), 0, 4, 32 shots
     "human": ((63.1, 63.2, 63.6), (59.0, 58.9, 60.1)),
     "De-Diffusion": ((65.2, 66.0, 66.2), (57.0, 58.2, 60.6)),
 }
-DECODER_FID = 5.37  # the training decoder's own FID, 30K COCO at 64 pixels
 TOY_ACCURACY = 47.7  # App. C: % of ImageNet labels found without ever seeing one
-
-# VLV (Zhang et al., arXiv 2507.07104): COCO-2014 30K, Stable Diffusion 3.5-M, best guidance (2)
-VLV = {"COCO captions": 9.90, "Florence-2-L": 7.51, "Qwen2.5-VL-7B": 6.98, "VLV": 6.64}
-VLV |= {"GPT-4o": 6.20, "Gemini 2.0 Flash": 5.87}
 
 INCONSISTENCIES = (
     "Best FID is 6.43 at guidance 3 in the text and in Tables 4-5, but 6.63 at guidance 3 in "
@@ -73,17 +46,7 @@ INCONSISTENCIES = (
 )
 
 
-def sweep() -> pd.DataFrame:
-    """Fig. 3 / Table 6 in long form: source, guidance, fid."""
-    rows = [(s, g, fid) for s, fids in SWEEP.items() for g, fid in zip(GUIDANCE, fids)]
-    return pd.DataFrame(rows, columns=["source", "guidance", "fid"])
-
-
 def best() -> pd.DataFrame:
     """Each source's lowest FID and the guidance that gives it."""
-    table = sweep()
-    return table.loc[table.groupby("source", sort=False)["fid"].idxmin()].reset_index(drop=True)
-
-
-def ablations() -> pd.DataFrame:
-    return pd.DataFrame(ABLATIONS, columns=["table", "what", "setting", "fid", "accuracy"])
+    fid = pd.DataFrame(SWEEP, index=GUIDANCE).rename_axis(columns="source")
+    return pd.DataFrame({"guidance": fid.idxmin(), "fid": fid.min()}).reset_index()

@@ -37,7 +37,7 @@ def shown_on(page) -> dict:
     return json.loads(data)
 
 
-def any_drawings(self, source, split, texts, ids, rows, guidance, seed) -> np.ndarray:
+def any_drawings(self, source, split, texts, ids, rows, how) -> np.ndarray:
     """In the place of Study._draw_chunk: pictures that can be told apart, and no network runs."""
     train = self.dataset.subset("train").images
     return train[[stable_hash(f"{self.decoder} {source} {id}") % len(train) for id in ids]]

@@ -9,7 +9,6 @@ is loaded, nothing is computed anew, torch is never imported.
 What a study lacks (no sweep in `quick`, a notebook not yet run) is left out, never an error.
 """
 
-from ..sources import LABELS
 from .claims import CLAIMS, claims, verdicts
 from .page import build_report
 from .plots import (
@@ -49,5 +48,3 @@ from .tables import (
     tables,
     verdict_line,
 )
-
-NAMES = LABELS  # the notebooks' name for it

@@ -1,5 +1,8 @@
-"""Result files as figures: each function writes one, in PNG and PDF, and returns its path without
-the ending, or None where the study lacks what it shows. Every source has its own colour."""
+"""Result files as figures. Every source has its own colour.
+
+lengths(folder)      # of a study: figures/lengths.png and .pdf -> their path without the ending,
+                     # or None where the study lacks what they show
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,23 @@ LIKE = {  # texts of the paper's Fig. 3, and the source of ours whose colour the
 }
 
 
+def draws(stem: str, *names: str):
+    """Of a function (tables, path, ...) -> path or None that draws figures/<stem>: the same for a
+    study's folder, from its result files of these names (reconstruction.csv, if none is given)."""
+
+    def of_tables(draw: Callable):
+        def of_folder(folder: Path, *more) -> Path | None:
+            tables = [read_table(folder, name) for name in names or ("reconstruction",)]
+            if any(table is None for table in tables):
+                return None
+            return draw(*tables, Path(folder) / "figures" / stem, *more)
+
+        of_folder.__name__, of_folder.__doc__ = draw.__name__, draw.__doc__
+        return of_folder
+
+    return of_tables
+
+
 def _bars(rows: pd.DataFrame, score: str, ylabel: str, title: str) -> dict:
     """A panel of bars from rows indexed by source."""
     value, low, high = (rows[c] for c in (score, f"{score}_lo", f"{score}_hi"))
@@ -35,13 +55,11 @@ def _bars(rows: pd.DataFrame, score: str, ylabel: str, title: str) -> dict:
     return {"names": names, **ends, "ylabel": ylabel, "title": title, "colours": COLOURS}
 
 
-def curve(folder: Path, decoder: str | None = None) -> Path | None:
+@draws("fid_guidance")
+def curve(table, out, decoder: str | None = None) -> Path | None:
     """FID against guidance beside the paper's Fig. 3, with intervals for names and De-Diffusion:
     on test drawings if the study has that curve, else on validation drawings; drawn by the
     decoder trained through (figures/fid_guidance) or by another (fid_guidance_<decoder>)."""
-    table = read_table(folder)
-    if table is None:
-        return None
     ours = own(table) if decoder is None else table[table["decoder"] == decoder]
     split = "curve" if (ours["split"] == "curve").any() else "val"
     ours = ours[ours["split"] == split].sort_values("guidance")
@@ -70,16 +88,15 @@ def curve(folder: Path, decoder: str | None = None) -> Path | None:
             "colours": {name: SOURCES[source].colour for name, source in LIKE.items()},
         },
     ]
-    stem = "fid_guidance" if decoder is None else f"fid_guidance_{name}"
-    out = Path(folder) / "figures" / stem
+    out = out if decoder is None else out.with_name(f"{out.name}_{name}")
     return figures.panels([both | plot for plot in plots], out, size=(4.0, 3.3))
 
 
-def ranking(folder: Path) -> Path | None:
+@draws("judges_paired")
+def ranking(table, out) -> Path | None:
     """Paired similarity of every source on test drawings, one panel a decoder:
     figures/judges_paired. None without judges."""
-    table = read_table(folder)
-    if table is None or table["decoder"].nunique() < 2:
+    if table["decoder"].nunique() < 2:
         return None
     drawn = {
         decoder: rows_of(rows, "test").drop(index="autoencoder", errors="ignore")
@@ -91,21 +108,21 @@ def ranking(folder: Path) -> Path | None:
     for decoder, rows in drawn.items():
         title = drawn_by(decoder) + (" (trained through)" if decoder == first else "")
         plots.append(_bars(rows.loc[shown], "paired", "paired similarity", title))
-    return figures.bar_panels(plots, Path(folder) / "figures" / "judges_paired")
+    return figures.bar_panels(plots, out)
 
 
-def narrow(folder: Path) -> Path | None:
+@draws("kid_within")
+def narrow(table, out) -> Path | None:
     """KID of whole sets beside KID inside a style, every source, by the decoder trained through:
     figures/kid_within."""
-    table = read_table(folder)
-    if table is None or "kid_within" not in table:
+    if "kid_within" not in table:
         return None
     rows = rows_of(own(table), "test").dropna(subset="kid")
     if rows["kid_within"].isna().all():  # a world without styles
         return None
     titles = {"kid": "all drawings", "kid_within": "inside a style (mean)"}
     plots = [_bars(rows, score, "KID", title) for score, title in titles.items()]
-    return figures.bar_panels(plots, Path(folder) / "figures" / "kid_within") if len(rows) else None
+    return figures.bar_panels(plots, out) if len(rows) else None
 
 
 def _points(panels: list[dict], out: Path, size: tuple[float, float], sharey: bool) -> Path:
@@ -130,12 +147,10 @@ def _points(panels: list[dict], out: Path, size: tuple[float, float], sharey: bo
         return figures.save(figure, out)
 
 
-def second_look(folder: Path) -> Path | None:
+@draws("second_eye", "reconstruction", "second_eye")
+def second_look(first, second, out) -> Path | None:
     """FID of the test drawings by two image networks, one point a source, one panel a decoder:
     figures/second_eye. Without empty text and random words, which are far from all others."""
-    first, second = read_table(folder), read_table(folder, "second_eye")
-    if first is None or second is None:
-        return None
     first = first[(first["split"] == "test") & ~first["source"].isin(("random", "empty"))]
     both = first.merge(second, on=["source", "decoder"], suffixes=("", "_2"))
     panels = []
@@ -145,14 +160,12 @@ def second_look(folder: Path) -> Path | None:
         rows = rows.set_index("source").reindex([s for s in LABELS if s in set(rows["source"])])
         panels.append({"rows": rows, "x": "fid", "y": "fid_2", "axis": axis})
     size = (2.3 * len(panels) + 2.2, 2.6)
-    return _points(panels, Path(folder) / "figures" / "second_eye", size, False) if panels else None
+    return _points(panels, out, size, False) if panels else None
 
 
-def by_style(folder: Path) -> Path | None:
+@draws("kid_by_style", "kid_by_style")
+def by_style(table, out) -> Path | None:
     """KID style by style, a few sources, one panel a drawer: figures/kid_by_style."""
-    table = read_table(folder, "kid_by_style")
-    if table is None:
-        return None
     names, sources = list(table["style"].unique()), list(table["source"].unique())
     aside = {s: 0.18 * (k - (len(sources) - 1) / 2) for k, s in enumerate(sources)}
     table["x"] = table["style"].map(names.index) + table["source"].map(aside)
@@ -163,59 +176,51 @@ def by_style(folder: Path) -> Path | None:
         panel = {"rows": rows.set_index("source"), "x": "x", "y": "kid", "axis": axis}
         panels.append(panel | {"turned": 90})
     size = (2.6 * len(panels) + 2.2, 2.9)
-    return _points(panels, Path(folder) / "figures" / "kid_by_style", size, False)
+    return _points(panels, out, size, False)
 
 
-def styles(folder: Path) -> Path | None:
+@draws("style_recognised", "style_recognised")
+def styles(table, out) -> Path | None:
     """In how many pictures the style of the original shows: figures/style_recognised."""
-    table = read_table(folder, "style_recognised")
-    if table is None:
-        return None
     percent = table.set_index("source")[["recognised", "lo", "hi"]] * 100
     percent.columns = ["score", "score_lo", "score_hi"]
     panel = _bars(percent, "score", "style recognised, % of the test drawings", "")
-    return figures.bars(path=Path(folder) / "figures" / "style_recognised", digits=0, **panel)
+    return figures.bars(path=out, digits=0, **panel)
 
 
-def lengths(folder: Path) -> Path | None:
+@draws("lengths", "lengths")
+def lengths(table, out) -> Path | None:
     """FID and paired similarity by number of words, and people's name across: figures/lengths."""
-    table = read_table(folder, "lengths")
-    if table is None:
-        return None
     people, ours, plots = table.iloc[0], table.iloc[1:], []
     both = {"xlabel": "words per text", "markers": True, "colours": COLOURS}
     for score, label in (("fid", "FID, validation drawings"), ("paired", "paired similarity")):
         line = (ours["tokens"], *(ours[f"{score}{end}"] for end in ("", "_lo", "_hi")))
         series, across = {LABELS["dediffusion"]: line}, {LABELS["names"]: people[score]}
         plots.append({**both, "series": series, "lines": across, "ylabel": label})
-    return figures.panels(plots, Path(folder) / "figures" / "lengths", size=(2.8, 2.3))
+    return figures.panels(plots, out, size=(2.8, 2.3))
 
 
-def fid_at_n(folder: Path) -> Path | None:
+@draws("fid_at_n", "fid_at_n")
+def fid_at_n(table, out) -> Path | None:
     """FID against 1 / n, and read off at infinitely many drawings: figures/fid_at_n."""
-    table = read_table(folder, "fid_at_n")
-    if table is None:
-        return None
     table["x"] = (1000 / table["n"].where(table["n"] > 0)).fillna(0)
     lines = {s: rows.sort_values("x") for s, rows in table.groupby("source")}
     series = {LABELS[s]: (lines[s]["x"], lines[s]["fid"]) for s in LABELS if s in lines}
     how = dict(markers=True, size=(4.4, 3.2), legend="below", colours=COLOURS)
-    out = Path(folder) / "figures" / "fid_at_n"
     return figures.curves(series, out, "1000 / n", "FID, test drawings", **how)
 
 
-def cut_words(folder: Path) -> Path | None:
+@draws("judges_words", "judges_words")
+def cut_words(table, out) -> Path | None:
     """Paired similarity of De-Diffusion's texts whole and cut, a panel a decoder:
     figures/judges_words."""
-    table, plots = read_table(folder, "judges_words"), []
-    if table is None:
-        return None
+    plots = []
     for decoder, rows in table.groupby("decoder", sort=False):
         ends = {"low": rows["paired"] - rows["half"], "high": rows["paired"] + rows["half"]}
         look = {"title": f"drawn by {short(decoder)}", "ylabel": "paired similarity", "digits": 3}
         look["colours"] = dict.fromkeys(rows["kept"], SOURCES["dediffusion"].colour)
         plots.append({"names": rows["kept"], "values": rows["paired"], **ends, **look})
-    return figures.bar_panels(plots, Path(folder) / "figures" / "judges_words")
+    return figures.bar_panels(plots, out)
 
 
 def _own_or_shipped(folder: Path, find: Callable):
@@ -252,12 +257,10 @@ def picture(folder: Path, name: str):
     return _own_or_shipped(folder, find)
 
 
-def rate(folder: Path) -> Path | None:
+@draws("rate_quality", "rate_quality")
+def rate(table, out) -> Path | None:
     """What a text spends, in words and in bits, against the FID it leaves, from rate_quality.csv:
     figures/rate_quality. Bits of a language model are there once notebook 8 has run."""
-    table = read_table(folder, "rate_quality")
-    if table is None:
-        return None
     prices = {
         "words": "words per text (mean)",
         "bits": "bits per text (unigram model)",
@@ -269,7 +272,7 @@ def rate(folder: Path) -> Path | None:
         if x in table:
             panels.append({"rows": table.set_index("source"), "x": x, "y": "fid", "axis": axis})
     size = (1.8 + 2.7 * len(panels), 2.9)
-    return _points(panels, Path(folder) / "figures" / "rate_quality", size, True)
+    return _points(panels, out, size, True)
 
 
 def exact_match(rows: pd.DataFrame, title: str) -> dict:
@@ -286,25 +289,25 @@ def _by_context(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     return rows.loc[[s for s in LABELS if s in rows.index]]
 
 
-def answered(folder: Path) -> Path | None:
+@draws("few_shot", "few_shot")
+def answered(table, out) -> Path | None:
     """Exact match by context with the most examples, first model: every kind of question but
     `what`, then kind by kind: figures/few_shot."""
-    table = read_table(folder, "few_shot")
-    if table is None or not (table["task"] == "vqa").any():
+    if not (table["task"] == "vqa").any():
         return None
     rows = table[(table["model"] == table["model"].iloc[0]) & (table["task"] == "vqa")]
     plots = []
     for kind in ("all but what", "group", "colour", "style", "what"):
         if len(found := _by_context(most_shots(rows), kind)):
             plots.append(exact_match(found, QUESTIONS[kind]))
-    return figures.bar_panels(plots, Path(folder) / "figures" / "few_shot") if plots else None
+    return figures.bar_panels(plots, out) if plots else None
 
 
-def readers(folder: Path) -> Path | None:
+@draws("few_shot_readers", "few_shot")
+def readers(table, out) -> Path | None:
     """Exact match by context, model by model, of the contexts that all were shown: every kind of
     question but `what`, and the main colour: figures/few_shot_readers."""
-    table = read_table(folder, "few_shot")
-    if table is None or table.loc[table["task"] == "vqa", "model"].nunique() < 2:
+    if table.loc[table["task"] == "vqa", "model"].nunique() < 2:
         return None
     most, plots = most_shots(table[table["task"] == "vqa"]), []
     models = list(most["model"].unique())
@@ -314,15 +317,13 @@ def readers(folder: Path) -> Path | None:
         for model in models:
             rows = _by_context(most[most["model"] == model], kind).loc[shown]
             plots.append(exact_match(rows, f"{model}: {QUESTIONS[kind]}"))
-    return figures.bar_panels(plots, Path(folder) / "figures" / "few_shot_readers")
+    return figures.bar_panels(plots, out)
 
 
-def classes(folder: Path) -> Path | None:
+@draws("few_shot_classes", "few_shot")
+def classes(table, out) -> Path | None:
     """Classification with the classes named against drawings shown of each, first model, for the
     contexts that every model was shown: figures/few_shot_classes. None with one number of shots."""
-    table = read_table(folder, "few_shot")
-    if table is None:
-        return None
     rows = pooled(table, "test", "exact")
     rows = rows[rows["induction"] & (rows["task"] == "classification")]
     if rows["shots"].nunique() < 2:
@@ -340,7 +341,7 @@ def classes(folder: Path) -> Path | None:
         look = {"xlabel": "drawings of each class", "ylabel": "exact match, %", "markers": True}
         look |= {"title": f"{ways}-way, classes named", "legend": "below", "colours": COLOURS}
         plots.append({"series": series, "lines": {"chance among the named": 100 / ways}, **look})
-    return figures.panels(plots, Path(folder) / "figures" / "few_shot_classes", size=(3.6, 3.3))
+    return figures.panels(plots, out, size=(3.6, 3.3))
 
 
 def _tested(names: pd.Series, rows: pd.DataFrame, score: str, tested, out: Path, **more) -> Path:
@@ -351,25 +352,21 @@ def _tested(names: pd.Series, rows: pd.DataFrame, score: str, tested, out: Path,
     return figures.bars(names, rows[score], out, colours=colours, **ends, **more)
 
 
-def blends(folder: Path) -> Path | None:
+@draws("editing_blend_scores", "blending")
+def blends(table, out) -> Path | None:
     """Similarity to the less similar parent, by kind of blend: figures/editing_blend_scores."""
-    table = read_table(folder, "blending")
-    if table is None:
-        return None
     rows = table[table["similarity to"] == "lower of both"]
     told = {"ylabel": "similarity to the less similar parent", "digits": 3}
     told["tested"] = ("words in turn", "states halfway")
-    out = Path(folder) / "figures" / "editing_blend_scores"
     return _tested(rows["picture from"], rows, "mean", out=out, **told)
 
 
-def edits(folder: Path) -> Path | None:
+@draws("editing_rates", "editing")
+def edits(table, out) -> Path | None:
     """How much of the change is shown, edit by edit and text by text: figures/editing_rates."""
-    table = read_table(folder, "editing")
-    if table is None or table.empty:
+    if table.empty:
         return None
     names = table["edit"] + ": " + table["text"]
     told = {"ylabel": "share that shows it (heart: similarity)", "digits": 2}
     told["tested"] = names[table["text"] == "edited"]
-    out = Path(folder) / "figures" / "editing_rates"
     return _tested(names, table, "asked for", out=out, **told)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -93,6 +94,24 @@ def kept(path: Path, make: Callable):
         else:
             write_json(plain, made)
     return load_state(tensors)[0] if tensors.exists() else json.loads(plain.read_text())
+
+
+def kept_in_chunks(base: Path | None, M: int, size: int, make: Callable, what: str) -> list:
+    """make(rows) of M pictures, `size` at a time, each chunk kept as it is done, so that a stopped
+    run goes on; None: not kept."""
+    from ..runtime import Progress
+
+    rows = [slice(i, min(i + size, M)) for i in range(0, M, size)]
+    paths = [base and Path(f"{base}-{some.start:06d}") for some in rows]
+    there = [bool(path) and Path(f"{path}.safetensors").exists() for path in paths]
+    done = sum(some.stop - some.start for some, known in zip(rows, there) if known)
+    meter, chunks = Progress(what, M, done, "pictures"), []
+    for some, path, known in zip(rows, paths, there):
+        chunks.append(kept(path, partial(make, some)) if path else make(some))
+        if not known:
+            done += some.stop - some.start
+            meter(done)
+    return chunks
 
 
 def folder_hash(path: Path) -> str:

@@ -25,7 +25,6 @@ from ..encoder import Encoder, backbone_features, relax
 from ..files import read_json, write_csv, write_json
 from ..runtime import (
     ASSETS,
-    Progress,
     autocast,
     device,
     weights_hash,
@@ -314,35 +313,30 @@ class Study:
         )
 
         def make(rows: slice):
-            facts = (source, split, texts[rows], ids[rows], rows, guidance, self.seed + noise)
-            pictures = self._draw_chunk(*facts)
+            how = self.how(guidance, noise)
+            pictures = self._draw_chunk(source, split, texts[rows], ids[rows], rows, how)
             tensors = {"eye": metrics.image_features(pictures, **self.eye)}
             if every or rows.start == 0:
                 tensors["pictures"] = torch.from_numpy(pictures)
             return tensors
 
-        paths = {i: Path(f"{base}-{i:06d}") for i in range(0, len(ids), chunk)}
-        missing = [i for i, path in paths.items() if not Path(f"{path}.safetensors").exists()]
-        done = len(ids) - sum(len(ids[i : i + chunk]) for i in missing)
         at = "" if np.isnan(guidance) else f" at guidance {guidance:g}"
-        meter = Progress(f"draw {source} on {split}{at}", len(ids), done, "pictures")
-        chunks = []
-        for i, path in paths.items():
-            chunks.append(cache.kept(path, partial(make, slice(i, i + chunk))))
-            if i in missing:
-                done += len(ids[i : i + chunk])
-                meter(done)
+        what = f"draw {source} on {split}{at}"
+        chunks = cache.kept_in_chunks(base, len(ids), chunk, make, what)
         pictures = [c["pictures"].numpy() for c in chunks if "pictures" in c]
         return torch.cat([c["eye"] for c in chunks]), np.concatenate(pictures)
 
     def drawing(self, images: Dataset, texts, guidance: float, noise: int = 0) -> dict:
         """All that pictures of texts depend on."""
-        how = dict(
-            guidance=guidance, steps=self.steps, sampler=self.sampler, seed=self.seed + noise
-        )
-        return dict(images=images, texts=texts, decoder=self.decoder_hash, **how, **self.eye)
+        facts = dict(images=images, texts=texts, decoder=self.decoder_hash, **self.eye)
+        return facts | self.how(guidance, noise)
 
-    def _draw_chunk(self, source, split, texts, ids, rows, guidance, seed) -> np.ndarray:
+    def how(self, guidance: float, noise: int = 0) -> dict:
+        """The options of Decoder.draw."""
+        seed = self.seed + noise
+        return dict(guidance=guidance, steps=self.steps, sampler=self.sampler, seed=seed)
+
+    def _draw_chunk(self, source, split, texts, ids, rows, how: dict) -> np.ndarray:
         if source == "autoencoder":
             return self.dec.decode(self.latents(split)[rows])
         states = None
@@ -351,7 +345,6 @@ class Study:
             with torch.no_grad(), autocast():  # tau is where training's temperature ends
                 weights = relax(self.enc.pooler(patches), tau=0.3, noise=0.0)  # (B, N, V)
                 states = self.dec.soft_states(weights).float()  # (B, L, D)
-        how = dict(guidance=guidance, steps=self.steps, sampler=self.sampler, seed=seed)
         return self.dec.draw(texts, ids, states=states, **how)
 
     def scored(self, real: torch.Tensor, fake: torch.Tensor, **options) -> dict:

@@ -46,14 +46,7 @@ def pairs(study: Study) -> tuple[list[int], list[int], list[int]]:
 
 
 def _draw(study: Study, ids: list[str], texts: list[str], states=None) -> np.ndarray:
-    how = dict(guidance=study.guidance, steps=study.steps, sampler=study.sampler, seed=study.seed)
-    return study.dec.draw(texts, ids, states=states, **how)
-
-
-def _mean(values: np.ndarray) -> tuple[float, float]:
-    """The mean and half of its interval."""
-    mean, _, high = metrics.mean_interval(values)
-    return mean, high - mean
+    return study.dec.draw(texts, ids, states=states, **study.how(study.guidance))
 
 
 def blends(study: Study, first: list[int], second: list[int], stranger: list[int]):
@@ -76,7 +69,7 @@ def blends(study: Study, first: list[int], second: list[int], stranger: list[int
         like = lambda of, x=features: metrics.paired_similarity(real[of], x, real.mean(0)).numpy()
         to = {"first": like(first), "second": like(second), "no parent": like(stranger)}
         to["lower of both"] = np.minimum(to["first"], to["second"])
-        rows += [(kind, parent, *_mean(values), len(values)) for parent, values in to.items()]
+        rows += [(kind, parent, *metrics.mean_half(v), len(v)) for parent, v in to.items()]
     columns = ["picture from", "similarity to", "mean", "half", "n"]
     return written(study, "blending.csv", pd.DataFrame(rows, columns=columns)), pictures
 
@@ -103,7 +96,7 @@ def edits(study: Study):
             features = metrics.image_features(pictures)
             values = np.array([asked_for(edit, p, x) for p, x in zip(pictures, features)])
             like = float(metrics.paired_similarity(real[able], features).mean())
-            rows.append((edit, kind, len(able), *_mean(values), like))
+            rows.append((edit, kind, len(able), *metrics.mean_half(values), like))
         shown[edit] = able, told, drawn
     return written(study, "editing.csv", pd.DataFrame(rows, columns=COLUMNS)), shown
 

@@ -72,8 +72,8 @@ def drawn_scores(
     them, and then `texts` is what they depend on; `how`: another sampler, other steps; `told`:
     further numbers from the texts and the seconds that writing and drawing took."""
     real = study.real(images)
-    drawing = {**study.drawing(images, texts or write, guidance), **how}
-    how = {name: drawing[name] for name in ("guidance", "steps", "sampler", "seed")}
+    how = study.how(guidance) | how
+    drawing = study.drawing(images, texts or write, guidance) | how
 
     def make() -> dict:
         start = time.time()
@@ -389,16 +389,15 @@ def cut_words(study: Study, guidance: dict[str, float]) -> pd.DataFrame:
     for name, by in study.by_each.items():
         for kind, cut in cuts.items():
             said, ids = [" ".join(text) for text in cut], list(images.frame["id"])
-            drawing = by.drawing(images, said, guidance[name])
-            how = {k: drawing[k] for k in ("guidance", "steps", "sampler", "seed")}
+            drawing, how = by.drawing(images, said, guidance[name]), by.how(guidance[name])
 
             def make(by=by, said=said, ids=ids, how=how):
                 return {"eye": metrics.image_features(by.dec.draw(said, ids, **how))}
 
             fake = by.kept("draw", make, "cut-", **drawing)["eye"]
-            mean, _, high = metrics.mean_interval(metrics.paired_similarity(real, fake))
+            mean, half = metrics.mean_half(metrics.paired_similarity(real, fake))
             facts = dict(decoder=name, kept=kind, words=np.mean([len(text) for text in cut]))
-            rows.append({**facts, "paired": mean, "half": high - mean})
+            rows.append({**facts, "paired": mean, "half": half})
     return written(study, "judges_words.csv", pd.DataFrame(rows), digits=4)
 
 
