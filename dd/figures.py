@@ -162,7 +162,6 @@ def _draw_bars(
     low=None,
     high=None,
     title: str = "",
-    highlight=(),
     digits: int | None = None,
     marks=(),
     colours: dict | None = None,
@@ -170,9 +169,8 @@ def _draw_bars(
     names, values, rows = [str(n) for n in names], np.asarray(values, float), np.arange(len(names))
     low, high = (values if v is None else np.asarray(v, float) for v in (low, high))
     error = np.abs(np.stack([values - low, high - values])) if low is not values else None
-    own = {**dict.fromkeys(highlight, COLOURS[1]), **(colours or {})}
     look = {"elinewidth": 0.8, "ecolor": "#333333", "capsize": 2}
-    colour = [own.get(n, COLOURS[0]) for n in names]
+    colour = [(colours or {}).get(n, COLOURS[0]) for n in names]
     axis.barh(rows, values, xerr=error, height=0.68, color=colour, error_kw=look)
     axis.set(yticks=rows, yticklabels=names, xlabel=ylabel, title=title)
     axis.grid(False, axis="y")
@@ -202,7 +200,6 @@ def bars(
     """Horizontal bars with intervals; `ylabel` says what the values are.
 
     low, high    ends of the intervals
-    highlight    names drawn in the second colour
     digits       print the values so
     marks        which bars get a *
     more         title, colours"""

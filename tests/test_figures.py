@@ -27,7 +27,7 @@ def test_a_name_has_its_colour_wherever_it_stands(tmp_path):
     plain = figures.curves(lines("x", "y"), tmp_path / "plain", "x", "y")
     assert drawn(one) > 50 < drawn(other) and drawn(plain) == 0
     bars = figures.bars(["x", "y"], [1, 2], tmp_path / "bars", "v", colours={"x": RED})
-    marked = figures.bars(["x", "y"], [1, 2], tmp_path / "marked", "v", highlight=["x"])
+    marked = figures.bars(["x", "y"], [1, 2], tmp_path / "marked", "v", colours={"x": "#c8442e"})
     assert drawn(bars) > 500 and drawn(marked, figures.COLOURS[1]) > 500 and drawn(marked) == 0
 
 

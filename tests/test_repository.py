@@ -143,6 +143,8 @@ def test_notebook_was_run_top_to_bottom(path):
     assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
     assert not [o for c in code for o in c["outputs"] if o["output_type"] == "error"]
     assert max(len("".join(c["source"]).splitlines()) for c in code) <= 30
+    lines = [line for c in cells(path, "markdown") for line in "".join(c["source"]).splitlines()]
+    assert not [line for line in lines if len(line) > 100 and not line.startswith("|")]
     assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
 
 

@@ -35,6 +35,22 @@ class Parameter(NamedTuple):
 LEAST_FID = 353  # images: FID needs more than the image features have dimensions
 MANY, MOST = 10**6, 10**9
 P = Parameter
+
+
+def judged(default: int, meaning: str, least: int = LEAST_FID) -> Parameter:
+    """How many drawings, of which 0 leaves something out and fewer than `least` are too few."""
+    return P(default, meaning, 0, MANY, least=least)
+
+
+def seen(default: int, meaning: str, least: int = 128) -> Parameter:
+    """How many images a training sees that 0 leaves out."""
+    return P(default, meaning, 0, MOST, least=least)
+
+
+def contexts(default: list[str], meaning: str) -> Parameter:
+    return P(default, meaning, among=keys("context"))
+
+
 PARAMETERS = {
     "study": P("quick", "name of the results folder"),
     "seed": P(0, "root seed of everything random", 0, 2**31),
@@ -47,48 +63,27 @@ PARAMETERS = {
     "features": P(LITE2, "what looks at pictures for FID and KID, as `score --features` takes it"),
     "decoder": P("sketch", "shipped decoder, pipeline folder, or Hub id@commit"),
     "encoder": P("shipped", "'trained' (by notebook 3), 'shipped', or a folder of train-encoder"),
-    "decoder_seen": P(
-        *(1920, "images the demonstration denoiser sees in notebook 2"), 0, MOST, least=32
-    ),
-    "autoencoder_seen": P(
-        *(0, "images a fresh autoencoder sees before that; 0: the decoder's own"), 0, MOST, least=32
+    "decoder_seen": seen(1920, "images the demonstration denoiser sees in notebook 2", 32),
+    "autoencoder_seen": seen(
+        0, "images a fresh autoencoder sees before that; 0: the decoder's own", 32
     ),
     "encoder_seen": P(2560, "images the encoder sees in notebook 3", 128, MOST),
-    "probe_seen": P(
-        *(0, "images each other training recipe sees in notebook 3; 0: no comparison"),
-        0,
-        MOST,
-        least=128,
-    ),
+    "probe_seen": seen(0, "images each other training recipe sees in notebook 3; 0: no comparison"),
     "training_seeds": P(1, "how often each training recipe of notebook 3 is trained", 1, 20),
     "tokens": P(16, "N, words De-Diffusion writes per image", 1, 75),
-    "n_test": P(360, "test drawings judged; 0: all", 0, MANY, least=LEAST_FID),
-    "n_train": P(
-        *(2560, "training drawings that encoder, baselines and examples are taken from; 0: all"),
-        0,
-        MANY,
-        least=256,
+    "n_test": judged(360, "test drawings judged; 0: all"),
+    "n_train": judged(
+        2560, "training drawings that encoder, baselines and examples are taken from; 0: all", 256
     ),
-    "n_val": P(
-        *(0, "validation drawings on which guidance is chosen; 0: no sweep, `guidance` is used"),
-        0,
-        MANY,
-        least=LEAST_FID,
+    "n_val": judged(
+        0, "validation drawings on which guidance is chosen; 0: no sweep, `guidance` is used"
     ),
-    "n_novel": P(
-        *(0, "drawings of never-seen concepts judged; 0: leaves the split out"),
-        0,
-        MANY,
-        least=LEAST_FID,
-    ),
-    "n_outside": P(
-        *(0, "drawings of the outside set judged, which no decoder saw; 0: leaves the split out"),
-        0,
-        MANY,
-        least=LEAST_FID,
+    "n_novel": judged(0, "drawings of never-seen concepts judged; 0: leaves the split out"),
+    "n_outside": judged(
+        0, "drawings of the outside set judged, which no decoder saw; 0: leaves the split out"
     ),
     "guidance": P(
-        *(3.0, "classifier-free guidance when no sweep is made, and of notebook 7"), 0.0, 30.0
+        3.0, "classifier-free guidance when no sweep is made, and of notebook 7", 0.0, 30.0
     ),
     "guidances": P([1.0, 1.5, 2.0, 3.0, 4.0, 6.0], "guidance values of the sweep", 0.0, 30.0),
     "rivals": P(
@@ -99,70 +94,48 @@ PARAMETERS = {
     "judges": P(
         ["judge-a"], "other decoders that draw the same texts: shipped, folders, Hub ids@commit"
     ),
-    "lengths_seen": P(
-        *(0, "images seen by each encoder of the comparison of lengths (notebook 5); 0: none"),
-        0,
-        MOST,
-        least=128,
+    "lengths_seen": seen(
+        0, "images seen by each encoder of the comparison of lengths (notebook 5); 0: none"
     ),
-    "curve": P(
-        *(0, "test drawings of the curve over guidance (the paper's Fig. 3); 0: none"),
-        0,
-        MANY,
-        least=LEAST_FID,
-    ),
+    "curve": judged(0, "test drawings of the curve over guidance (the paper's Fig. 3); 0: none"),
     "noise_seeds": P(
         *(1, "draws of the starting noise: the first makes the tables, all say what chance moves"),
-        1,
-        100,
+        *(1, 100),
     ),
-    "resamples": P(
-        *(100, "resampled sets of drawings behind the interval of a difference"), 2, 10**5
-    ),
+    "resamples": P(100, "resampled sets of drawings behind the interval of a difference", 2, 10**5),
     "eyes": P(
-        *(1, "networks whose distances are reported: 2 adds EfficientNet-Lite1 (notebook 6)"), 1, 2
+        1, "networks whose distances are reported: 2 adds EfficientNet-Lite1 (notebook 6)", 1, 2
     ),
-    "hard_prompts": P(
-        *(0, "validation drawings on which searches for hard prompts are compared; 0: none"),
-        0,
-        MANY,
-        least=LEAST_FID,
+    "hard_prompts": judged(
+        0, "validation drawings on which searches for hard prompts are compared; 0: none"
     ),
-    "cross_seen": P(
-        *(0, "images seen by each encoder trained through one of the decoders; 0: none"),
-        0,
-        MOST,
-        least=128,
+    "cross_seen": seen(
+        0, "images seen by each encoder trained through one of the decoders; 0: none"
     ),
-    "sampler_check": P(
-        *(0, "validation drawings on which samplers are compared with 50 steps; 0: none"),
-        0,
-        MANY,
-        least=LEAST_FID,
+    "sampler_check": judged(
+        0, "validation drawings on which samplers are compared with 50 steps; 0: none"
     ),
     "pairs": P(32, "pairs of test drawings blended, and drawings edited, in notebook 7", 2, 10**5),
     "language_models": P(
         ["smollm2"], "models that answer: smollm2, gemma3, folders, Hub ids@commit"
     ),
-    "contexts": P(
-        *(["dediffusion", "names", "shuffled", "empty"], "sources of text that they are shown"),
-        among=keys("context"),
+    "contexts": contexts(
+        ["dediffusion", "names", "shuffled", "empty"], "sources of text that they are shown"
     ),
-    "further_contexts": P(
-        *([], "those of them that the models after the first are shown; []: all"),
-        among=keys("context"),
+    "further_contexts": contexts(
+        [], "those of them that the models after the first are shown; []: all"
     ),
     "shots": P([4], "examples per question and per caption; 0: text-only pseudo-examples", 0, 64),
     "class_shots": P([1], "drawings of each class shown before a classification", 1, 5),
     "questions": P(
-        *(96, "questions about test drawings, over all seeds of examples and kinds"), 6, MANY
+        96, "questions about test drawings, over all seeds of examples and kinds", 6, MANY
     ),
     "episodes": P(
-        *(24, "classifications per ways, shots and split, over all seeds; 0: none"), 0, MANY
+        24, "classifications per ways, shots and split, over all seeds; 0: none", 0, MANY
     ),
     "captions": P(0, "test drawings captioned, over all seeds of examples; 0: none", 0, MANY),
     "example_seeds": P(
-        *(1, "draws of the examples, each with its own share of the questions"), 1, 100
+        1, "draws of the examples, each with its own share of the questions", 1, 100
     ),
     "steps": P(8, "sampler steps per picture", 1, 1000),
     "sampler": P("dpm", "diffusers sampler", among=("ddim", "dpm")),
