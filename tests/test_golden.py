@@ -14,7 +14,7 @@ import torch
 from conftest import tiny_llm, tiny_vae
 
 from dd import baselines, metrics, train
-from dd.data import stable_hash
+from dd.data import stable_hash, to_pixels
 from dd.encoder import Encoder, backbone_features
 from dd.study.cache import STAGES
 
@@ -54,6 +54,20 @@ def eight(whole_dataset):
 
 def features(eight, **_):
     return ten(backbone_features(eight.pixels()))
+
+
+@pytest.fixture
+def large(eight):
+    """The drawings at four times their size: what looks at them makes them smaller again."""
+    return eight.images.repeat(4, 1).repeat(4, 2)
+
+
+def large_features(large, **_):
+    return ten(backbone_features(to_pixels(large)))
+
+
+def large_look(large, **_):
+    return ten(metrics.image_features(large))
 
 
 def latents(eight, tiny_decoder, **_):
@@ -151,9 +165,10 @@ def shipped_draw(eight, **_):
 
 # case: (stage, numbers); the shipped weights draw, and image features are always of shipped weights
 CASES = {
-    f.__name__: (f.__name__.removeprefix("shipped_"), f)
+    f.__name__: (f.__name__.removeprefix("shipped_").removeprefix("large_"), f)
     for f in (
-        *(features, latents, look, write, draw, shipped_draw, score, answer, bits),
+        *(features, large_features, latents, look, large_look),
+        *(write, draw, shipped_draw, score, answer, bits),
         *(train_encoder, train_denoiser, train_captioner, train_similarity),
     )
 }
