@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
 
@@ -29,7 +30,6 @@ from .runtime import (
     device,
     on_every_core,
     placed,
-    quiet,
     reading,
     rows_at_once,
     save_tensors,
@@ -167,9 +167,10 @@ class Pooler(nn.Module):
 
 
 class Encoder:
-    """Backbone + pooler + the decoder's tokenizer: pictures in, strings out."""
+    """Backbone + pooler + the decoder's tokenizer: pictures in, strings out. The tokenizer is that
+    of the library `tokenizers`: transformers takes longer to import than a text to write."""
 
-    def __init__(self, pooler: Pooler, tokenizer, name: str = "encoder"):
+    def __init__(self, pooler: Pooler, tokenizer: Tokenizer, name: str = "encoder"):
         self.pooler, self.tokenizer = pooler.to(device()), tokenizer
         self.name, self.recipe = name, {}
 
@@ -201,32 +202,25 @@ class Encoder:
         if tie and (table := decoder.text_encoder.get_input_embeddings().weight).shape[1] == D:
             # words alike to the decoder begin alike, at the scale of a fresh layer
             pooler.to_logits.weight.data.copy_(F.normalize(table.detach().cpu().float()) * 0.6)
-        made = cls(pooler, decoder.tokenizer)
+        made = cls(pooler, decoder.tokenizer.backend_tokenizer)
         made.recipe["size"] = decoder.size
         return made
 
     @classmethod
     def load(cls, name: str | Path = "encoder") -> Encoder:
-        import transformers
-
         path, whose = shipped(name), f"encoder {str(name)!r}"
         if not (path / "config.json").exists():
             raise FileNotFoundError(
                 f"{whose}: neither shipped nor a folder made by save(); "
                 f"see python -m dd train-encoder --help{nearest(name, ['encoder'])}"
             )
-        quiet()
         with reading(f"{whose}: its tokenizer"):
-            # AutoTokenizer takes half a second to import: only where a class of its own is needed
-            plain = '"TokenizersBackend"' in (path / "tokenizer_config.json").read_text()
-            kind = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
-            options = dict(local_files_only=True, trust_remote_code=False)
-            tokenizer = kind.from_pretrained(path, **options)
+            tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         with reading(f"{whose}: its pooler"):
             pooler = Pooler.load(path)
         check_weights(pooler, f"{whose}: its pooler")
-        if len(tokenizer) > pooler.config.V:
-            problem = f"its tokenizer has {len(tokenizer)} tokens, its pooler {pooler.config.V}"
+        if (n := tokenizer.get_vocab_size()) > pooler.config.V:
+            problem = f"its tokenizer has {n} tokens, its pooler {pooler.config.V}"
             raise BadData(f"{whose}: {problem}; they must belong together")
         made, recipe = cls(pooler.eval().requires_grad_(False), tokenizer, path.name), "recipe.json"
         made.recipe = read_json(path / recipe) if (path / recipe).exists() else {}
@@ -237,7 +231,7 @@ class Encoder:
         pooler = copy.deepcopy(self.pooler).cpu()
         with whole(path) as folder:
             (pooler.half() if half else pooler).save(folder)
-            self.tokenizer.save_pretrained(folder)
+            self.tokenizer.save(str(folder / "tokenizer.json"))
             write_json(folder / "recipe.json", self.recipe)
 
     @torch.no_grad()
