@@ -236,14 +236,17 @@ def test_the_study_of_a_world(coco, encoder, sd2_folder, clip_folder, tmp_path, 
     assert (folder / "report" / "05_reconstruction.html").exists()
 
 
-def test_what_a_world_lacks_is_told_at_once(coco, tmp_path):
+def test_what_a_world_lacks_is_told_at_once(coco, tiny_decoder, tmp_path):
     given = dict(world="nowhere.json", rivals=["captioner"], n_novel=400)
     with pytest.raises(BadParameter) as caught:
         check_run(given)
     lines = str(caught.value).split("\n")
     assert [line.split()[0] for line in lines] == ["world", "encoder", "captioner,"]
-    with pytest.raises(BadParameter, match="names no size of pictures"):
-        check_run(dict(world=coco[1], world_images=coco[3], encoder=str(tmp_path)))
+    old = Encoder.new(tiny_decoder, 3, D=32, blocks=1)
+    old.recipe = {}  # of an earlier version
+    old.save(tmp_path / "old")
+    with pytest.raises(BadParameter, match="^encoder 'old': its recipe.json names no size of pict"):
+        check_run(dict(world=coco[1], world_images=coco[3], encoder=str(tmp_path / "old")))
 
 
 def test_a_data_set_that_would_fill_the_memory_stays_on_disk(coco, monkeypatch):

@@ -20,7 +20,6 @@ from .plots import (
     curve,
     cut_words,
     edits,
-    exact_match,
     fid_at_n,
     lengths,
     narrow,
@@ -41,10 +40,8 @@ from .tables import (
     headline,
     kid_by_style,
     noises,
-    own,
     read_table,
     short,
-    swept,
     tables,
     verdict_line,
 )
