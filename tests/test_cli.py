@@ -419,7 +419,10 @@ LAST = "; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     "code, heavy",
     [
         ("parser().format_help()", "torch pandas numpy yaml PIL"),
-        ("assert main(['write', PICTURE]) == 0", "diffusers accelerate pandas sympy matplotlib"),
+        (
+            "assert main(['write', PICTURE]) == 0",
+            "transformers diffusers accelerate pandas sympy matplotlib",
+        ),
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code, heavy):

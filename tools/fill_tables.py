@@ -23,8 +23,8 @@ from dd.sources import LABELS
 ROOT = Path(__file__).parent.parent
 FULL = ROOT / "results" / "full"
 PAGES = ("README.md", "results/README.md")
-COMPARED = ("names", "names_keywords", "names_all", "names_style", "captioner_detailed")
-COMPARED += ("dediffusion", "alt_text", "shuffled", "empty")
+COMPARED = {*report.read_table(FULL, "differences")["than"]}  # with De-Diffusion
+COMPARED |= {"dediffusion", "alt_text", "shuffled", "empty"}
 
 
 def block(title: str) -> pd.DataFrame:

@@ -39,10 +39,10 @@ from . import cache
 from .cache import folder_hash
 from .parameters import MANY, PARAMETERS, BadParameter, check, results_root, taken
 
-_SCORES = ["n"] + [f"{name}{end}" for name in ("fid", "kid") for end in ("", "_lo", "_hi")]
-_SCORES += ["paired", "paired_lo", "paired_hi", "r_at_1"]
-_WITHIN = ["kid_within", "kid_within_lo", "kid_within_hi"]  # inside a style, averaged over styles
-COLUMNS = ["world", "split", "source", "decoder", "guidance", "seed", *_SCORES, *_WITHIN]
+ROW = ["world", "split", "source", "decoder", "guidance", "seed"]
+SCORES = "n fid fid_lo fid_hi kid kid_lo kid_hi paired paired_lo paired_hi r_at_1".split()
+WITHIN = ["kid_within", "kid_within_lo", "kid_within_hi"]  # inside a style, averaged over styles
+COLUMNS = [*ROW, *SCORES, *WITHIN]
 TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
 SWEPT, FURTHER = keys("swept", without="chosen"), {s: keys(s) for s in ("novel", "outside")}
 FLOORS = ("real", "autoencoder", "ideal_name", "ideal_style")  # and ceilings: no text is drawn

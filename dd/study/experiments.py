@@ -27,7 +27,7 @@ from ..texts import own_words, readability, unigram_bits
 from ..train import train_encoder
 from ..vocab import reading_rates, to_strings
 from .cache import made_by
-from .core import COLUMNS, WRITERS, Study
+from .core import ROW, SCORES, WRITERS, Study
 
 SAMPLERS = (("ddim", 50), ("dpm", 20), ("dpm", 12), ("dpm", 8), ("dpm", 5))  # and their steps
 HARD = ((8, "pez"), (8, "ph2p"), (15, "pez"), (15, "ph2p"))  # words and search of hard prompts
@@ -145,7 +145,7 @@ def lengths(study: Study, best: dict[str, float]) -> pd.DataFrame:
         texts = study.texts(f"dediffusion_{N}", "val")
         scores = drawn_scores(study, study.subset("val"), texts, guidance)
         rows.append({**facts, "tokens": N, "seen": study.lengths_seen, **scores})
-    columns = ["source", "tokens", "seen", *COLUMNS[4:17]]
+    columns = ["source", "tokens", "seen", "guidance", "seed", *SCORES]
     return written(study, "lengths.csv", pd.DataFrame(rows)[columns])
 
 
@@ -303,7 +303,7 @@ def second_eye(study: Study, sources) -> pd.DataFrame:
                 fake=made_by("look", pictures=features, net=1),
             )
             rows.append({**facts, "guidance": guidance, "seed": study.seed, **kept})
-    return written(study, "second_eye.csv", pd.DataFrame(rows)[COLUMNS[:17]])
+    return written(study, "second_eye.csv", pd.DataFrame(rows)[[*ROW, *SCORES]])
 
 
 NARROW = ("names", "names_style", "dediffusion", "alt_text")
