@@ -3,7 +3,7 @@ Never a timed test.
 
     python -m dd bench
 
-machine          GFLOP/s of the best matrix product, float32 and bfloat16
+machine          GFLOP/s of the best matrix product, float32 and, if the device has it, bfloat16
 encoder step     ours: plain batched-product attention, bfloat16 where the processor has it, cached
                  features, fused AdamW; stock: diffusers' default attention, float32, features and
                  latents computed again in each step
@@ -76,8 +76,10 @@ def run(repeats: int = 3, out: Path | None = None, B: int = 128, images: int = 5
         result[name] = values
         print(f"{name:22} " + "  ".join(f"{k} {v}" for k, v in values.items()), flush=True)
 
-    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    row("machine", {f"gflops_{k}": round(gflops(v, repeats)) for k, v in kinds.items()})
+    # a processor without bfloat16 would take minutes for its product
+    kinds = dict.fromkeys((torch.float32, compute_dtype() or torch.float32))
+    name = lambda kind: f"gflops_{str(kind).removeprefix('torch.')}"
+    row("machine", {name(kind): round(gflops(kind, repeats)) for kind in kinds})
     decoder, dataset = Decoder.load("sketch"), load_dataset("emoji").subset("val", images)
     batch, drawn = dataset.subset("all", B), dataset.subset("all", B // 2).frame
     pixels, everything = batch.pixels().to(device()), dataset.pixels().to(device())
