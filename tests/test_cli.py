@@ -17,7 +17,9 @@ from conftest import quick_features
 
 from dd import data, decoder, encoder, metrics
 from dd.__main__ import main, parser
-from dd.train import RECIPE
+from dd.commands import RECIPE
+from dd.make_decoders import RECIPES
+from dd.sources import DECODERS
 from dd.vocab import RULES
 
 ROOT = Path(__file__).parent.parent
@@ -81,6 +83,15 @@ def test_a_misspelt_command_is_answered_with_the_nearest(word, meant, capsys):
     assert refused.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert meant in line and word in line and ("mean" in line) == (word != "qqqq")
+
+
+def test_the_names_of_the_shipped_decoders_stand_once():
+    of = {c: {a.dest: a for a in subparsers()[c]._actions} for c in COMMANDS}
+    assert of["redraw"]["decoder"].default == [*DECODERS] == of["check"]["decoder"].choices
+    parts = of["train-decoder"]["name"].choices
+    assert parts == ["all", *RECIPES] and set(DECODERS) < set(RECIPES)
+    table = (ROOT / "dd" / "commands.toml").read_text()
+    assert not re.findall(r'\[[^]]*"(?:sketch|judge-.)"', table)
 
 
 def test_help_of_run_lists_every_parameter():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dd.data import BUILT_IN, BadData, load_dataset, to_pixels, to_uint8
+from dd.data import BUILT_IN, BadData, load_dataset, spread, to_pixels, to_uint8
 from dd.texts import names
 
 SAME = 0.05  # a bit below NEAR of tools/build_emoji.py: drawings this close are one picture
@@ -60,6 +60,10 @@ def test_no_test_drawing_is_a_train_drawing(whole_dataset):
     for split in ("test", "val", "novel"):
         assert nearest(thumbs(split, 400)).min() > SAME, split
     assert nearest(train[:5]).max() < 1e-2  # the measure does find a copy
+
+
+def test_spread_rows_reach_from_the_first_to_the_last():
+    assert spread(10, 4).tolist() == [0, 3, 6, 9] and spread(3, 9).tolist() == [0, 1, 2]
 
 
 def test_subsets_are_fixed(whole_dataset):
