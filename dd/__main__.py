@@ -15,7 +15,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from . import commands
-from .messages import nearest, one_line
+from .messages import nearest, one_line, shown
 
 ANEW = "dediffusion_anew"  # De-Diffusion's texts as the study's encoder writes them on this machine
 SCORES = ("fid", "kid", "paired", "r_at_1")
@@ -26,12 +26,12 @@ STEP = 256  # images, after which what is done is kept; whole batches
 
 def number(text: str):
     """A YAML scalar or list from the command line: 3, 0.5, [1, 2], name."""
-    import yaml
+    from .study.parameters import yaml_value
 
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ValueError(f"{text!r} is no YAML value; write 3, 0.5, name or [1, 2]") from None
+        return yaml_value(text)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is no YAML value; write 3, 0.5, name or [1, 2]") from None
 
 
 def answer(args, told: str, result) -> None:
@@ -199,7 +199,7 @@ def redraw(args) -> None:
     from .decoder import Decoder, brought
     from .encoder import Encoder
     from .figures import sheet
-    from .reading import BadData, shown
+    from .reading import BadData
     from .runtime import say
     from .vocab import unread
 
@@ -242,10 +242,11 @@ def explain(args) -> None:
     from .runtime import say
 
     only_png(args)
-    encoder, emoji, id = Encoder.load(args.encoder), load_dataset("emoji"), args.picture
-    if Path(id).is_file():
+    encoder, id = Encoder.load(args.encoder), args.picture
+    if own := Path(id).is_file():  # before all that takes time
         image, name = picture_files([id], encoder.size)[0], Path(id).name
-    else:
+    emoji = load_dataset("emoji")
+    if not own:
         at = {known: row for row, known in enumerate(emoji.frame["id"])}
         if id not in at:
             like = " or ".join(get_close_matches(id, at, 2, 0)) or next(iter(at))
@@ -676,11 +677,15 @@ def main(argv: list[str] | None = None) -> int:
     from .files import check_writable
     from .study.parameters import BadParameter
 
-    args = parser().parse_args(argv)
+    args, unknown = parser().parse_known_args(argv)
+    if unknown:  # the command's parser knows what may have been meant
+        args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     action = globals()[args.command.replace("-", "_")]
     try:
-        if out := getattr(args, "out", None):  # before the work
-            check_writable(out, folder=args.command.startswith("train"))
+        training = args.command.startswith("train")
+        for place, folder in (("out", training), ("keep", True)):
+            if out := getattr(args, place, None):  # before the work
+                check_writable(out, folder)
         with number_format(args):
             action(args)
         sys.stdout.flush()  # a full disk is told of here, not at the end of the process

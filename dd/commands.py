@@ -61,11 +61,7 @@ class Parser(argparse.ArgumentParser):
         return super().format_help() + self.behind()
 
     def error(self, message: str):
-        commands = [
-            c for a in self._actions if isinstance(a.choices, dict) for c in a.choices.values()
-        ]
-        known = [o for p in (self, *commands) for a in p._actions for o in a.option_strings]
-        known += [str(c) for a in self._actions for c in a.choices or ()]
+        known = [o for a in self._actions for o in (*a.option_strings, *map(str, a.choices or ()))]
         wrong = re.search(r"invalid choice: '(.*?)' |arguments: ([^\s=]+)", message)
         hint = nearest(wrong[1] or wrong[2], known) if wrong else ""
         self.exit(2, one_line(f"{self.prog}: {message}{hint}; --help tells more") + "\n")
@@ -96,6 +92,7 @@ def parser(**behind: Callable[[], str]) -> Parser:
         told = {"description": options["about"], "epilog": f"example: {options['example']}"}
         c = commands.add_parser(name, help=options["about"], formatter_class=Help, **told)
         c.behind = behind.get(name, str)
+        c.set_defaults(refuse=c.error)
         for table in (options, *(GROUPS[group] for group in options.get("use", ()))):
             for flags, how in table.items():
                 if isinstance(how, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 
 HEADS = ("config.json", "model_index.json")  # without which no model is read
+LEAST_ROOM = 2**16  # bytes that must be free where something is to be written
 
 
 def _beside(path: Path) -> Path:
@@ -60,8 +62,8 @@ def whole(path: str | Path):
 
 
 def check_writable(path: str | Path, folder: bool = False) -> None:
-    """OSError where a file (or folder) could not be written later: asked before the work starts.
-    Makes nothing."""
+    """OSError where a file (or folder) could not be written later, or not a word would fit: asked
+    before the work starts. Makes nothing."""
     path = Path(path)
     if path.exists() and path.is_dir() != folder:
         there, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
@@ -72,6 +74,9 @@ def check_writable(path: str | Path, folder: bool = False) -> None:
     near = next(p for p in places if p.exists())
     try:
         tempfile.TemporaryFile(dir=near).close()
+        disk = shutil.disk_usage(near)
+        if disk.total and disk.free < LEAST_ROOM:  # some network folders say 0 of 0
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise OSError(
             f"{path}: cannot be written ({error.strerror}: {near}); give another place"

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = 60
 
 
 def one_line(text) -> str:
     """Line breaks and other control characters as escapes: no file can forge a second line."""
     escaped = lambda c: c if c.isprintable() else c.encode("unicode_escape").decode()
     return "".join(map(escaped, str(text)))
+
+
+def shown(value) -> str:
+    """A value for a message, cut to a few words."""
+    try:
+        return one_line(SHORT.repr(value))
+    except ValueError:  # more digits than Python writes
+        return "a very large number"
 
 
 def nearest(name, known: Iterable[str]) -> str:

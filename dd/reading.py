@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import reprlib
 import unicodedata
 import warnings
 from collections import Counter
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from .messages import one_line
+from .messages import one_line, shown
 
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # Pillow has more readers
 TABLES = (".csv", ".jsonl", ".parquet")
@@ -36,8 +35,6 @@ KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a d
 KINDS |= {str: "text", list: "a list", dict: "an object", bytes: "bytes"}
 SOURCE = re.compile(r"""\s*[\[{]\s*['"]""")  # a list or an object, printed by Python, too
 MOST_SIZE = 2**31  # bytes that the texts of a Parquet file may unpack to
-SHORT = reprlib.Repr()
-SHORT.maxstring = SHORT.maxother = 60
 
 
 class BadData(ValueError):
@@ -266,11 +263,6 @@ def _parquet(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
 
 
 # -- values --------------------------------------------------------------------------------------
-
-
-def shown(value) -> str:
-    """A value for a message, cut to a few words."""
-    return one_line(SHORT.repr(value))
 
 
 def kind(value) -> str:

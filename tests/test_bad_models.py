@@ -12,6 +12,7 @@ import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -398,6 +399,20 @@ def test_a_place_that_cannot_be_written_is_refused_first(
     assert message in line and {p.name for p in tmp_path.iterdir()} == {"file"}
 
 
+def test_a_disk_without_room_and_a_place_to_keep_are_refused_first(
+    refused, nothing_is_loaded, tmp_path, monkeypatch
+):
+    (tmp_path / "c.csv").write_text("id,text\n1,red\n")
+    kept = ("score", tmp_path / "c.csv", "--keep")
+    assert "c.csv is a file; give a folder" in refused(*kept, tmp_path / "c.csv")
+    assert "cannot be written" in refused(*kept, "/proc/none")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, free=100))
+    for words in (("draw", "red"), ("train-encoder",), (*kept, tmp_path / "k", "--out", "t.csv")):
+        more = () if "--out" in words else ("--out", tmp_path / "new" / "x.png")
+        assert "cannot be written (No space left on device: " in refused(*words, *more)
+    assert {p.name for p in tmp_path.iterdir()} == {"c.csv"}
+
+
 @pytest.mark.parametrize("command", ["train-encoder", "train-decoder"])
 def test_a_folder_that_cannot_be_written_is_refused_first(
     command, refused, nothing_is_loaded, tmp_path
@@ -455,12 +470,21 @@ def test_too_few_captions_for_fid_are_refused_before_drawing(
         (b"study: x\n\ttokens: 3", "no YAML"),
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "no YAML"),
         (b"", "no parameters in it"),
+        (b"study: x\nseed: 1\nseed: 2\n", "no YAML ('seed' is there twice)"),
+        (b"study: 2001-13-01", "no YAML (month must be in 1..12)"),
+        (b"[" * 5000, "no YAML (nested too deeply)"),
     ],
 )
 def test_a_parameter_file_that_is_none_is_refused(content, message, refused, tmp_path):
     (tmp_path / "p.yaml").write_bytes(content)
     line = refused("run", tmp_path / "p.yaml")
     assert message in line and "p.yaml" in line and not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("value", ["2001-13-01", "[" * 5000, "[1", "{a: 1, a: 2}"])
+def test_a_value_that_is_no_yaml_is_refused(value, refused):
+    line = refused("run", "quick", "-p", f"tokens={value}")
+    assert "is no YAML value; write 3, 0.5, name or [1, 2]" in line and len(line) < 200
 
 
 def test_a_run_with_a_model_that_cannot_be_read_does_not_begin(

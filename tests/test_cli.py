@@ -119,6 +119,7 @@ def test_help_of_run_lists_every_parameter():
         (("ask", "x", "--batch", "100000"), "100000 is not a number from 1 to 256"),
         (("draw", "red", "--sampler", "dmp"), "did you mean 'dpm'?"),
         (("draw", "red", "--smpler=dpm"), "did you mean '--sampler'?"),
+        (("claims", "--decodr", "x"), "unrecognized arguments: --decodr; --help"),  # none there
         (("draw", "red", "--n", "x\ny"), "--n: invalid integer value: 'x\\ny'"),
     ],
 )

@@ -1,9 +1,9 @@
-"""Anything as a captions file or a picture ends as a right result or as one line of BadData, never
-in a traceback, and no row is lost without a word.
+"""Anything as a captions file, a picture, a file of parameters or a command line ends as a right
+result or as one line, never in a traceback, and no row is lost without a word.
 
-A few cases run with the other tests. 1,700 for each test, 10,200 in all, take some minutes:
+A few cases run with the other tests. 1,250 for each test, 11,250 in all:
 
-    DD_FUZZ=1700 python -m pytest -q tests/test_fuzz_input.py --hypothesis-seed=0
+    DD_FUZZ=1250 python -m pytest -q tests/test_fuzz_input.py --hypothesis-seed=0
 """
 
 import csv
@@ -12,16 +12,21 @@ import json
 import os
 import tempfile
 import unicodedata
+from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dd import reading
+from dd import baselines, bench, data, decoder, encoder, llm, make_decoders, reading
+from dd.__main__ import main, parser
 from dd.data import load_dataset
 from dd.reading import Bad, BadData, captions_of, id_of, one_line, read_picture, texts_by_id
+from dd.study import PARAMETERS, BadParameter, load_parameters
 
 CASES = int(os.environ.get("DD_FUZZ", 40))
 KEPT = tempfile.TemporaryDirectory()
@@ -250,3 +255,104 @@ def test_a_damaged_picture_is_read_or_refused(picture, edits):
     except BadData as error:
         return one(error)
     assert seen.shape == (8, 8, 3) and seen.dtype == np.uint8
+
+
+# -- parameters and command lines -----------------------------------------------------------------
+
+NAMES = [*PARAMETERS, "tokns", "", "1"]
+scalars = st.none() | st.booleans() | st.integers(-2, 400) | st.floats() | st.dates() | texts
+scalars |= st.sampled_from(["sketch", "judge-a", "dpm", "captioner", "names", "trained", "x"])
+settings_of = st.dictionaries(
+    st.sampled_from(NAMES), scalars | st.lists(scalars, max_size=3) | values, max_size=4
+)
+PARAMETER_FILE = "study: mine  # a name\ntokens: 8\nguidances: [1, 2.5]\njudges: [judge-a]\n"
+
+
+def checked(path: Path, given: dict | None = None) -> None:
+    try:
+        found = load_parameters(str(path))
+    except BadParameter as error:
+        lines = str(error).split("\n")
+        assert all(line and one_line(line) == line and len(line) < 1000 for line in lines)
+        return
+    assert found.keys() == PARAMETERS.keys() and (given is None or found.items() >= given.items())
+    assert not any(isinstance(v, bool) for x in found.values() for v in np.ravel(x).tolist())
+
+
+@often
+@given(settings_of, st.booleans())
+def test_parameters_are_those_of_the_file_or_refused(given, named):
+    given = ({"study": "x"} if named else {}) | given
+    checked(write("p.yaml", yaml.safe_dump(given, allow_unicode=True)), given)
+
+
+@often
+@given(edits)
+def test_a_damaged_file_of_parameters_is_read_or_refused(edits):
+    checked(write("q.yaml", damaged(PARAMETER_FILE.encode(), edits)))
+
+
+class Begun(ValueError):
+    """The command line was taken and the work would begin."""
+
+
+WORK = {
+    decoder.Decoder: ("load",),
+    encoder.Encoder: ("load",),
+    llm.LanguageModel: ("load",),
+    data: ("load_dataset",),
+    baselines: ("captioner", "contrastive"),
+    make_decoders: ("make_decoder",),
+    bench: ("run",),
+}
+PLACES = (
+    "a.png",
+    "c.csv",
+    "p.yaml",
+    "",
+    ".",
+    "/proc/none/x",
+    "no\n\x1b[31mfile",
+    "x" * 300,
+    "o.png",
+)
+words = st.sampled_from(PLACES) | st.integers(-1, 2**65).map(str) | st.floats().map(str) | texts
+words |= st.sampled_from(
+    [*NAMES, "--", "-p", "tokens=8", "tokens=[", "skip", "test", "\udcff", "@"]
+)
+COMMANDS = parser()._subparsers._group_actions[0].choices
+
+
+@st.composite
+def command_lines(draw):
+    name = draw(st.sampled_from(sorted(COMMANDS)))
+    flags = sorted(o for a in COMMANDS[name]._actions for o in a.option_strings)
+    more = st.lists(st.tuples(st.sampled_from(flags), words), max_size=3)
+    options = [word for pair in draw(more) for word in pair]
+    return [name, *draw(st.lists(words, max_size=2)), *options]
+
+
+@often
+@given(command_lines())
+def test_a_command_line_is_taken_or_refused_in_one_line(line):
+    """No work is begun, nothing is written."""
+    out, err = io.StringIO(), io.StringIO()
+    begun = lambda *a, **k: (_ for _ in ()).throw(Begun("begun"))
+    with ExitStack() as stack:
+        for where, names in WORK.items():
+            for name in names:
+                stack.enter_context(mock.patch.object(where, name, begun))
+        stack.enter_context(mock.patch("dd.study.run", begun))
+        stack.enter_context(chdir(stack.enter_context(tempfile.TemporaryDirectory())))
+        for name in PLACES[:2]:
+            Path(name).touch()
+        [stack.enter_context(to) for to in (redirect_stdout(out), redirect_stderr(err))]
+        try:
+            code = main(line)
+        except SystemExit as end:  # argparse's way
+            code = end.code
+        assert set(os.listdir()) == set(PLACES[:2])
+    lines = err.getvalue().splitlines()
+    lines = [x for x in lines if not x.startswith(("device:", "numbers:", "note:"))]
+    assert code in (0, 2) and len(lines) == (code == 2), (line, lines)
+    assert not any("\x1b" in x for x in lines)

@@ -24,6 +24,8 @@ from dd.study.parameters import LEAST_FID, NOTEBOOKS, table, taken
         (dict(guidances=[]), "list of different numbers"),
         (dict(guidances=[1, "2"]), "list of different numbers"),
         (dict(guidances=[1, 1]), "list of different numbers"),
+        (dict(guidances=[True]), "list of different numbers"),
+        (dict(shots=[1.5]), "list of different whole numbers"),
         (dict(guidances=3.0), "list needed"),
         (dict(rivals=["blip"]), "among"),
         (dict(rivals=["captioner", "captioner"]), "different names"),

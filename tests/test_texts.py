@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
 from dd.captions import STYLE_WORDS
 from dd.data import BadData, Dataset
@@ -104,6 +105,7 @@ def test_written_texts_are_read_back(small_dataset, tmp_path):
     texts = WRITERS["names"](small_dataset)
     write_texts(tmp_path / "t" / "names.parquet", small_dataset, texts)
     assert read_texts(tmp_path / "t" / "names.parquet", small_dataset)[1] == texts
+    assert parquet.read_schema(tmp_path / "t" / "names.parquet").names == ["id", "text"]
 
 
 def test_word_shares_count_texts_and_not_words():

@@ -13,6 +13,7 @@ from dd.vocab import (
     surviving_rule,
     to_strings,
     tokenise,
+    unread,
 )
 
 
@@ -83,6 +84,20 @@ def test_reading(tiny_decoder):
     assert to_strings(tokenizer, ids[:1, :])[0] in ("red apple", "red <|unk|>", "red")
     rates = reading_rates(tokenizer, ["zzzyx " * 40])
     assert rates["unknown"] == 1.0 and rates["truncated"] == 1.0
+
+
+def test_rates_are_shares_of_the_texts(tiny_decoder):
+    tokenizer = tiny_decoder.tokenizer
+    rates = reading_rates(tokenizer, ["red " * 31, "red " * 30, "red", "zzzyx red"])
+    assert rates == {"tokens": 64 / 4, "truncated": 1 / 4, "unknown": 1 / 64}
+    red, ids = tokenizer.convert_tokens_to_ids("red"), torch.full((2, 31), 0)
+    ids[0], ids[1, 1:] = red, red  # the other begins with a token that is never written
+    assert round_trip(tokenizer, ids) == {"exact": 1 / 2, "truncated": 1 / 2}
+
+
+def test_the_nearest_known_word_is_named_where_one_is_near(tiny_decoder):
+    said = unread(tiny_decoder.tokenizer, ["redd", "qqqqq"], "tiny")[1][0]
+    assert re.search(r"alike: redd \(nearest known: red.*\), qqqqq$", said)
 
 
 def test_byte_level_pieces_spell_any_word(mixture_texts):

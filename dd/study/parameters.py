@@ -10,10 +10,11 @@ import json
 import os
 import re
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ..messages import nearest
+from ..messages import nearest, shown
 from ..sources import LENGTHS, LITE2, keys
 
 ROOT = Path(__file__).parent.parent.parent
@@ -173,8 +174,8 @@ def mistake(name: str, value) -> str:
     """One line about a value that cannot be used; "" for one that can."""
     if name not in PARAMETERS:
         known = f"known: {', '.join(PARAMETERS)}"
-        return f"unknown parameter {name!r}{nearest(name, PARAMETERS) or f'; {known}'}"
-    p, told = PARAMETERS[name], f"{name} is {value!r}"
+        return f"unknown parameter {shown(name)}{nearest(name, PARAMETERS) or f'; {known}'}"
+    p, told = PARAMETERS[name], f"{name} is {shown(value)}"
     kind, values, hint = type(p.default), value if isinstance(value, list) else [value], ""
     if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
         text = kind is float and isinstance(value, str)
@@ -187,8 +188,11 @@ def mistake(name: str, value) -> str:
         wrong = next((v for v in values if v not in p.among), "")
         hint = nearest(wrong, p.among)
     elif p.high is not None:
-        good = all(isinstance(v, (int, float)) and p.low <= v <= p.high for v in values) and values
-        wanted = "a list of different numbers from " if kind is list else ""
+        whole = kind is list and all(isinstance(v, int) for v in p.default)
+        kinds = (int,) if whole else (int, float)  # true is a number only to Python
+        good = all(type(v) in kinds and p.low <= v <= p.high for v in values) and values
+        numbers = "whole numbers" if whole else "numbers"
+        wanted = f"a list of different {numbers} from " if kind is list else ""
         wanted += f"{p.low} to {p.high}"
     else:
         good = all(isinstance(v, str) and v for v in values) and values
@@ -207,7 +211,7 @@ def check(parameters: dict) -> dict:
     whole = {name: p.default for name, p in PARAMETERS.items()} | parameters
     if not re.fullmatch(r"[A-Za-z0-9_-]+", whole["study"]):
         told.append(
-            f"study is {whole['study']!r}; letters, digits, - and _ needed: it names a folder"
+            f"study is {shown(whole['study'])}; letters, digits, - and _ needed: it names a folder"
         )
     brief = [f"dediffusion_{N}" for N in LENGTHS if f"dediffusion_{N}" in whole["contexts"]]
     if brief and not whole["lengths_seen"]:
@@ -241,20 +245,37 @@ def results_root() -> Path:
     return Path(os.environ.get("DD_RESULTS") or repository / "results")
 
 
-def load_parameters(study: str) -> dict:
-    """notebooks/params/<study>.yaml, or a path to such a file; checked, with defaults."""
+def yaml_value(text: str):
+    """Plain YAML; ValueError with one line for all else, a key given twice included."""
     import yaml
 
+    class Once(yaml.SafeLoader):
+        def construct_mapping(self, node, deep=False):
+            found = super().construct_mapping(node, deep)
+            if len(found) < len(node.value):
+                keys = Counter(str(key.value) for key, _ in node.value)
+                raise ValueError(f"{shown(keys.most_common(1)[0][0])} is there twice")
+            return found
+
+    try:
+        return yaml.load(text, Once)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def load_parameters(study: str) -> dict:
+    """notebooks/params/<study>.yaml, or a path to such a file; checked, with defaults."""
     folder = ROOT / "notebooks" / "params"
     path = Path(study) if study.endswith((".yaml", ".yml")) else folder / f"{study}.yaml"
     if not path.exists():
         there = sorted(p.stem for p in folder.glob("*.yaml"))
         raise BadParameter(f"no parameter file {path}; there are {there}{nearest(study, there)}")
     try:
-        parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        told = " ".join(str(error).split())
-        raise BadParameter(f"{path}: no YAML ({told}); one 'name: value' a line") from None
+        parameters = yaml_value(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadParameter(f"{path}: no YAML ({error}); one 'name: value' a line") from None
     if not isinstance(parameters, dict):
         raise BadParameter(f"{path}: no parameters in it; one 'name: value' a line")
     if "study" not in parameters:
