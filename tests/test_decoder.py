@@ -258,3 +258,14 @@ def test_texts_in_probe_loss_matter_and_pairs_share_noise(
     assert not np.array_equal(
         a, tiny_decoder.probe_loss(small_latents[:6], ["blue round"] * 6, ids)
     )
+
+
+def test_the_probe_is_the_mean_loss_at_four_noise_levels(tiny_decoder, float32):
+    texts, ids = ["red apple", "blue"], ["a", "b"]
+    z_0 = torch.randn(2, tiny_decoder.C, tiny_decoder.h, tiny_decoder.h)
+    states, noise = tiny_decoder.text_states(texts), tiny_decoder.start_noise(ids, seed=1)
+    levels = [torch.tensor([t, t]) for t in (125, 375, 625, 875)]
+    with torch.no_grad():
+        each = torch.stack([tiny_decoder.loss(z_0, states, t, noise) for t in levels])
+    found = tiny_decoder.probe_loss(z_0, texts, ids)
+    torch.testing.assert_close(torch.from_numpy(found), each.mean(0), atol=1e-5, rtol=1e-4)

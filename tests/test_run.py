@@ -108,7 +108,7 @@ def test_a_folder_given_from_here_is_found_by_kernels_that_work_elsewhere(
             dict(language_models=["smollm2", "no/where"]),
             "language model 'no/where': neither shipped",
         ),
-        (dict(shots=[4, 4]), "different numbers"),
+        (dict(shots=[4, 4]), "different whole numbers"),
     ],
 )
 def test_what_a_run_could_not_finish_is_refused_before_it_starts(parameters, message, tmp_path):

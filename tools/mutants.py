@@ -35,7 +35,8 @@ TESTS = {  # of each file, those that are about it, the fast ones first
     "tests/test_bad_input.py::test_near_misses_of_ids_are_named",
     "metrics": f"tests/test_metrics.py {NUMBERS}[score] {NUMBERS}[look]",
     "encoder": f"tests/test_encoder.py {NUMBERS}[train_encoder] {NUMBERS}[features]",
-    "decoder": f"tests/test_decoder.py {NUMBERS}[draw] {NUMBERS}[train_encoder]",
+    "decoder": f"tests/test_decoder.py {NUMBERS}[draw] {NUMBERS}[train_encoder] "
+    "tests/test_world.py::test_a_judge_draws_by_its_own_call_and_nothing_is_trained_through_it",
     "train": f"{NUMBERS}[train_encoder] {NUMBERS}[train_denoiser] tests/test_train.py",
 }
 LIBRARIES = (  # imported once, not for each change
