@@ -391,7 +391,7 @@ def check(args) -> None:
     import pandas as pd
 
     from . import metrics
-    from .data import BadData, Dataset, load_dataset, to_pixels
+    from .data import BadData, load_dataset, to_pixels
     from .decoder import Decoder
     from .encoder import Encoder
     from .files import read_json, write_csv
@@ -400,7 +400,7 @@ def check(args) -> None:
 
     results, split = results_of(args.study, "reconstruction.csv"), args.split
     folder = results.parent
-    made_with = json.loads((folder / "parameters" / "05_reconstruction.json").read_text())
+    made_with = read_json(folder / "parameters" / "05_reconstruction.json")
     table = pd.read_csv(results)
     table = table[(table["split"] == split) & (table["decoder"] == args.decoder)]
     published = table[table["seed"] == made_with["seed"]].set_index("source")
@@ -428,9 +428,7 @@ def check(args) -> None:
     for source in args.sources:
         known = source.removesuffix("_anew")
         told = pd.read_parquet(file(known))
-        drawings, texts = [at[i] for i in told["id"]], told["text"].tolist()
-        frame = dataset.frame.iloc[drawings].reset_index(drop=True)
-        drawn = Dataset(dataset.name, frame, dataset.images[drawings])
+        drawn, texts = dataset.rows([at[i] for i in told["id"]]), told["text"].tolist()
         if real is None:  # a study's sources are all of the same drawings
             real = metrics.image_features(drawn.images)
         if source == ANEW:

@@ -193,7 +193,7 @@ class Study:
         """Searches all training drawings, as the decoders were trained on all: not `n_train`."""
         return SearchEngine(self.dataset.subset("train"))
 
-    def taken(self, rows: np.ndarray) -> torch.Tensor:
+    def features_of(self, rows: np.ndarray) -> torch.Tensor:
         """Image features (M, D) of the engine's drawings `rows` (M,), each looked at once."""
         missing = np.setdiff1d(rows, list(self._looked))
         if len(missing):
@@ -209,7 +209,7 @@ class Study:
     def ideal(self, source: str, split: str) -> torch.Tensor:
         """Image features (M, D) of an ideal drawer's pictures."""
         told = dict(with_style=source == "ideal_style", seed=self.seed)
-        return self.taken(ideal(self.engine, self.subset(split), **told))
+        return self.features_of(ideal(self.engine, self.subset(split), **told))
 
     # -- trainings beside the study's own --------------------------------------------------------
 
@@ -412,7 +412,9 @@ class Study:
             images, hits = self.subset(split), self.hits(source, split)
             row = dict(world=images.name, split=split, source=source, decoder=SEARCH)
             row |= dict(guidance=float("nan"), seed=self.seed)
-            row |= self.scored(self.real(split), self.taken(hits), classes=(images.styles,) * 2)
+            row |= self.scored(
+                self.real(split), self.features_of(hits), classes=(images.styles,) * 2
+            )
             for of in ("concept", "style") if split == "test" else ():  # others have none of these
                 right = shown[of].to_numpy()[hits] == images.frame[of].to_numpy()
                 names = (f"right_{of}{end}" for end in ("", "_lo", "_hi"))

@@ -317,7 +317,7 @@ def by_style(study: Study) -> pd.DataFrame:
     guidance, rows = study.guidance_of(), []
     draw = lambda by, of: lambda s: by.drawn(s, "test", float(guidance[of, s]))[0]
     drawers = {name: draw(by, name) for name, by in study.by_each.items()}
-    drawers[SEARCH] = lambda s: study.taken(study.hits(s, "test"))
+    drawers[SEARCH] = lambda s: study.features_of(study.hits(s, "test"))
     for (name, pictures), source in product(drawers.items(), NARROW):
         if (name, source) not in guidance:  # rows of an earlier version have no such source
             continue

@@ -50,7 +50,7 @@ def gather(study: Study) -> dict:
         """Image features of all test drawings' pictures, and the chosen pictures."""
         if name == SEARCH:
             hits = study.hits(source, "test")
-            return study.taken(hits), study.engine.shown.images[hits[rows]]
+            return study.features_of(hits), study.engine.shown.images[hits[rows]]
         at = float(guidance[name, source])
         features, drawn = study.by_each[name].drawn(source, "test", at)
         return features, drawn[rows]

@@ -38,7 +38,7 @@ MANY, MOST = 10**6, 10**9
 P = Parameter
 
 
-def judged(default: int, meaning: str, least: int = LEAST_FID) -> Parameter:
+def drawings(default: int, meaning: str, least: int = LEAST_FID) -> Parameter:
     """How many drawings, of which 0 leaves something out and fewer than `least` are too few."""
     return P(default, meaning, 0, MANY, least=least)
 
@@ -72,15 +72,15 @@ PARAMETERS = {
     "probe_seen": seen(0, "images each other training recipe sees in notebook 3; 0: no comparison"),
     "training_seeds": P(1, "how often each training recipe of notebook 3 is trained", 1, 20),
     "tokens": P(16, "N, words De-Diffusion writes per image", 1, 75),
-    "n_test": judged(360, "test drawings judged; 0: all"),
-    "n_train": judged(
+    "n_test": drawings(360, "test drawings judged; 0: all"),
+    "n_train": drawings(
         2560, "training drawings that encoder, baselines and examples are taken from; 0: all", 256
     ),
-    "n_val": judged(
+    "n_val": drawings(
         0, "validation drawings on which guidance is chosen; 0: no sweep, `guidance` is used"
     ),
-    "n_novel": judged(0, "drawings of never-seen concepts judged; 0: leaves the split out"),
-    "n_outside": judged(
+    "n_novel": drawings(0, "drawings of never-seen concepts judged; 0: leaves the split out"),
+    "n_outside": drawings(
         0, "drawings of the outside set judged, which no decoder saw; 0: leaves the split out"
     ),
     "guidance": P(
@@ -98,7 +98,7 @@ PARAMETERS = {
     "lengths_seen": seen(
         0, "images seen by each encoder of the comparison of lengths (notebook 5); 0: none"
     ),
-    "curve": judged(0, "test drawings of the curve over guidance (the paper's Fig. 3); 0: none"),
+    "curve": drawings(0, "test drawings of the curve over guidance (the paper's Fig. 3); 0: none"),
     "noise_seeds": P(
         *(1, "draws of the starting noise: the first makes the tables, all say what chance moves"),
         *(1, 100),
@@ -107,13 +107,13 @@ PARAMETERS = {
     "eyes": P(
         1, "networks whose distances are reported: 2 adds EfficientNet-Lite1 (notebook 6)", 1, 2
     ),
-    "hard_prompts": judged(
+    "hard_prompts": drawings(
         0, "validation drawings on which searches for hard prompts are compared; 0: none"
     ),
     "cross_seen": seen(
         0, "images seen by each encoder trained through one of the decoders; 0: none"
     ),
-    "sampler_check": judged(
+    "sampler_check": drawings(
         0, "validation drawings on which samplers are compared with 50 steps; 0: none"
     ),
     "pairs": P(32, "pairs of test drawings blended, and drawings edited, in notebook 7", 2, 10**5),
