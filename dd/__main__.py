@@ -380,7 +380,8 @@ def results_of(study: str, name: str = "") -> Path:
     path, root = results_root() / study / name, results_root()
     if not path.exists():
         made = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-        there = f"there are results of {', '.join(made) or 'no study'}{nearest(study, made)}"
+        hint = "" if study in made else nearest(study, made)
+        there = f"there are results of {', '.join(made) or 'no study'}{hint}"
         raise FileNotFoundError(f"{path}: no such results; python -m dd run makes some, {there}")
     return path
 

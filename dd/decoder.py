@@ -82,6 +82,8 @@ class Decoder:
         whose = f"decoder {str(name)!r}"
         with reading(f"{whose}: its model_index.json"):
             index = DiffusionPipeline.load_config(source, **options)
+            if not isinstance(index, dict):
+                raise ValueError("no JSON object")
         kind = index.get("_class_name")
         trained_through = kind in ("StableDiffusionPipeline", "MiniLMPipeline")
         if not trained_through and not draws_text(kind):
@@ -93,12 +95,13 @@ class Decoder:
         elif trained_through:
             parts = dict.fromkeys(("scheduler", "vae", "tokenizer", "text_encoder", "unet"))
         else:
-            held = (k for k, v in index.items() if isinstance(v, (list, tuple)) and v[0])
+            held = (k for k, v in index.items() if isinstance(v, list) and any(v[:1]))
             parts = dict.fromkeys(part for part in held if part not in LEFT_OUT)
         # as large models are: half the memory where the GPU computes in bfloat16
         dtype = None if trained_through or device().type == "cpu" else compute_dtype()
         for part in parts:
-            library, made = (index.get(part) or (None, None))[:2]
+            named = index.get(part)
+            library, made = named if isinstance(named, list) and len(named) == 2 else (None, None)
             if library not in ("diffusers", "transformers"):
                 has = f"is of {library}, whose code is not run" if library else "is missing"
                 raise BadData(f"{whose}: its part {part} {has}; {TAKEN}")

@@ -179,10 +179,11 @@ class Encoder:
         """Pixels per side of the pictures that it was trained on, which are those that its decoder
         draws: its backbone sees them brought to a size of its own, from these and not from smaller
         ones. BadData if its recipe tells none."""
-        if "size" not in self.recipe:
+        size = self.recipe.get("size")
+        if type(size) is not int or size < 1:
             told = "its recipe.json names no size of pictures, train it anew"
             raise BadData(f"encoder {self.name!r}: {told}")
-        return self.recipe["size"]
+        return size
 
     @classmethod
     def new(

@@ -118,6 +118,20 @@ def test_an_encoder_that_is_not_whole_is_refused(damage, refused, tiny_decoder, 
     assert "its pooler" in line
 
 
+@pytest.mark.parametrize("size", ["x", 0, 64.0, True, None, [64]])
+def test_an_encoder_that_names_no_size_of_pictures_is_refused(
+    size, refused, tiny_decoder, tmp_path
+):
+    from dd.encoder import Encoder
+
+    made = Encoder.new(tiny_decoder, 3, D=32, blocks=1)
+    made.recipe = {"size": size}
+    made.save(tmp_path / "encoder")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    line = refused("write", tmp_path / "a.png", "--encoder", tmp_path / "encoder")
+    assert "its recipe.json names no size of pictures, train it anew" in line
+
+
 def test_a_model_of_another_kind_is_refused_not_filled_with_random_weights(
     refused, few, tmp_path, clip_folder, llm_folder
 ):
@@ -215,6 +229,11 @@ SHAPES = {
         "its part text_encoder has no weights for text_projection.weight",
     ),
     "sample prediction": (scheduler(prediction_type="sample"), "scheduler predicts 'sample'"),
+    "a part that is a number": (index(unet=5), "its part unet is missing"),
+    "index is a list": (
+        lambda f: (f / "model_index.json").write_text("[]"),
+        "its model_index.json cannot be read: no JSON object",
+    ),
     "no index": (lambda f: (f / "model_index.json").unlink(), "no file named model_index.json"),
     "index is no JSON": (lambda f: (f / "model_index.json").write_text("{"), "model_index.json"),
 }
@@ -227,7 +246,7 @@ def test_a_decoder_of_another_shape_is_refused(shape, refused, sd_folder, tmp_pa
     change(folder)
     line = refused(*DRAW, "--decoder", folder, "--out", tmp_path / "x.png")
     assert message in line and not (tmp_path / "x.png").exists()
-    if shape not in ("pooled text", "no index", "index is no JSON"):
+    if shape not in ("pooled text", "no index", "index is no JSON", "index is a list"):
         assert "taken are folders of a StableDiffusionPipeline" in line
 
 

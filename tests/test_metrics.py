@@ -236,3 +236,25 @@ def test_image_features_of_single_pictures(small_dataset):
         features[2:3], metrics.image_features(small_dataset.images[2:3]), atol=0.05, rtol=0.05
     )
     assert torch.cdist(features, features).add(torch.eye(6) * 1e9).min() > 0.1
+
+
+def test_inception_is_given_pictures_as_torchmetrics_takes_them(tmp_path, monkeypatch):
+    """Its file of weights has 95 MB: a network in its place gives each channel's mean."""
+    from torchmetrics.image import fid
+
+    class Channels(torch.nn.Module):
+        def forward(self, x):
+            assert x.dtype == torch.uint8 and x.shape[1:] == (3, 6, 8) and x.is_contiguous()
+            return x.float().mean((2, 3))
+
+    class Stub:
+        def __init__(self, feature, feature_extractor_weights_path):
+            assert feature == 2048 and feature_extractor_weights_path == str(weights)
+            self.inception = Channels()
+
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    monkeypatch.setattr(fid, "FrechetInceptionDistance", Stub)
+    images = np.zeros((2, 6, 8, 3), np.uint8) + np.uint8([10, 20, 30])
+    seen = metrics.image_features(images, eye=f"inception:{weights}")
+    assert seen.tolist() == [[10, 20, 30]] * 2

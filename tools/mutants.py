@@ -36,6 +36,8 @@ TESTS = {  # of each file, those that are about it, the fast ones first
     "metrics": f"tests/test_metrics.py {NUMBERS}[score] {NUMBERS}[look]",
     "encoder": f"tests/test_encoder.py {NUMBERS}[train_encoder] {NUMBERS}[features]",
     "decoder": f"tests/test_decoder.py {NUMBERS}[draw] {NUMBERS}[train_encoder] "
+    "tests/test_bad_models.py::test_batches_shrink_as_latents_grow "
+    "tests/test_faults.py::test_what_does_not_fit_the_memory_is_refused_before_it_is_read_or_drawn "
     "tests/test_world.py::test_a_judge_draws_by_its_own_call_and_nothing_is_trained_through_it",
     "train": f"{NUMBERS}[train_encoder] {NUMBERS}[train_denoiser] tests/test_train.py",
 }
