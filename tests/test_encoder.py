@@ -146,3 +146,11 @@ def test_backbone_features_are_per_image(small_dataset, small_patches, float32):
 def test_tokens_must_fit(tiny_decoder):
     with pytest.raises(ValueError, match="holds 1 to 30"):
         Encoder.new(tiny_decoder, 31)
+
+
+def test_texts_may_fill_the_decoder_s_context_and_no_more(tiny_decoder):
+    most = tiny_decoder.L - 2
+    assert Encoder.new(tiny_decoder, most, D=32, blocks=1).pooler.config.N == most
+    for N in (0, most + 1):
+        with pytest.raises(ValueError, match=f"tokens is {N}; .* holds 1 to {most}"):
+            Encoder.new(tiny_decoder, N, D=32, blocks=1)
