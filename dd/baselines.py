@@ -100,7 +100,7 @@ def caption(dataset, model: str, revision=None, *, prompt="", tokens=60, B=8) ->
     processor.tokenizer.padding_side = "right" if net.config.is_encoder_decoder else "left"
     question = {"type": "text", "text": prompt or ASKED}
     chat = dict(add_generation_prompt=True, tokenize=True, return_dict=True)
-    texts, progress = [], Progress("caption", len(dataset))
+    texts = []
     for pictures in pictures_of(dataset, B):
         if processor.chat_template:
             contents = [[{"type": "image", "image": p}, question] for p in pictures]
@@ -117,7 +117,6 @@ def caption(dataset, model: str, revision=None, *, prompt="", tokens=60, B=8) ->
         if ids[:, : given.shape[1]].equal(given):  # such models return their prompt first
             ids = ids[:, given.shape[1] :]
         texts += [without(prompt, t) for t in processor.batch_decode(ids, skip_special_tokens=True)]
-        progress(len(texts))
     return texts
 
 
@@ -212,26 +211,8 @@ def interrogate_by_clip(
     does not add up as `Similarity`'s does: the `shortlist` phrases most like the picture are tried,
     each chain, joined by commas, read anew; the best stays while it lifts the similarity and the
     text has at most `most` words."""
-    short = [p for p in bank if len(p.split()) <= most]
-    if not short:
-        raise BadData(f"each of the {len(bank)} phrases has more than {most} words; allow more")
-    if len(short) < len(bank):
-        longer = f"{len(bank) - len(short)} of {len(bank)} phrases"
-        say(f"note: {longer} have more than {most} words and are never written")
-    bank = short
+    bank, phrases, read = read_bank(model, tuple(bank), revision, most, B)
     processor, net = contrastive(model, revision)
-    # SigLIP was trained with its padding visible
-    padding = "longest" if net.config.model_type == "clip" else "max_length"
-    limit = net.config.text_config.max_position_embeddings
-    options = dict(padding=padding, truncation=True, max_length=limit, return_tensors="pt")
-
-    def read(texts: list[str]) -> torch.Tensor:
-        """-> unit vectors (M, D)."""
-        found = []
-        for i in range(0, len(texts), B):
-            ids = processor.tokenizer(texts[i : i + B], **options).to(device())
-            found.append(net.get_text_features(**ids).pooler_output)
-        return normalize(torch.cat(found), dim=-1)
 
     def chained(v: torch.Tensor) -> str:
         """The greedy chain for one picture, v (D,)."""
@@ -246,17 +227,41 @@ def interrogate_by_clip(
             found = score
         return ", ".join(chain)
 
-    if cut := sum(len(ids) > limit for ids in processor.tokenizer(bank).input_ids):
-        say(f"note: {cut} of {len(bank)} phrases are longer than the {limit} tokens {model} reads")
-    phrases, texts = read(bank), []  # (K, D)
-    progress = Progress("interrogate", len(dataset), unit="images")
+    texts = []
     for pictures in pictures_of(dataset, B):
         pixels = processor.image_processor(pictures, return_tensors="pt").to(device())
         images = normalize(net.get_image_features(**pixels).pooler_output, dim=-1)  # (b, D)
-        for v in images:
-            texts.append(chained(v))
-            progress(len(texts))
+        texts += map(chained, images)
     return texts
+
+
+@lru_cache(1)
+@torch.no_grad()
+def read_bank(model: str, bank: tuple[str, ...], revision: str | None, most: int, B: int):
+    """-> the phrases of at most `most` words, as unit vectors (K, D), and what reads texts so."""
+    short = [p for p in bank if len(p.split()) <= most]
+    if not short:
+        raise BadData(f"each of the {len(bank)} phrases has more than {most} words; allow more")
+    if len(short) < len(bank):
+        longer = f"{len(bank) - len(short)} of {len(bank)} phrases"
+        say(f"note: {longer} have more than {most} words and are never written")
+    processor, net = contrastive(model, revision)
+    # SigLIP was trained with its padding visible
+    padding = "longest" if net.config.model_type == "clip" else "max_length"
+    limit = net.config.text_config.max_position_embeddings
+    options = dict(padding=padding, truncation=True, max_length=limit, return_tensors="pt")
+
+    def read(texts: list[str]) -> torch.Tensor:
+        """-> unit vectors (M, D)."""
+        found = []
+        for i in range(0, len(texts), B):
+            ids = processor.tokenizer(texts[i : i + B], **options).to(device())
+            found.append(net.get_text_features(**ids).pooler_output)
+        return normalize(torch.cat(found), dim=-1)
+
+    if cut := sum(len(ids) > limit for ids in processor.tokenizer(short).input_ids):
+        say(f"note: {cut} of {len(short)} phrases are longer than the {limit} tokens {model} reads")
+    return short, read(short), read
 
 
 def search_words(loss, table, tokenizer, M, *, name, N, steps, rate, seed, B, last) -> list[str]:

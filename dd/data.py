@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +77,7 @@ class Dataset:
 
     def pixels(self, rows=slice(None)) -> torch.Tensor:
         """float32 (B, 3, H, W) in [-1, 1], as diffusers' autoencoders take them."""
-        return to_pixels(self.images[rows])
+        return to_pixels(self.images[rows][:])
 
     def fingerprint(self) -> str:
         """Hash of the images and what people say of them, in order: stored beside every number."""
@@ -103,7 +104,9 @@ class Pictures:
     def __getitem__(self, rows) -> np.ndarray | Pictures:
         """One picture, a slice of them read at once, or chosen rows, which are not read yet."""
         if isinstance(rows, slice):
-            return np.stack([read_picture(file, self.shape[1]) for file in self.files[rows]])
+            with ThreadPoolExecutor() as pool:  # decoding lets other threads run
+                read = pool.map(lambda file: read_picture(file, self.shape[1]), self.files[rows])
+                return np.stack(list(read))
         if np.ndim(rows) == 0:
             return read_picture(self.files[rows], self.shape[1])
         return Pictures([self.files[row] for row in rows], self.shape[1])

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +35,7 @@ from .runtime import (
     reading,
     rows_at_once,
     save_tensors,
+    seeing,
     shipped,
     write_json,
 )
@@ -47,18 +50,45 @@ FEATURES = 24 + 40 + 112 + 3  # F: their channels, and the mean colour of the pa
 ROOM = 2**23, 2**25
 
 
-def backbone_features(pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:
-    """pixels (M, 3, H, W) in [-1, 1] -> frozen ImageNet features (M, P, F) float16, on the CPU."""
-    net = placed(efficientnet(0))
+def backbone_features(
+    pixels: torch.Tensor, B: int | None = None, backbone: str | None = None
+) -> torch.Tensor:
+    """pixels (M, 3, H, W) in [-1, 1] -> frozen features (M, P, F) float16, on the CPU: of a `tower`
+    by its name, else ImageNet's of EfficientNet-Lite0."""
+    net = tower(backbone) if backbone else placed(efficientnet(0))
 
     def some(rows):
         x = pixels[rows].to(device())
         with autocast():
+            if backbone:
+                return net(x).half().cpu()
             maps = [*features(net, resize(x, SIZE), upto=10, keep=BLOCKS), x]
         maps = [F.adaptive_avg_pool2d(m.float(), 8) for m in maps]  # each (B, f, 8, 8)
         return torch.cat(maps, 1).flatten(2).transpose(1, 2).half().cpu()  # (B, P, F)
 
     return torch.cat(list(on_every_core(some, len(pixels), B or rows_at_once(8, 128))))
+
+
+@cache
+def tower(name: str) -> Callable:
+    """What sees in a CLIP, SigLIP or DINOv2 of transformers, frozen, by folder or Hub id@commit
+    -> a function of pixels (B, 3, H, W) in [-1, 1], brought to its own size and normalisation, that
+    gives its last patch tokens before any pooling, (B, P, F)."""
+    how, net, whose = seeing(name, "backbone")
+    net = getattr(net, "vision_model", net)
+    with reading(f"{whose}: its image processor"):
+        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (how.image_mean, how.image_std))
+        sides = dict(how.crop_size if getattr(how, "do_center_crop", False) else how.size)
+        size = sides.get("height") or sides["shortest_edge"]
+
+    def look(pixels: torch.Tensor) -> torch.Tensor:
+        given = (resize(pixels, size) / 2 + 0.5 - mean.to(pixels)) / std.to(pixels)
+        return net(pixel_values=given).last_hidden_state[:, -P:]
+
+    with reading(whose, "gives no patch tokens", "use a CLIP, SigLIP or DINOv2"):
+        P = (size // net.config.patch_size) ** 2
+        look(torch.zeros(1, 3, size, size, device=device()))
+    return look
 
 
 def temperature(s: int, S: int, start: float = 2.0, end: float = 0.3) -> float:
@@ -123,10 +153,19 @@ class Pooler(nn.Module):
     WEIGHTS = "diffusion_pytorch_model.safetensors"
 
     def __init__(
-        self, N: int, V: int, F: int = FEATURES, D: int = 256, blocks: int = 5, heads: int = 4
+        self,
+        N: int,
+        V: int,
+        F: int = FEATURES,
+        D: int = 256,
+        blocks: int = 5,
+        heads: int = 4,
+        P: int = P,
+        backbone: str | None = None,
     ):
         super().__init__()
-        self.config = SimpleNamespace(N=N, V=V, F=F, D=D, blocks=blocks, heads=heads)
+        made = dict(N=N, V=V, F=F, D=D, blocks=blocks, heads=heads, P=P, backbone=backbone)
+        self.config = SimpleNamespace(**made)
         self.read = nn.Sequential(nn.LayerNorm(F), nn.Linear(F, D), nn.LayerNorm(D))
         self.place = nn.Parameter(torch.randn(P, D) * 0.5)
         self.queries = nn.Parameter(torch.randn(N, D))  # smaller ones would all write one word
@@ -187,15 +226,29 @@ class Encoder:
 
     @classmethod
     def new(
-        cls, decoder, N: int = 15, *, D=256, blocks=5, rule="alphanumeric", seed=0, tie=False
+        cls,
+        decoder,
+        N: int = 15,
+        *,
+        D=256,
+        blocks=5,
+        rule="alphanumeric",
+        seed=0,
+        tie=False,
+        backbone=None,
     ) -> Encoder:
         """An untrained encoder for a decoder's vocabulary."""
         if not 1 <= N <= decoder.L - 2:
             raise ValueError(f"tokens is {N}; the decoder's context holds 1 to {decoder.L - 2}")
         if D % 4:
             raise ValueError(f"width is {D}; four heads share it: use a multiple of 4")
+        seen = {}
+        if backbone:
+            backbone = str(Path(backbone).resolve()) if Path(backbone).exists() else backbone
+            shape = backbone_features(torch.zeros(1, 3, 8, 8), backbone=backbone).shape
+            seen = dict(P=shape[1], F=shape[2], backbone=backbone)
         torch.manual_seed(seed)
-        pooler = Pooler(N=N, V=decoder.V, D=D, blocks=blocks)
+        pooler = Pooler(N=N, V=decoder.V, D=D, blocks=blocks, **seen)
         allowed = allowed_tokens(decoder.tokenizer, rule)
         if not allowed.any():
             raise ValueError(f"rule {rule} allows no token of decoder {decoder.name}; use all")
@@ -244,6 +297,10 @@ class Encoder:
                 out.append(self.pooler(patches[i : i + B].to(device()).float()).argmax(-1).cpu())
         return torch.cat(out)
 
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """pixels (M, 3, H, W) in [-1, 1] -> (M, P, F) float16, by its own backbone."""
+        return backbone_features(pixels, backbone=self.pooler.config.backbone)
+
     def write(self, pixels: torch.Tensor) -> list[str]:
         """pixels (B, 3, H, W) in [-1, 1] -> B strings."""
-        return to_strings(self.tokenizer, self.ids(backbone_features(pixels)))
+        return to_strings(self.tokenizer, self.ids(self.features(pixels)))

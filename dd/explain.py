@@ -20,7 +20,7 @@ from PIL import Image
 
 from . import figures, metrics
 from .data import to_pixels
-from .encoder import Pooler, backbone_features
+from .encoder import Pooler
 from .runtime import device
 from .vocab import to_strings
 
@@ -72,7 +72,7 @@ def explained(
     """image uint8 (H, W, 3) -> its text, where each position looked (mean over blocks), and the
     drawings with and without each word. id: of the starting noise; centre (D,): the mean image
     features that paired similarity subtracts; drawing: options of Decoder.draw."""
-    patches, seed = backbone_features(to_pixels(image[None])), drawing.pop("seed", 0)
+    patches, seed = encoder.features(to_pixels(image[None])), drawing.pop("seed", 0)
     ids, tokenizer = encoder.ids(patches), encoder.tokenizer  # (1, N)
     N = ids.shape[1]
     without = torch.stack([torch.cat([ids[0, :k], ids[0, k + 1 :]]) for k in range(N)])

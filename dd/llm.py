@@ -26,7 +26,6 @@ from .runtime import Progress, compute_dtype, device, pinned, quiet, reading, sa
 
 STOP = re.compile(r"[$\n]")  # the paper ends every answer with $; a line break ends it, too
 MOST_WORDS, MOST_CHARACTERS = 80, 500  # of a text in a prompt
-MOST = f"{MOST_WORDS} words or {MOST_CHARACTERS} characters"
 BUCKET = 16  # tokens: queries are padded to a multiple of it
 ROWS = 16  # B, prompts read together
 
@@ -36,18 +35,12 @@ PACKAGES = {
 }
 
 
-def plain(text: str) -> str:
-    """A text as one line of a prompt, shortened to MOST_WORDS and MOST_CHARACTERS, without line
-    breaks, control characters and stop signs: whatever it says stays in its own field."""
-    beginning = text[: 4 * MOST_CHARACTERS]
-    clean = "".join(c if c.isprintable() and c != "$" else " " for c in beginning)
-    return " ".join(clean.split()[:MOST_WORDS])[:MOST_CHARACTERS]
-
-
-def is_long(text: str) -> bool:
-    """Whether `plain` cuts a text."""
-    kept = text.split()
-    return len(kept) > MOST_WORDS or len(" ".join(kept)) > MOST_CHARACTERS
+def plain(text: str, short: bool = True) -> str:
+    """A text as one line of a prompt, without line breaks, control characters and stop signs:
+    whatever it says stays in its own field. `short`: at most MOST_WORDS and MOST_CHARACTERS."""
+    beginning = text[: 4 * MOST_CHARACTERS] if short else text
+    clean = "".join(c if c.isprintable() and c != "$" else " " for c in beginning).split()
+    return " ".join(clean[:MOST_WORDS])[:MOST_CHARACTERS] if short else " ".join(clean)
 
 
 @dataclass(frozen=True)
@@ -165,15 +158,19 @@ class LanguageModel:
         that depends on its own queries only: the same arithmetic in the same order, so an answer
         is the same to the bit, in bfloat16, too, whatever else is asked."""
         heads: dict[tuple, dict[int, list]] = {}
-        shorter = 0
+        shorter = cut = 0
         for prompt in dict.fromkeys(prompts):
             pieces, query = self.cut(prompt, tokens)
             shorter += len(pieces) < bool(prompt.instruction) + len(prompt.examples)
+            cut += len(query) < len(self.ids(prompt.query))
             Q = -(-len(query) // BUCKET) * BUCKET
             heads.setdefault(pieces, {}).setdefault(Q, []).append((prompt, query))
         if shorter:
             whose = f"{shorter} of {len(set(prompts))} prompts"
             say(f"note: {whose} lose examples: {self.name} reads {self.L} tokens at most")
+        if cut:
+            whose = f"{cut} of {len(set(prompts))} queries"
+            say(f"note: {whose} lose their beginning: {self.name} reads {self.L} tokens at most")
         meter, told = Progress(progress, len(set(prompts)), unit="answers"), {}
         for pieces, widths in heads.items():
             head = self._read(pieces)

@@ -27,12 +27,10 @@ from .runtime import (
     autocast,
     device,
     on_every_core,
-    pinned,
     placed,
-    quiet,
     reading,
     rows_at_once,
-    whole_model,
+    seeing,
 )
 from .sources import INCEPTION, LITE2
 from .vision import efficientnet, features, resize
@@ -91,15 +89,7 @@ def other_eye(name: str) -> Callable:
         channels_first = lambda images: torch.from_numpy(images).permute(0, 3, 1, 2)
         return lambda images: net(channels_first(images).contiguous().to(device()))
 
-    import transformers
-
-    source, options = pinned(name, None, "features")
-    quiet()
-    whose, options = f"features {name!r}", options | {"trust_remote_code": False}
-    with reading(f"{whose}: its image processor"):
-        processor = transformers.AutoImageProcessor.from_pretrained(source, **options)
-    net = whole_model(transformers.AutoModel, source, whose, dtype=torch.float32, **options)
-    net = net.to(device())
+    processor, net, whose = seeing(name, "features")
 
     def look(images: np.ndarray) -> Tensor:
         given = processor([Image.fromarray(image) for image in images], return_tensors="pt")

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
@@ -83,6 +84,20 @@ def whole_model(kind, source: str, whose: str, **options):
     return net.eval().requires_grad_(False)
 
 
+def seeing(name: str, what: str):
+    """A network of transformers that sees, by folder or Hub id@commit, in float32 on the device ->
+    (its image processor, the network, what messages call it)."""
+    import transformers
+
+    source, options = pinned(name, None, what)
+    quiet()
+    whose, options = f"{what} {name!r}", options | {"trust_remote_code": False}
+    with reading(f"{whose}: its image processor"):
+        processor = transformers.AutoImageProcessor.from_pretrained(source, **options)
+    net = whole_model(transformers.AutoModel, source, whose, dtype=torch.float32, **options)
+    return processor, net.to(device()), whose
+
+
 def check_weights(net: torch.nn.Module, whose: str, missing=(), unexpected=()) -> None:
     """BadData where a network's weights are not all there and finite."""
     bad = [k for k, v in net.state_dict().items() if not v.is_meta and not v.isfinite().all()]
@@ -99,6 +114,30 @@ def check_weights(net: torch.nn.Module, whose: str, missing=(), unexpected=()) -
 def process() -> int:
     """This process's number among those that `accelerate launch` or torchrun started; else 0."""
     return int(os.environ.get("RANK", 0))
+
+
+def processes() -> int:
+    """How many there are."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def shared(work: Callable, M: int, unit: int = 0) -> list:
+    """work(rows) for the slices of M rows by `unit`, in order: each by one of the processes, and
+    told to all. A slice is computed as a single process would compute it, so nothing depends on
+    their number. unit 0: each process has one slice, for work that does not mind where it is
+    cut."""
+    n = processes()
+    unit = unit or -(-M // n) or 1
+    rows = (slice(i, min(i + unit, M)) for i in range(process() * unit, M, n * unit))
+    mine = [(some.start, work(some)) for some in rows]
+    if n > 1:
+        from accelerate import PartialState
+        from accelerate.utils import gather_object
+
+        # one may be at work on its slice, or on the scores, while the others wait
+        PartialState(cpu=device().type == "cpu", timeout=timedelta(days=1))
+        mine = gather_object(mine)
+    return [made for _, made in sorted(mine, key=lambda pair: pair[0])]
 
 
 def say(message: str, end: str = "\n") -> None:

@@ -68,6 +68,10 @@ _ROWS = (
         "drawn novel outside judged swept again curve context name",
     ),
     Source(
+        *("names_turn", "people: one caption each, in turn", "people", "#3d7a6a"),
+        "drawn chosen swept again curve",
+    ),
+    Source(
         *("names_style", "name and the style's words (control)", "control", "#6f6fb5"),
         "drawn novel judged swept again curve context name style emoji",
     ),

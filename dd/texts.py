@@ -35,6 +35,11 @@ def names_keywords(dataset: Dataset, seed: int = 0) -> list[str]:
     return [" ".join(w for t in (n, *k) for w in words(t)) for n, k in rows]
 
 
+def names_turn(dataset: Dataset, seed: int = 0) -> list[str]:
+    """One caption an image, its own in turn: number k, counted round, of the k-th image."""
+    return [" ".join(words(c[k % len(c)])) for k, c in enumerate(dataset.frame["captions"])]
+
+
 def names_style(dataset: Dataset, seed: int = 0) -> list[str]:
     """The name and the words of the drawing's style: how far those alone lead."""
     styles = dataset.frame.get("style", [""] * len(dataset))
@@ -68,6 +73,7 @@ def random_words(dataset: Dataset, seed: int = 0, length: int = 16) -> list[str]
 WRITERS = {  # keys of sources.SOURCES
     "names": names,
     "names_keywords": names_keywords,
+    "names_turn": names_turn,
     "names_style": names_style,
     "names_all": names_all,
     "alt_text": full_alt_text,

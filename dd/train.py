@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from .captions import alt_text, alt_text_phrases
 from .commands import RECIPE
 from .data import Dataset
-from .encoder import Encoder, backbone_features, relax, temperature
+from .encoder import Encoder, relax, temperature
 from .files import write_text
 from .optimizers import MuonAndAdamW, adamw, cosine_rate
 from .runtime import (
@@ -298,7 +298,8 @@ def train_encoder(
 
     probe           held-out images: their argmax text is shown and its loss logged now and then
     accumulate      parts that each process computes its share of a batch in, one after another
-    patches, z_all  features (M, P, F) and latents (M, C, h, h) of `dataset`, computed if not given
+    patches, z_all  features (M, P, F) and latents (M, C, h, h) of `dataset`, computed if not given:
+                    once, or where the images themselves stay on disk each time they are needed
     Resumes from `out/encoder.state.safetensors`, with any number of processes and parts: what is
     random in a step is drawn for its whole batch, and each takes the images that are its own."""
     from accelerate import Accelerator
@@ -319,7 +320,9 @@ def train_encoder(
         raise ValueError(f"{shared} leave some out: use a batch that {n * accumulate} divides")
     if size < r.B:
         say(shared)
-    made = dict(D=r.width, blocks=r.blocks, rule=r.rule, seed=r.seed, tie=r.tie)
+    made = dict(
+        D=r.width, blocks=r.blocks, rule=r.rule, seed=r.seed, tie=r.tie, backbone=r.backbone
+    )
     encoder = Encoder.new(decoder, r.tokens, **made)
     if r.least:
         texts = (
@@ -345,12 +348,19 @@ def train_encoder(
     words = encoder.pooler.allowed.nonzero().flatten().cpu()
     some = torch.randint(len(words), (1000, r.tokens), generator=generator(r.seed, "round trip"))
     say_round_trip(words[some], "random texts", unless=1.0)
-    if patches is None:
-        patches = of_images(backbone_features, dataset, accelerator)
-    if z_all is None:
-        z_all = of_images(decoder.encode, dataset, accelerator)
+    if held := patches is not None or isinstance(dataset.images, np.ndarray):
+        patches = of_images(encoder.features, dataset, accelerator) if patches is None else patches
+        z_all = of_images(decoder.encode, dataset, accelerator) if z_all is None else z_all
+    shape = z_all.shape[1:] if held else (decoder.C, decoder.h, decoder.h)
+
+    def looked_at(rows) -> tuple[torch.Tensor, torch.Tensor]:
+        if held:
+            return patches[rows], z_all[rows]
+        pixels = dataset.pixels(rows)
+        return encoder.features(pixels), decoder.encode(pixels)
+
     if probe is not None and not process():
-        probe_patches, probe_z = backbone_features(probe.pixels()), encode_all(decoder, probe)
+        probe_patches, probe_z = of_images(encoder.features, probe), encode_all(decoder, probe)
     parameters = list(encoder.pooler.parameters())
     optimizer = {
         "adamw": lambda: adamw(parameters, r.peak, weight_decay=0.01),
@@ -360,15 +370,15 @@ def train_encoder(
 
     def batch_loss(rows, step, rng):
         t = torch.randint(int(r.t_from * decoder.T), decoder.T, (r.B,), generator=rng)
-        eps = torch.randn((r.B, *z_all.shape[1:]), generator=rng)
+        eps = torch.randn((r.B, *shape), generator=rng)
         noises = streams(rng, r.B, r.tokens * decoder.V) if r.noise else []
         tau, hard = temperature(step, steps, r.tau_start, r.tau_end), step >= r.hard_from * steps
         relaxation = dict(tau=tau, noise=r.noise, straight_through=hard, repeats=r.repeats)
 
         def part(i):
             own = slice(i, i + size)
-            given = (patches[rows[own]].float(), z_all[rows[own]], t[own], eps[own])
-            given = (x.to(device()) for x in given)
+            patches_of, z_0 = looked_at(rows[own])
+            given = (x.to(device()) for x in (patches_of.float(), z_0, t[own], eps[own]))
             how = relaxation | {"generator": noises[own]}
             return relaxed_loss(encoder.pooler, decoder, *given, **how).sum() / r.B
 
@@ -398,6 +408,8 @@ def train_encoder(
                 shown += "{distinct} in all | {of}: {text}"
                 log.progress.show(shown.format(**facts))
     if not process():
-        say_round_trip(encoder.ids(patches[:1000]), "texts of training images")
+        first = dataset.rows(range(min(1000, len(dataset))))
+        some = patches[:1000] if held else of_images(encoder.features, first)
+        say_round_trip(encoder.ids(some), "texts of training images")
     encoder.recipe = recipe | {"size": dataset.images.shape[1]}  # of the pictures it looks at
     return encoder

@@ -731,9 +731,7 @@ def test_examples_and_captions_of_ask(three, told, tmp_path):
 
 def test_a_phrase_bank_with_a_byte_order_mark(three, told, tmp_path, monkeypatch):
     banks, plain = [], baselines.interrogate_by_clip
-    noted = lambda data, model, bank, *more, **how: (
-        banks.append(bank) or plain(data, model, bank, *more, **how)
-    )
+    noted = lambda data, bank, **how: banks.append(list(bank)) or plain(data, bank=bank, **how)
     monkeypatch.setattr(baselines, "interrogate_by_clip", noted)
     put(tmp_path, {"bank.txt": "\ufeffred\u2028 apple\r\n\r\nblue  sky\n"})
     told("interrogate", "no/clip", "--world", "w", "--bank", "bank.txt", "--out", "o.parquet")

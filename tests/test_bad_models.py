@@ -346,13 +346,22 @@ def test_phrases_that_can_never_be_written_are_said(told, refused, few, clip_fol
     assert not any("pie" in t for t in pd.read_parquet(out)["text"])
 
 
-def test_ask_says_which_texts_are_cut(told, llm_folder, tmp_path):
-    pd.DataFrame({"id": ["1", "2"], "text": ["red " * 90, "red"]}).to_csv(tmp_path / "t.csv")
-    notes = {"annotations": [{"image_id": i, "caption": "red"} for i in (1, 2)]}
+def test_ask_says_which_texts_are_cut(told, llm_folder, tmp_path, monkeypatch):
+    """Nothing of a text that the model has room for."""
+    longer = {"1": "red " * 90, "2": "red " * 90 + "blue", "3": "red " * 3000}
+    pd.DataFrame({"id": longer.keys(), "text": longer.values()}).to_csv(tmp_path / "t.csv")
+    notes = {"annotations": [{"image_id": i, "caption": "red"} for i in (1, 2, 3)]}
     (tmp_path / "c.json").write_text(json.dumps(notes))
+    from dd.llm import LanguageModel
+
+    met, plain = [], LanguageModel.answer
+    noted = lambda self, prompts, **how: met.extend(prompts) or plain(self, prompts, **how)
+    monkeypatch.setattr(LanguageModel, "answer", noted)
     asked = ("ask", tmp_path / "t.csv", "--captions", tmp_path / "c.json", "--model", llm_folder)
     code, said = told(*asked)
-    assert code == 0 and said[0] == "note: 1 of 2 texts are cut after 80 words or 500 characters"
+    assert code == 0 and [p.query.count("red") for p in met] == [90, 90, 3000]
+    (line,) = [line for line in said if line.startswith("note")]
+    assert line.startswith("note: 1 of 3 queries lose their beginning") and "2048 tokens" in line
 
 
 @pytest.mark.parametrize(

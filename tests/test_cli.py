@@ -25,7 +25,7 @@ from dd.vocab import RULES
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
     *("write", "draw", "redraw", "explain", "score", "caption", "interrogate", "ask", "run"),
-    *("claims", "check", "train-decoder", "train-encoder", "bench"),
+    *("sweep", "claims", "check", "train-decoder", "train-encoder", "bench"),
 )
 
 
@@ -61,7 +61,7 @@ def test_every_option_has_help_and_every_command_an_example(command):
 
 def test_exit_codes_are_stated_once():
     everywhere = [parser().format_help(), *(c.format_help() for c in subparsers().values())]
-    assert [("exit codes: 0 done; 2" in shown) for shown in everywhere] == [True] + [False] * 14
+    assert [("exit codes: 0 done; 2" in shown) for shown in everywhere] == [True] + [False] * 15
 
 
 def test_version_is_the_same_everywhere(capsys):

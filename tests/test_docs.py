@@ -209,3 +209,15 @@ def test_solutions_use_what_there_is():
 def test_misuse_is_found(code, problem):
     (wrong,) = misused(code, ["study, dec = 1, 2"])
     assert problem in wrong
+
+
+def test_launch_files_are_accelerates_own():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    files = sorted((ROOT / "docs" / "launch").glob("*.yaml"))
+    read = {file.stem: load_config_from_file(str(file)) for file in files}
+    sizes = {name: (made.num_machines, made.num_processes) for name, made in read.items()}
+    assert sizes == {"1_gpu": (1, 1), "2x8_gpus": (2, 16), "8_gpus": (1, 8)}
+    assert all(
+        (made.distributed_type == "MULTI_GPU") == (made.num_processes > 1) for made in read.values()
+    )

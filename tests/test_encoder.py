@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dd.data import BadData, to_pixels
 from dd.encoder import Encoder, backbone_features, relax, temperature
 from dd.vocab import allowed_tokens, to_strings
 
@@ -141,6 +142,55 @@ def test_backbone_features_are_per_image(small_dataset, small_patches, float32):
         atol=0.1,
         rtol=0.05,
     )
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2"])
+def test_towers_of_transformers_give_their_patch_tokens(
+    kind, clip_folder, tiny_decoder, tmp_path, float32
+):
+    """Those of the library's own preprocessing, in the tower's own size and normalisation, however
+    large the pictures are; an encoder with one is saved and loaded with it."""
+    import transformers as t
+
+    folder, small = (
+        tmp_path / kind,
+        dict(num_hidden_layers=2, num_attention_heads=2, hidden_size=24),
+    )
+    torch.manual_seed(0)
+    if kind == "siglip":
+        sizes = dict(**small, image_size=32, patch_size=8, intermediate_size=32)
+        t.SiglipVisionModel(t.SiglipVisionConfig(**sizes)).save_pretrained(folder)
+        t.SiglipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    elif kind == "dinov2":  # was trained on larger ones than it is shown
+        t.Dinov2Model(t.Dinov2Config(image_size=64, patch_size=8, **small)).save_pretrained(folder)
+        sides = dict(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32})
+        t.BitImageProcessorPil(**sides).save_pretrained(folder)
+    else:
+        folder = clip_folder
+    tiles = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
+    images = tiles.repeat(8, 1).repeat(8, 2)
+    processor = t.AutoImageProcessor.from_pretrained(folder)
+    net = t.AutoModel.from_pretrained(folder).eval()
+    net = getattr(net, "vision_model", net)
+    given = processor(list(images), return_tensors="pt", do_resize=False)["pixel_values"]
+    with torch.no_grad():
+        expected = net(pixel_values=given).last_hidden_state[:, -16:]
+    got = backbone_features(to_pixels(images), backbone=str(folder))
+    assert got.shape == (3, 16, net.config.hidden_size)
+    torch.testing.assert_close(got.float(), expected, atol=3e-3, rtol=3e-3)
+    larger = to_pixels(images.repeat(4, 1).repeat(4, 2))
+    close = backbone_features(larger, backbone=str(folder)).float()
+    assert torch.nn.functional.cosine_similarity(close, expected, -1).mean() > 0.9
+    made = Encoder.new(tiny_decoder, 3, D=32, blocks=1, backbone=str(folder))
+    made.save(tmp_path / "encoder")
+    again = Encoder.load(tmp_path / "encoder")
+    assert again.write(larger) == made.write(larger)
+    assert (again.pooler.config.P, again.pooler.config.F) == got.shape[1:]
+
+
+def test_a_backbone_that_gives_no_patch_tokens_is_one_line(tiny_folder, tiny_decoder):
+    with pytest.raises(BadData, match="backbone .*: its image processor cannot be read"):
+        Encoder.new(tiny_decoder, 3, backbone=str(tiny_folder))
 
 
 def test_tokens_must_fit(tiny_decoder):

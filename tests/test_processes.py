@@ -1,4 +1,4 @@
-"""Several processes train as one does: on two of them (gloo), started as a user would."""
+"""Several processes do what one does: on two of them (gloo), started as a user would."""
 
 import json
 import os
@@ -8,22 +8,37 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import Killed, killed_after
 from PIL import Image
+from test_baselines import blip
 
+from dd import __main__ as commands
 from dd.__main__ import main
+from dd.decoder import Decoder
+from dd.encoder import Encoder
 
 ROOT = Path(__file__).parent.parent
 
 
-def launched(n: int, *words):
+def launched(n: int, *words, start=("-m", "dd")):
     """A command on n processes of this machine, by torchrun, as `accelerate launch` does it where
     there are GPUs (without any it starts a single process)."""
-    launch = ("torch.distributed.run", "--standalone", "--nproc-per-node", n, "-m", "dd")
+    launch = ("torch.distributed.run", "--standalone", "--nproc-per-node", n, *start)
     command = [sys.executable, "-m", *map(str, (*launch, *words))]
     settings = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     settings["OMP_NUM_THREADS"] = "1"
     return subprocess.run(command, capture_output=True, text=True, timeout=900, env=settings)
+
+
+def world(whole_dataset, folder: Path, M: int = 67) -> Path:
+    """A folder of M pictures with their names: one process has more of them than the other."""
+    frame = whole_dataset.frame.iloc[:M]
+    for i, image in enumerate(whole_dataset.images[:M]):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    table = {"file_name": [f"{i}.png" for i in range(M)], "text": frame["name"]}
+    pd.DataFrame(table).to_csv(folder / "metadata.csv", index=False)
+    return folder
 
 
 @pytest.mark.slow
@@ -31,11 +46,7 @@ def test_two_processes_go_on_from_one_and_end_as_one_would(
     whole_dataset, tiny_folder, tmp_path, monkeypatch
 ):
     """The same losses at an equal batch, noise and all; told once, kept once."""
-    frame = whole_dataset.frame.iloc[:67]  # one process has more of them than the other
-    for i, image in enumerate(whole_dataset.images[:67]):
-        Image.fromarray(image).save(tmp_path / f"{i}.png")
-    table = {"file_name": [f"{i}.png" for i in range(67)], "text": frame["name"]}
-    pd.DataFrame(table).to_csv(tmp_path / "captions.csv", index=False)
+    world(whole_dataset, tmp_path)
     how = ("train-encoder", "--world", tmp_path, "--decoder", tiny_folder, "--seen", 192)
     how += ("--batch", 16, "--tokens", 4, "--width", 32, "--blocks", 1, "--least", 0)
     how += ("--peak", 5e-3, "--noise", 1, "--tau-start", 2, "--hard-from", 0.8)
@@ -55,3 +66,92 @@ def test_two_processes_go_on_from_one_and_end_as_one_would(
     assert [line["seen"] for line in two] == [line["seen"] for line in one] == [*range(16, 193, 16)]
     losses = [[line["loss"] for line in log] for log in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and len(set(losses[0])) > 6
+
+
+SEVERAL = """
+import json, sys
+import dd.__main__ as commands
+commands.STEP, commands.DRAWN = 16, 2  # slices for each of the processes
+sys.exit(max(map(commands.main, json.loads(sys.argv[1]))))
+"""
+
+
+@pytest.mark.slow
+def test_shards_are_the_whole(
+    whole_dataset, tiny_decoder, tiny_folder, clip_folder, llm_folder, tmp_path, monkeypatch, capsys
+):
+    """write, draw, score, caption and ask: the files of two processes are those of one to the
+    letter; what two have kept, one goes on from; nothing is told twice."""
+    there, script = world(whole_dataset, tmp_path), tmp_path / "several.py"
+    script.write_text(SEVERAL)
+    Encoder.new(tiny_decoder, 4, D=32, blocks=1).save(tmp_path / "encoder")
+    torch.manual_seed(1)
+    net, processor = blip()
+    torch.nn.init.normal_(net.get_input_embeddings().weight, std=1.0)
+    net.save_pretrained(tmp_path / "blip"), processor.save_pretrained(tmp_path / "blip")
+    named = [{"image_id": i, "caption": f"picture {i}"} for i in range(67)]
+    images = [{"id": i, "file_name": f"{i}.png"} for i in range(67)]
+    (tmp_path / "captions.json").write_text(json.dumps({"images": images, "annotations": named}))
+    pd.DataFrame({"id": range(67), "text": whole_dataset.frame["name"][:67]}).to_csv(
+        tmp_path / "texts.csv", index=False
+    )
+
+    def each(out: Path) -> list[list[str]]:
+        out.mkdir()
+        pictures = ("--world", there, "--out")
+        score = ("score", there / "mine.parquet", "--decoder", tiny_folder, "--steps", 1)
+        score += ("--features", clip_folder, "--guidance", 1, 2, "--keep", out / "kept")
+        words = [
+            ("write", there, "--encoder", tmp_path / "encoder", "--out", out / "texts.parquet"),
+            (
+                "draw",
+                "red",
+                "--n",
+                5,
+                "--steps",
+                1,
+                "--decoder",
+                tiny_folder,
+                "--out",
+                out / "a.png",
+            ),
+            (*score, *pictures, out / "scores.csv"),
+            ("caption", tmp_path / "blip", "--tokens", 4, *pictures, out / "said.parquet"),
+            ("ask", there / "texts.csv", "--captions", there / "captions.json", "--model"),
+        ]
+        words[-1] += (llm_folder, "--out", out / "answers.csv")
+        return [[str(w) for w in one] for one in words]
+
+    files = pd.DataFrame({"id": [f"{i}.png" for i in range(67)], "text": ["red circle"] * 67})
+    files.to_parquet(there / "mine.parquet")
+    both = [tmp_path / "one", tmp_path / "two"]
+    commanded = [each(out) for out in both]
+    for n, words in zip((1, 2), commanded):
+        done = launched(n, json.dumps(words), start=(script,))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(".parquet\n") == 2 and done.stdout.count("CIDEr") == 1
+    for name in ("texts.parquet", "a.png", "scores.csv", "said.parquet", "answers.csv"):
+        one, two = ((out / name).read_bytes() for out in both)
+        assert one == two, name
+    assert len(list((both[1] / "kept").iterdir())) == 2 * 5
+    monkeypatch.setattr(Decoder, "draw", None)
+    monkeypatch.setattr(commands, "STEP", 16)
+    assert main(commanded[1][2]) == 0
+    assert (both[1] / "scores.csv").read_bytes() == (both[0] / "scores.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_ends_all(whole_dataset, tiny_decoder, tmp_path):
+    """Its own line says which; so does a command that no launcher may start."""
+    there, script = world(whole_dataset, tmp_path), tmp_path / "several.py"
+    Encoder.new(tiny_decoder, 4, D=32, blocks=1).save(tmp_path / "encoder")
+    fault = "def write(*_): raise ValueError('a fault')\n"
+    fault += "import os; from dd.encoder import Encoder\nif os.environ['RANK'] == '1': "
+    script.write_text(fault + "Encoder.write = write" + SEVERAL)
+    out = ["--encoder", str(tmp_path / "encoder"), "--out", str(tmp_path / "texts.parquet")]
+    words = [["write", str(there), *out]]
+    done = launched(2, json.dumps(words), start=(script,))
+    assert done.returncode == 1 and "dd write (process 1): a fault" in done.stderr
+    assert not (tmp_path / "texts.parquet").exists()
+    done = launched(2, "claims")
+    assert "dd claims: works in one process; a launcher may start write, " in done.stderr

@@ -1,6 +1,7 @@
 """Which tokens may be written and what survives being read back."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -120,3 +121,39 @@ def test_byte_level_pieces_spell_any_word(mixture_texts):
     assert (
         torch.equal(ids[0], ids[1]) and ids.shape == (2, 32) and ids[0, 0] == tokenizer.bos_token_id
     )
+
+
+@pytest.fixture(scope="module")
+def real_clip():
+    """CLIP's own tokenizer, of Stable Diffusion 1 and 2: 256 bytes, each also as a word's end, then
+    its merges. open_clip's package has the file; nothing of it is imported."""
+    import gzip
+    from importlib.util import find_spec
+
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    if (package := find_spec("open_clip")) is None:
+        pytest.skip("pip install --no-deps open-clip-torch==3.3.0")
+    file = Path(package.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
+    lines = gzip.decompress(file.read_bytes()).decode().split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
+    signs = list(bytes_to_unicode().values())
+    tokens = [*signs, *(sign + "</w>" for sign in signs), *map("".join, merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+
+
+def test_the_real_clip_vocabulary(real_clip):
+    """The paper's count, and how many random texts of 75 tokens survive being read again."""
+    assert real_clip("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+    allowed = {rule: allowed_tokens(real_clip, rule) for rule in RULES}
+    counts = {rule: int(of.sum()) for rule, of in allowed.items()}
+    assert counts == {"alphanumeric": 46530, "word_final": 32885, "all": 49406}
+    for rule, least, most in (("alphanumeric", 0, 0.1), ("word_final", 1, 1), ("all", 0, 0.05)):
+        words = allowed[rule].nonzero().flatten()
+        rng = torch.Generator().manual_seed(0)
+        ids = words[torch.randint(len(words), (200, 75), generator=rng)]
+        assert least <= round_trip(real_clip, ids)["exact"] <= most
+    assert surviving_rule(real_clip) == "word_final"

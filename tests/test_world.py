@@ -2,6 +2,9 @@
 pipelines, and the study's table of it; on miniatures of the real classes."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from conftest import SMALL
 from PIL import Image
 
 import dd.__main__ as commands
-from dd import data, metrics
+from dd import data, metrics, train
 from dd.__main__ import main
 from dd.data import load_dataset
 from dd.decoder import Decoder
@@ -137,8 +140,8 @@ def test_a_judge_draws_by_its_own_call_and_nothing_is_trained_through_it(judge, 
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory, sd_folder, coco):
-    """Of three tokens, trained through the first decoder for two steps."""
+def encoder(tmp_path_factory, sd_folder, coco, clip_folder):
+    """Of three tokens, with CLIP's tower, trained through the first decoder for two steps."""
     out = tmp_path_factory.mktemp("encoders") / "my-encoder"
     how = ["--decoder", str(sd_folder), "--tokens", "3", "--seen", "128", "--least", "0"]
     world = Path(coco[1])
@@ -146,8 +149,26 @@ def encoder(tmp_path_factory, sd_folder, coco):
     table = pictures.assign(text="a picture", split="train")
     table.to_csv(world.with_name("train.csv"), index=False)
     there = ["--world", str(world.with_name("train.csv")), *coco[2:]]
+    how += ["--backbone", str(clip_folder)]
     assert main(["train-encoder", *there, *how, "--out", str(out)]) == 0
     return out
+
+
+def test_features_and_latents_are_held_or_computed_as_they_come(
+    coco, encoder, sd_folder, clip_folder, tmp_path, monkeypatch
+):
+    """Images that stay on disk train as those in memory do."""
+    there = ["--world", str(Path(coco[1]).with_name("train.csv")), *coco[2:]]
+    how = ["--decoder", str(sd_folder), "--tokens", "3", "--seen", "128", "--least", "0"]
+    how += ["--backbone", str(clip_folder), "--out", str(tmp_path / "mine")]
+    monkeypatch.setattr(data, "IN_MEMORY", 5 * 16 * 16 * 3)
+    monkeypatch.setattr(train, "of_images", lambda compute, images: compute(images.pixels()))
+    assert main(["train-encoder", *there, *how]) == 0
+    logs = [
+        (out / "encoder.jsonl").read_text().splitlines() for out in (encoder, tmp_path / "mine")
+    ]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and len(losses[0]) == 2
 
 
 def written(out) -> dict:
@@ -174,9 +195,7 @@ def test_texts_of_a_world_are_of_pictures_of_the_decoders_size(
     assert "the same command goes on where it stopped" in capsys.readouterr().err
     assert main(words) == 0
     assert calls == [16, 16, 16, 16, 16, 8] and len(written(out)) == M  # the third twice
-    assert "32 of 72 texts are there" in capsys.readouterr().err and not list(
-        tmp_path.glob("*part*")
-    )
+    assert not list(tmp_path.glob("*part*"))
     dataset = load_dataset(coco[1], coco[3], size=16)  # what the encoder was trained on
     assert plain(Encoder.load(encoder), dataset.pixels()) == list(written(out).values())
     monkeypatch.setattr(Encoder, "write", plain)
@@ -206,20 +225,32 @@ def test_three_commands(
     for decoder in (sd2_folder, judge):
         out = tmp_path / f"{decoder.name}.csv"
         words = ["score", str(texts), *coco, "--decoder", str(decoder), "--out", str(out)]
+        seen[6:] = ["--pictures", str(tmp_path / "drawn")]
         assert main([*words, *seen, "--keep", str(kept)]) == 0
+        drawn = tmp_path / "drawn" / f"{decoder.name}-2-0"
+        assert sorted(p.name for p in drawn.iterdir()) == sorted(f"{i}.png" for i in range(M))
         (row,) = pd.read_csv(out).to_dict("records")
         assert row["n"] == M and row["decoder"] == decoder.name and row["fid"] > 0
-        assert row["ids"] == fingerprint(sorted(str(i) for i in range(M)))
+        listed = out.with_suffix(".ids.txt").read_text().split()
+        assert row["ids"] == fingerprint(listed) and set(listed) == {str(i) for i in range(M)}
     monkeypatch.setattr(Decoder, "draw", None)  # what is kept is not drawn again
     words[words.index(str(judge))], words[-1] = str(sd2_folder), str(tmp_path / "again.csv")
     assert main([*words, *seen, "--keep", str(kept)]) == 0
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "sd2.csv").read_text()
+    few = tmp_path / "few.txt"
+    few.write_text("7\n3\n\n")
+    words = ["write", coco[1], *coco[2:], "--encoder", str(encoder), "--ids", str(few), "--out"]
+    assert main([*words, str(tmp_path / "few.parquet")]) == 0
+    assert written(tmp_path / "few.parquet") == {i: written(texts)[i] for i in ("7", "3")}
+    few.write_text("7\n007x\n")
+    assert main([*words, str(tmp_path / "none.parquet")]) == 2
+    assert "few.txt: 1 ids not in" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_the_study_of_a_world(coco, encoder, sd2_folder, clip_folder, tmp_path, capfd):
     given = dict(world=coco[1], world_images=coco[3], encoder=encoder, decoder=sd2_folder)
-    given |= dict(features=clip_folder, n_test=0, steps=2, study="tiny")
+    given |= dict(features=clip_folder, n_test=0, steps=2, study="tiny", rivals="[names_turn]")
     words = [w for name, value in given.items() for w in ("-p", f"{name}={value}")]
     assert main(["run", "coco", *words]) == 0, capfd.readouterr().err
     told = capfd.readouterr()
@@ -231,6 +262,9 @@ def test_the_study_of_a_world(coco, encoder, sd2_folder, clip_folder, tmp_path, 
     assert not {"alt_text", "names_style", "ideal_name"} & set(table.index)
     texts = pd.read_parquet(folder / "texts" / "test" / "names_keywords.parquet")["text"]
     assert texts.str.match("a picture of (.*) \\1 on white").all()  # all captions, joined
+    turn = pd.read_parquet(folder / "texts" / "test" / "names_turn.parquet").set_index("id")["text"]
+    named = turn.index.isin([i for i, text in turn.items() if text.startswith("a picture of")])
+    assert list(named) == [True, False] * (M // 2)  # first, second, first again
     notes = (folder / "tables" / "reconstruction.md").read_text()
     assert "features of clip, not" in notes and "style" not in notes
     assert (folder / "report" / "05_reconstruction.html").exists()
@@ -260,6 +294,47 @@ def test_a_data_set_that_would_fill_the_memory_stays_on_disk(coco, monkeypatch):
     few, same = lazy.subset("test", 9), held.subset("test", 9)
     assert isinstance(few.images, data.Pictures) and np.array_equal(few.images[:], same.images)
     assert np.array_equal(few.images[8], same.images[8])
+
+
+ON_DISK = "import sys; from dd import __main__ as m, data; data.IN_MEMORY = 0; sys.exit(m.main())"
+
+
+def peak(*words) -> float:
+    """Memory of a command in a process of its own, MB, none of a data set's pictures held."""
+    settings = {**os.environ, "PYTHONPATH": str(Path(commands.__file__).parent.parent)}
+    command = [sys.executable, "-c", ON_DISK, *map(str, words)]
+    _, status, used = os.wait4(subprocess.Popen(command, env=settings).pid, 0)
+    assert status == 0
+    return used.ru_maxrss / 1024
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_images(
+    whole_dataset, tiny_decoder, tiny_folder, clip_folder, tmp_path
+):
+    """write and train-encoder at 1,000 and 10,000 of them. Held, 9,000 would take 110 MB as bytes,
+    440 as numbers, 37 as latents."""
+    Encoder.new(tiny_decoder, 4, D=32, blocks=1, backbone=clip_folder).save(tmp_path / "encoder")
+    for i, image in enumerate(whole_dataset.images[:64]):
+        Image.fromarray(image).save(tmp_path / f"{i}.jpg")
+    used = {}
+    for n in (1000, 10_000):
+        (tmp_path / f"{n}").mkdir()
+        for i in range(n):
+            os.link(tmp_path / f"{i % 64}.jpg", tmp_path / f"{n}" / f"{i}.jpg")
+        rows = {"file_name": [f"{i}.jpg" for i in range(n)], "text": "red", "split": "train"}
+        pd.DataFrame(rows).to_csv(tmp_path / f"{n}" / "metadata.csv", index=False)
+        how = ["--tokens", 4, "--width", 32, "--blocks", 1, "--backbone", clip_folder]
+        how += ["--decoder", tiny_folder, "--least", 0, "--seen", 640, "--out", tmp_path / f"t{n}"]
+        texts = ("--encoder", tmp_path / "encoder", "--out", tmp_path / f"{n}.parquet")
+        used[n] = (
+            peak("write", tmp_path / f"{n}", *texts),
+            peak("train-encoder", "--world", tmp_path / f"{n}", *how),
+        )
+        assert len(written(tmp_path / f"{n}.parquet")) == n
+    print(used)
+    for few, many in zip(*used.values()):
+        assert many < few + 60, used
 
 
 def test_other_eyes(clip_folder, small_dataset, tmp_path, capsys):

@@ -1,5 +1,5 @@
-"""Peak memory of the relaxation at the paper's size (75 tokens of 49,408, width 1024), forward and
-backward: all images of a batch at once, and piece by piece as training does it.
+"""Peak memory and processor time of the relaxation at the paper's size (75 tokens of 49,408, width
+1024), forward and backward: all images of a batch at once, and piece by piece as training does it.
 
     python tools/relaxation_memory.py 2 8
 
@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 
 import torch
 
@@ -34,11 +35,15 @@ def measure(B: int, way: str) -> None:
     table, read = (torch.randn(rows, D, device=device()) for rows in (V, B * N))
     read = read.view(B, N, D).requires_grad_()
     before, how = peak(), dict(tau=1.0, noise=1.0, generator=generator(0, "noise"))
+    began = time.process_time()
     relaxed_words(pooler, read, table, **how)[0].square().mean().backward()
+    seconds = time.process_time() - began
     gradients = sum(p.numel() * 4 for p in pooler.to_logits.parameters())
     used = peak() - before - gradients
     copies = used / (B * N * V * 4)
-    print(f"B {B:3} {way:10} {used / 1e6:6.0f} MB, {copies:.1f} copies of (B, N, V)")
+    print(
+        f"B {B:3} {way:10} {used / 1e6:6.0f} MB, {copies:.1f} copies of (B, N, V), {seconds:.0f} s"
+    )
 
 
 if __name__ == "__main__":

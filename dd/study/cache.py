@@ -87,7 +87,7 @@ def kept(path: Path, make: Callable):
     from ..runtime import load_state, save_state
 
     tensors, plain = Path(f"{path}.safetensors"), Path(f"{path}.json")
-    if not tensors.exists() and not plain.exists():
+    if not is_kept(path):
         made = make()
         if isinstance(made, dict) and all(hasattr(v, "numpy") for v in made.values()):
             save_state(tensors, made, {})
@@ -96,22 +96,29 @@ def kept(path: Path, make: Callable):
     return load_state(tensors)[0] if tensors.exists() else json.loads(plain.read_text())
 
 
-def kept_in_chunks(base: Path | None, M: int, size: int, make: Callable, what: str) -> list:
-    """make(rows) of M pictures, `size` at a time, each chunk kept as it is done, so that a stopped
-    run goes on; None: not kept."""
-    from ..runtime import Progress
+def is_kept(path: Path) -> bool:
+    return Path(f"{path}.safetensors").exists() or Path(f"{path}.json").exists()
 
-    rows = [slice(i, min(i + size, M)) for i in range(0, M, size)]
-    paths = [base and Path(f"{base}-{some.start:06d}") for some in rows]
-    there = [bool(path) and Path(f"{path}.safetensors").exists() for path in paths]
-    done = sum(some.stop - some.start for some, known in zip(rows, there) if known)
-    meter, chunks = Progress(what, M, done, "pictures"), []
-    for some, path, known in zip(rows, paths, there):
-        chunks.append(kept(path, partial(make, some)) if path else make(some))
-        if not known:
-            done += some.stop - some.start
-            meter(done)
-    return chunks
+
+def kept_in_chunks(
+    base: Path | None, M: int, size: int, make: Callable, what: str, unit: str = "pictures"
+) -> list:
+    """make(rows) of M pictures, `size` at a time, a share of them by each process; each chunk kept
+    as it is done, so that a stopped run goes on; None: not kept."""
+    from ..runtime import Progress, processes, shared
+
+    path = lambda i: Path(f"{base}-{i:06d}")
+    there = (min(size, M - i) for i in range(0, M, size) if base and is_kept(path(i)))
+    meter = Progress(what, M, sum(there), unit)
+
+    def one(rows: slice):
+        if base and is_kept(path(rows.start)):
+            return kept(path(rows.start), make)
+        made = kept(path(rows.start), partial(make, rows)) if base else make(rows)
+        meter(min(rows.start + processes() * size, M))  # about: so far are the others, too
+        return made
+
+    return shared(one, M, size)
 
 
 def folder_hash(path: Path) -> str:

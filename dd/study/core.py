@@ -163,13 +163,13 @@ class Study:
     def enc(self) -> Encoder:
         return Encoder.load(self.encoder_folder)
 
-    def patches(self, split: str | Dataset) -> torch.Tensor:
-        """Frozen backbone features (M, P, F), computed once."""
+    def patches(self, split: str | Dataset, backbone: str | None = None) -> torch.Tensor:
+        """Frozen backbone features (M, P, F), computed once; of an encoder's own `backbone`."""
         from ..train import of_images
 
-        images = self.subset(split)
-        make = lambda: {"patches": of_images(backbone_features, images)}
-        return self.kept("features", make, images=images)["patches"]
+        images, own = self.subset(split), {"backbone": backbone} if backbone else {}
+        make = lambda: {"patches": of_images(partial(backbone_features, **own), images)}
+        return self.kept("features", make, images=images, **own)["patches"]
 
     def latents(self, split: str | Dataset) -> torch.Tensor:
         """Decoder latents z_0 (M, C, h, h), computed once."""
@@ -341,7 +341,8 @@ class Study:
             return self.dec.decode(self.latents(split)[rows])
         states = None
         if source == "soft":
-            patches = self.patches(split)[rows].to(device()).float()
+            patches = self.patches(split, self.enc.pooler.config.backbone)
+            patches = patches[rows].to(device()).float()
             with torch.no_grad(), autocast():  # tau is where training's temperature ends
                 weights = relax(self.enc.pooler(patches), tau=0.3, noise=0.0)  # (B, N, V)
                 states = self.dec.soft_states(weights).float()  # (B, L, D)
@@ -525,7 +526,8 @@ def _plain(source: str, study: Study, split: str) -> list[str]:
 
 def _by_encoder(encoder, study: Study, split: str) -> list[str]:
     encoder = encoder(study)
-    return to_strings(encoder.tokenizer, encoder.ids(study.patches(split)))
+    patches = study.patches(split, encoder.pooler.config.backbone)
+    return to_strings(encoder.tokenizer, encoder.ids(patches))
 
 
 def _retrieval(study: Study, split: str) -> list[str]:

@@ -72,9 +72,10 @@ LEAKS |= dict.fromkeys(("test", "novel", "caption"), keys("name"))
 # -- prompts ------------------------------------------------------------------------------------
 
 
-def query(context: str, field: str) -> str:
-    """What the model continues: a context and the name of the field to fill."""
-    return f"Context: {plain(context)}\n{field}:"
+def query(context: str, field: str, short: bool = True) -> str:
+    """What the model continues: a context (`short`: its beginning) and the name of the field to
+    fill."""
+    return f"Context: {plain(context, short)}\n{field}:"
 
 
 def vqa_field(question: str) -> str:

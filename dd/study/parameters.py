@@ -265,6 +265,17 @@ def yaml_value(text: str):
         raise ValueError(" ".join(str(error).split())) from None
 
 
+def read_yaml(path: Path) -> dict:
+    """A file of names and values; BadParameter with one line where it is none."""
+    try:
+        told = yaml_value(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadParameter(f"{path}: no YAML ({error}); one 'name: value' a line") from None
+    if not isinstance(told, dict):
+        raise BadParameter(f"{path}: no parameters in it; one 'name: value' a line")
+    return told
+
+
 def load_parameters(study: str) -> dict:
     """notebooks/params/<study>.yaml, or a path to such a file; checked, with defaults."""
     folder = ROOT / "notebooks" / "params"
@@ -272,12 +283,7 @@ def load_parameters(study: str) -> dict:
     if not path.exists():
         there = sorted(p.stem for p in folder.glob("*.yaml"))
         raise BadParameter(f"no parameter file {path}; there are {there}{nearest(study, there)}")
-    try:
-        parameters = yaml_value(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadParameter(f"{path}: no YAML ({error}); one 'name: value' a line") from None
-    if not isinstance(parameters, dict):
-        raise BadParameter(f"{path}: no parameters in it; one 'name: value' a line")
+    parameters = read_yaml(path)
     if "study" not in parameters:
         raise BadParameter(f"{path}: 'study' is missing; it names the results folder")
     return check(parameters)

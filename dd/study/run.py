@@ -196,19 +196,13 @@ def own_kernel() -> None:
     os.environ["JUPYTER_PATH"] = os.pathsep.join([ours, *others])
 
 
-def run(study: str = "quick", overrides: dict | None = None) -> Path:
-    """Run the notebooks in order through Papermill. Done notebooks are not run again; a killed run
-    goes on where it stopped. OSError if another run is at work in the same results folder."""
+def prepared(parameters: dict) -> dict:
+    """Checked parameters of a run, without what depends on the folder that we are in: kernels and
+    other machines work in another one."""
     from ..llm import PACKAGES
-    from ..report import build_report, headline
     from ..runtime import shipped
 
-    # a parameters cell shows some of what its notebook takes; their names are checked already
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars, in kernels
-
-    parameters = check_run({**load_parameters(study), **(overrides or {})})
-    # kernels work in another folder than the one that a file or folder was named in
+    parameters = check_run(parameters)
     named = ("trained", "shipped", "emoji", "beside", LITE2, *PACKAGES)
     is_path = lambda name: name not in named and shipped(name) == Path(name)
     resolved = lambda n: str(Path(n).resolve()) if is_path(n) and Path(n).exists() else n
@@ -217,12 +211,28 @@ def run(study: str = "quick", overrides: dict | None = None) -> Path:
         parameters[name] = prefix + resolved(parameters[name].removeprefix(prefix))
     for name in ("judges", "language_models"):
         parameters[name] = [resolved(v) for v in parameters[name]]
+    return parameters
+
+
+def run(study: str = "quick", overrides: dict | None = None) -> Path:
+    """Run the notebooks in order through Papermill. Done notebooks are not run again; a killed run
+    goes on where it stopped. OSError if another run is at work in the same results folder."""
+    return run_prepared(prepared({**load_parameters(study), **(overrides or {})}))
+
+
+def run_prepared(parameters: dict, only: tuple[str, ...] = ()) -> Path:
+    """`run` with parameters that are checked; `only`: the notebooks that are run, all if none."""
+    from ..report import build_report, headline
+
+    # a parameters cell shows some of what its notebook takes; their names are checked already
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars, in kernels
     root, relay, started = results_root().absolute(), Relay(), time.time()
     os.environ["DD_RESULTS"], folder = str(root), root / parameters["study"]
     check_writable(folder, folder=True)
     own_kernel()
     with alone_in(folder):
-        run_notebooks(folder, parameters, relay)
+        run_notebooks(folder, parameters, relay, only)
         report = build_report(folder, list(NOTEBOOKS))
     relay.say(f"\nstudy {parameters['study']} done in {(time.time() - started) / 60:.1f} min")
     print(headline(folder))
@@ -252,18 +262,25 @@ def execute(name: str, out: Path, parameters: dict, relay: Relay):
         return error
 
 
-def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
+def done_before(folder: Path) -> dict:
+    """What is known of the notebooks that are done in a folder of results: key and seconds."""
+    path = folder / "run.json"
+    told = read_json(path) if path.exists() else {}
+    return {n: told[n] for n in told if (folder / "notebooks" / f"{n}.ipynb").exists()}
+
+
+def run_notebooks(folder: Path, parameters: dict, relay: Relay, only: tuple[str, ...] = ()) -> None:
     """Those that are not done. ValueError, one line, where a cell fails or its process dies."""
-    done_path = folder / "run.json"
-    done = read_json(done_path) if done_path.exists() else {}
-    names, spent = notebooks_of(parameters), {}
+    done, names, spent = done_before(folder), notebooks_of(parameters), {}
     if others := [name for name in NOTEBOOKS if name not in names]:
         relay.say(f"left out, of the emoji world alone: {', '.join(others)}")
+    names = [name for name in names if name in (only or names)]
     relay.say(f"study {parameters['study']}: {len(names)} notebooks -> {folder}")
-    for k, (name, made) in enumerate(notebook_keys(parameters).items()):
-        executed = folder / "notebooks" / f"{name}.ipynb"
+    made_by = notebook_keys(parameters)
+    for k, name in enumerate(names):
+        made, executed = made_by[name], folder / "notebooks" / f"{name}.ipynb"
         relay.label = f"[{k + 1}/{len(names)}] {name}"
-        if done.get(name, {}).get("key") == made and executed.exists():
+        if done.get(name, {}).get("key") == made:
             seconds = done[name]["seconds"]
             relay.say(f"{relay.label}: done before in {seconds:.0f} s, nothing to compute")
             continue
@@ -282,6 +299,6 @@ def run_notebooks(folder: Path, parameters: dict, relay: Relay) -> None:
             raise ValueError(f"notebook {name} stopped: {why}; {executed} shows where") from failed
         spent[name] = time.time() - tick
         done[name] = {"key": made, "seconds": round(spent[name], 1)}
-        write_json(done_path, done)
+        write_json(folder / "run.json", done)
         if relay.moving:
             relay.say(f"{relay.label}: done in {spent[name]:.0f} s")
