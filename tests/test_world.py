@@ -195,7 +195,7 @@ def test_texts_of_a_world_are_of_pictures_of_the_decoders_size(
     assert "the same command goes on where it stopped" in capsys.readouterr().err
     assert main(words) == 0
     assert calls == [16, 16, 16, 16, 16, 8] and len(written(out)) == M  # the third twice
-    assert not list(tmp_path.glob("*part*"))
+    assert not list(tmp_path.glob("*part*")) and capsys.readouterr().out == f"{out}\n"
     dataset = load_dataset(coco[1], coco[3], size=16)  # what the encoder was trained on
     assert plain(Encoder.load(encoder), dataset.pixels()) == list(written(out).values())
     monkeypatch.setattr(Encoder, "write", plain)
