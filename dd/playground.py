@@ -15,13 +15,14 @@ from html import escape
 import ipywidgets as widgets
 import numpy as np
 from ipycanvas import Canvas
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from .messages import one_line
 from .reading import BadData, read_picture
 from .sources import DECODERS
 
 SIDE = 256  # pixels of a picture on the page
+PEN = 14  # and of a stroke's width
 NOTHING = ("nothing", -1)  # to mix with
 WRAP = {"flex_flow": "row wrap"}  # side by side where there is room
 
@@ -62,8 +63,9 @@ class Playground:
         self.draw, self.again, self.noise = (widgets.Button(description=n) for n in names)
         self.draw.button_style = "primary"
         self.message = widgets.HTML()
-        self.canvas, self.pen = Canvas(width=SIDE, height=SIDE, sync_image_data=True), None
-        self.canvas.line_width, self.canvas.line_cap = 14, "round"
+        self.canvas, self.pen = Canvas(width=SIDE, height=SIDE), None
+        self.canvas.line_width, self.canvas.line_cap = PEN, "round"
+        self._wiped()
         self.canvas.layout = {"border": "1px solid #999999"}
         self.colour = widgets.ColorPicker(value="#d62828", description="colour")
         self.wipe, self.taken = (widgets.Button(description=n) for n in ("wipe", "take it"))
@@ -94,7 +96,7 @@ class Playground:
         self.draw.on_click(self._draw)
         self.again.on_click(self._write)
         self.noise.on_click(self._another)
-        self.wipe.on_click(lambda _: self.canvas.clear())
+        self.wipe.on_click(self._wiped)
         self.taken.on_click(self._sketched)
         self.canvas.on_mouse_down(self._down)
         self.canvas.on_mouse_move(self._move)
@@ -111,25 +113,33 @@ class Playground:
         told = "<br>".join(escape(one_line(line)) for line in lines)
         self.message.value = f'<div role="status" style="line-height: 1.4">{told}</div>'
 
+    def _wiped(self, _=None) -> None:
+        self.canvas.clear()
+        self.sketch, self.empty = Image.new("RGB", (SIDE, SIDE), "white"), True
+
     def _down(self, x: float, y: float) -> None:
         self.pen = x, y
         self._move(x, y)  # a click is a dot
 
     def _move(self, x: float, y: float) -> None:
+        """A stroke, on the page and, as the browser would send it late, in a picture of our own."""
         if self.pen:
-            self.canvas.stroke_style = self.colour.value
+            self.canvas.stroke_style = colour = self.colour.value
             self.canvas.stroke_line(*self.pen, x, y)
-            self.pen = x, y
+            draw, half = ImageDraw.Draw(self.sketch), PEN / 2
+            draw.line((*self.pen, x, y), colour, PEN)
+            draw.ellipse((x - half, y - half, x + half, y + half), colour)
+            self.pen, self.empty = (x, y), False
 
     def _up(self, *_) -> None:
         self.pen = None
 
     def _sketched(self, _) -> None:
-        """The canvas, as the browser last sent it, becomes the chosen picture."""
-        if not self.canvas.image_data:
+        """What is drawn on the canvas becomes the chosen picture."""
+        if self.empty:
             return self._say("nothing is drawn yet; press the mouse button and move")
         self.sketches += 1
-        self._take(f"my drawing {self.sketches}", self.canvas.image_data)
+        self._take(f"my drawing {self.sketches}", png(np.asarray(self.sketch)))
 
     def _uploaded(self, _) -> None:
         """The uploaded file becomes the chosen picture."""

@@ -148,12 +148,15 @@ def test_a_drawing_made_here_is_taken(play, calls):
     ):
         play.canvas._handle_frontend_event(play.canvas, dict(event=kind, x=x, y=y), [])
     assert strokes == [(9, 9, 9, 9, "#0000ff"), (9, 9, 20, 9, "#0000ff")]
-    Image.new("RGBA", (256, 256), (0, 0, 255, 255)).save(stream := io.BytesIO(), "PNG")
-    play.canvas.set_trait("image_data", stream.getvalue())  # what the browser sends
     play.taken.click()
     assert (play.picture.label, play.picture.index) == ("my drawing 1", 0)
-    assert Image.open(io.BytesIO(play.shown[0].value)).getpixel((9, 9)) == (0, 0, 255)
+    shown = Image.open(io.BytesIO(play.shown[0].value))
+    red, green, blue = shown.getpixel((14, 9))  # made small and large again
+    assert max(red, green) < 30 and blue > 220 and shown.getpixel((40, 40)) == (255, 255, 255)
     assert play.words.value != words and calls["draw"] == before["draw"] + 1
+    play.wipe.click()
+    play.taken.click()
+    assert "nothing is drawn yet" in play.message.value and play.picture.label == "my drawing 1"
 
 
 def test_a_broken_upload_is_told_in_one_line_and_changes_nothing(play, calls):

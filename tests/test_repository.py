@@ -75,7 +75,7 @@ def test_style_is_checked_first():
 
 def test_what_is_installed_without_its_wishes_is_named_alike_everywhere():
     pins = project()["optional-dependencies"]["language"]
-    for file in ("Makefile", "environment.yml", "README.md"):
+    for file in ("Makefile", "environment.yml", "postBuild", "README.md"):
         assert " ".join(pins) in (ROOT / file).read_text(), file
     told = "".join((ROOT / "dd" / f).read_text() for f in ("llm.py", "study/few_shot.py"))
     assert all(f"--no-deps {pin}" in told for pin in pins)
@@ -112,6 +112,14 @@ def test_no_pickles_are_shipped():
 
 def test_every_notebook_is_there():
     assert {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")} == {*NOTEBOOKS, "playground"}
+    assert {p.stem for p in (ROOT / "notebooks/solutions").glob("*.ipynb")} == {*NOTEBOOKS}
+
+
+def test_the_first_cell_installs():
+    """The same in every notebook, as it stands where nothing is installed yet."""
+    paths = (ROOT / "notebooks").glob("*.ipynb")
+    (first,) = {"".join(cells(path)[0]["source"]) for path in paths}
+    assert "%pip install --quiet --editable .." in first
 
 
 def cells(path, kind="code"):
@@ -149,7 +157,7 @@ def test_notebook_was_run_top_to_bottom(path):
 
 
 def test_the_playground_shows_its_page_and_keeps_nothing():
-    (cell,) = cells(ROOT / "notebooks" / "playground.ipynb")
+    _, cell = cells(ROOT / "notebooks" / "playground.ipynb")  # the first installs
     assert not cell["outputs"] and cell["execution_count"] is None
     assert cell["metadata"]["tags"] == ["nbval-ignore-output"]  # `make test` runs it all the same
     assert len(cell["source"]) <= 3

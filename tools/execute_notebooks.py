@@ -1,5 +1,5 @@
 """Execute the committed notebooks in place, each on a fresh kernel with its own (quick) defaults:
-make notebooks. Some of them: python tools/execute_notebooks.py 01 05_metrics
+make notebooks. Some of them: python tools/execute_notebooks.py 01 05_metrics solutions/01
 
 Nothing is stored that changes from run to run without meaning: no cell timings, no progress lines
 of cells that are not compared."""
@@ -14,18 +14,19 @@ from dd.study import NOTEBOOKS
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 
-for name in NOTEBOOKS:  # not the playground, which keeps no outputs
+# not the playground, which keeps no outputs
+for name in (*NOTEBOOKS, *(f"solutions/{name}" for name in NOTEBOOKS)):
     if sys.argv[1:] and not name.startswith(tuple(sys.argv[1:])):
         continue
     path = FOLDER / f"{name}.ipynb"
-    print(path.name, file=sys.stderr, flush=True)
+    print(name, file=sys.stderr, flush=True)
     notebook = nbformat.read(path, 4)
     nbclient.NotebookClient(
         notebook,
         timeout=None,
         kernel_name="python3",
         record_timing=False,
-        resources={"metadata": {"path": str(FOLDER)}},
+        resources={"metadata": {"path": str(path.parent)}},
     ).execute()
     for cell in notebook.cells:
         if "nbval-ignore-output" in cell.metadata.get("tags", []):

@@ -29,8 +29,8 @@ NOTES = (
     "said, drawn by {}; one seed ({})."
 )
 WHY_NARROW = (
-    "FID is of the whole mixture of styles: whoever learnt that mixture can make it again from "
-    "names alone, so what else a text says is lost on it, however good the text. KID in a style "
+    "FID is of the whole mixture of styles: a decoder that has learnt that mixture can make it "
+    "again from names alone, so FID does not reward what else a text says. KID in a style "
     "takes one style at a time (the mean is shown): each is a narrow target, as COCO is for the "
     "paper's decoder of the whole web, and there a text must say what a name does not."
 )
