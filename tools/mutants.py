@@ -39,7 +39,8 @@ TESTS = {  # of each file, those that are about it, the fast ones first
     "tests/test_bad_models.py::test_batches_shrink_as_latents_grow "
     "tests/test_faults.py::test_what_does_not_fit_the_memory_is_refused_before_it_is_read_or_drawn "
     "tests/test_world.py::test_a_judge_draws_by_its_own_call_and_nothing_is_trained_through_it",
-    "train": f"{NUMBERS}[train_encoder] {NUMBERS}[train_denoiser] tests/test_train.py",
+    "train": f"{NUMBERS}[train_encoder] {NUMBERS}[train_denoiser] tests/test_train.py "
+    "tests/test_bad_models.py::test_paths_with_spaces_quotes_and_an_emoji",
 }
 LIBRARIES = (  # imported once, not for each change
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
