@@ -422,14 +422,14 @@ def check(args) -> None:
     from .data import BadData, load_dataset, to_pixels
     from .decoder import Decoder
     from .encoder import Encoder
-    from .files import read_json, write_csv
+    from .files import read_csv, read_json, write_csv
     from .runtime import numbers
     from .study.cache import model_hash
 
     results, split = results_of(args.study, "reconstruction.csv"), args.split
     folder = results.parent
     made_with = read_json(folder / "parameters" / "05_reconstruction.json")
-    table = pd.read_csv(results)
+    table = read_csv(results, "split", "source", "decoder", "seed", "guidance", *SCORES)
     table = table[(table["split"] == split) & (table["decoder"] == args.decoder)]
     published = table[table["seed"] == made_with["seed"]].set_index("source")
     file = lambda source: folder / "texts" / split / f"{source}.parquet"

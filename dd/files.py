@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from .messages import one_line
+
 HEADS = ("config.json", "model_index.json")  # without which no model is read
 LEAST_ROOM = 2**16  # bytes that must be free where something is to be written
 
@@ -96,6 +98,21 @@ def write_csv(path: str | Path, table) -> None:
     """A pandas table without its index."""
     with whole(path) as temporary:
         table.to_csv(temporary, index=False)
+
+
+def read_csv(path: str | Path, *columns: str):
+    """A table of results; ValueError with one line where the file holds none, or not `columns`."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:
+        why = one_line(error)
+        raise ValueError(f"{path}: no table of results ({why}); restore it or run anew") from None
+    if missing := [name for name in columns if name not in table]:
+        what = f"{', '.join(missing)} not among its columns"
+        raise ValueError(f"{path}: no table of this study ({what}); restore it or run anew")
+    return table
 
 
 def read_json(path: Path) -> dict:

@@ -329,3 +329,24 @@ def test_two_readers_are_compared(tmp_path, second, found):
     more = answers(**second).assign(model="n")
     told = language(tmp_path, pd.concat([answers(captioner_detailed=0.7), more]))
     assert (told["C44"], told["C45"]) == found
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("reconstruction", b"", "reconstruction.csv: no table of results (No columns to parse"),
+        ("reconstruction", b"\xff\xfe\x00\x81", "reconstruction.csv: no table of results ("),
+        ("reconstruction", b"split,fid\ntest,3\n", "no table of this study (source, decoder, seed"),
+        ("few_shot", b"a,b\n1,2\n", "few_shot: a table without 'seed', which C"),
+    ],
+)
+def test_a_table_of_something_else_is_refused_by_name(
+    name, content, message, refused, tmp_path, monkeypatch
+):
+    """By `claims` and, where it reads it, `check`: one line, no traceback."""
+    monkeypatch.setenv("DD_RESULTS", str(tmp_path))
+    (tmp_path / "mine" / "parameters").mkdir(parents=True)
+    (tmp_path / "mine" / "parameters" / "05_reconstruction.json").write_text('{"seed": 0}')
+    (tmp_path / "mine" / f"{name}.csv").write_bytes(content)
+    assert message in refused("claims", "mine")
+    assert name == "few_shot" or message in refused("check", "mine")

@@ -36,7 +36,11 @@ def claims(folder: Path) -> list[dict]:
         lacking = MISSING.get(claim["rows"], FIRST)
         good, numbers = None, f"no {lacking}"
         if rows[claim["rows"]] is not None:
-            good, numbers = _decide(claim, rows[claim["rows"]])
+            try:
+                good, numbers = _decide(claim, rows[claim["rows"]])
+            except KeyError as error:
+                lacks = f"{claim['rows']}: a table without {error}, which {claim['id']} needs"
+                raise ValueError(f"{folder}: {lacks}; restore it or run anew") from None
         verdict = "not tested" if good is None else "holds" if good else "does not hold"
         told = {key: claim[key] for key in ("id", "statement", "place", "criterion")}
         found.append({**told, "verdict": verdict, "numbers": numbers})

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..files import read_json, write_text
+from ..files import read_csv, read_json, write_text
 from ..sources import INCEPTION, LABELS, LITE2, SEARCH
 
 SPLITS = {"test": "test drawings", "novel": "novel concepts", "outside": "outside drawings"}
@@ -46,8 +46,10 @@ def read_table(folder: Path, name: str = "reconstruction", every_noise: bool = F
     path = Path(folder) / f"{name}.csv"
     if not path.exists():
         return None
-    table = pd.read_csv(path)
-    if name != "reconstruction" or every_noise:
+    if name != "reconstruction":
+        return read_csv(path)
+    table = read_csv(path, "split", "source", "decoder", "seed")
+    if every_noise:
         return table
     return table[table["seed"] == table["seed"].min()].reset_index(drop=True)
 
