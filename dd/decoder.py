@@ -340,8 +340,7 @@ class Decoder:
         empty prediction is not computed. `states` (M, L, D) replaces the texts' own."""
         if len(texts) != len(ids):
             raise ValueError(f"{len(texts)} texts for {len(ids)} ids")
-        what, sizes = f"{len(texts):,} pictures of {self.size} x {self.size} pixels", self.size**2
-        require_memory(2 * 3 * len(texts) * sizes, what, "draw fewer at a time")
+        require_room(len(texts), self.size)
         if self._empty is None:
             self._empty = self.text_states([""])  # (1, L, D)
         title = f"draw {self.name} at guidance {guidance:g}"
@@ -366,6 +365,12 @@ class Decoder:
                 predicted = without + guidance * (with_text - without)
             x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
         return self.decode(x_t)
+
+
+def require_room(M: int, size: int) -> None:
+    """MemoryError where M pictures of size x size pixels, twice, are more than what is free."""
+    what = f"{M:,} pictures of {size} x {size} pixels"
+    require_memory(2 * 3 * M * size**2, what, "draw fewer at a time")
 
 
 def checked(decoder):

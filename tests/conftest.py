@@ -332,7 +332,7 @@ def no_features(monkeypatch):
     from dd.encoder import FEATURES, P
     from dd.study import Study
 
-    zeros = lambda self, split: torch.zeros(len(self.subset(split)), P, FEATURES).half()
+    zeros = lambda self, split, _=None: torch.zeros(len(self.subset(split)), P, FEATURES).half()
     monkeypatch.setattr(Study, "patches", zeros)
     shape = lambda self: (self.dec.C, self.dec.h, self.dec.h)
     zeros = lambda self, split: torch.zeros(len(self.subset(split)), *shape(self))

@@ -1,5 +1,5 @@
 """docs/*.md: links, files, figures, headings of notebooks and names of dd that they mention are
-there; every exercise has a hint, a time and a solution, which nbval runs."""
+there; every exercise has a hint, a time and a solution."""
 
 import importlib
 import json
