@@ -110,6 +110,10 @@ class Decoder:
                 made = getattr(import_module(library), made)
                 if "tokenizer" in part or part == "scheduler":
                     parts[part] = made.from_pretrained(source, **where)
+            unsaid = getattr(parts[part], "config", {}).get("_use_default_values", ())
+            if part == "scheduler" and trained_through and "beta_schedule" in unsaid:
+                lacks = "names no beta_schedule: its noise levels are unknown"
+                raise BadData(f"{whose_part} {lacks}; {TAKEN}")
             if parts[part] is None:
                 where |= {"trust_remote_code": False} if library == "transformers" else {}
                 where |= {"dtype": dtype or torch.float32}

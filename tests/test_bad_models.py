@@ -228,6 +228,10 @@ SHAPES = {
         index(text_encoder=["transformers", "CLIPTextModelWithProjection"]),
         "its part text_encoder has no weights for text_projection.weight",
     ),
+    "a scheduler of nothing": (
+        lambda f: (f / "scheduler" / "scheduler_config.json").write_text("{}"),
+        "its part scheduler names no beta_schedule: its noise levels are unknown",
+    ),
     "sample prediction": (scheduler(prediction_type="sample"), "scheduler predicts 'sample'"),
     "a part that is a number": (index(unet=5), "its part unet is missing"),
     "index is a list": (
