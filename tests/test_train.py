@@ -121,10 +121,10 @@ def test_denoiser_goes_on_from_what_it_was(small_dataset, tmp_path):
     """On the same latents: the same vocabulary and scale, and its first step starts from the
     weights that were there."""
     dataset = small_dataset.subset("all", 16)
-    first = train_denoiser(dataset, tiny_vae().eval(), tmp_path, seen=8, B=4, channels=TWO_A_GROUP)
+    first = train_denoiser(dataset, tiny_vae().eval(), tmp_path, seen=4, B=4, channels=TWO_A_GROUP)
     before = {k: v.clone() for k, v in first.unet.state_dict().items()}
     scale, words = first.vae.config.scaling_factor, first.tokenizer.get_vocab()
-    go = lambda out, **o: train_denoiser(dataset, first.vae, out, seen=8, B=2, start=first, **o)
+    go = lambda out, **o: train_denoiser(dataset, first.vae, out, seen=4, B=2, start=first, **o)
     kept = go(tmp_path / "still", peak=0.0)
     assert_same(kept.unet.state_dict(), before)
     after = go(tmp_path / "more")
@@ -209,7 +209,7 @@ def test_text_encoder_and_denoiser_learn_in_every_matrix(small_dataset, tmp_path
         small_dataset.subset("all", 16),
         tiny_vae().eval(),
         tmp_path,
-        seen=6 * 4,
+        seen=2 * 4,
         B=4,
         kind=kind,
         **({"channels": TWO_A_GROUP} if kind == "sketch" else {}),
