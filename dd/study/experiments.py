@@ -115,8 +115,9 @@ def differences(study: Study, by: dict[str, Study]) -> pd.DataFrame:
     if path.exists():
         drew = set(guidance.index.get_level_values("decoder")) - set(by)
         others = pd.read_csv(path)
-        table = pd.concat([table, others[others["decoder"].isin(drew)]], ignore_index=True)
-    return written(study, "differences.csv", table)
+        others = others[others["decoder"].isin(drew)]
+        table = pd.concat([table, others], ignore_index=True)
+    return written(study, "differences.csv", table)[: len(rows)]  # of `by` alone
 
 
 def samplers(study: Study) -> pd.DataFrame:
