@@ -22,7 +22,7 @@ from .. import baselines, metrics
 from ..data import Dataset, load_dataset
 from ..decoder import Decoder
 from ..encoder import Encoder, backbone_features, relax
-from ..files import read_json, write_csv, write_json
+from ..files import read_csv, read_json, write_csv, write_json
 from ..runtime import (
     ASSETS,
     autocast,
@@ -447,7 +447,7 @@ class Study:
 
     def guidance_of(self, split: str = "test") -> pd.Series:
         """The guidance of each row of reconstruction.csv, by (decoder, source)."""
-        table = self.first_noise(pd.read_csv(self.path("reconstruction.csv")))
+        table = self.first_noise(read_csv(self.path("reconstruction.csv")))
         return table[table["split"] == split].set_index(["decoder", "source"])["guidance"]
 
     def reconstruction(self) -> pd.DataFrame:
@@ -456,7 +456,7 @@ class Study:
         these rows are as they were, and go if they are not."""
         table = self.rows(TEST, ("autoencoder",))
         path, text = self.path("reconstruction.csv"), table.round(5).to_csv(index=False)
-        before = pd.read_csv(path).reindex(columns=COLUMNS) if path.exists() else None
+        before = read_csv(path).reindex(columns=COLUMNS) if path.exists() else None
         if before is None or before[before["decoder"] == self.decoder].to_csv(index=False) != text:
             write_csv(path, table.round(5))
             # notebook 6 compared these with the old rows
@@ -498,7 +498,7 @@ class Study:
         path = self.path("reconstruction.csv")
         if not path.exists():
             raise BadParameter(f"{path} is missing; run notebook 05_reconstruction first")
-        own = pd.read_csv(path)
+        own = read_csv(path)
         own = own[own["decoder"] == self.decoder]
         n = set(own.loc[(own["split"] == "test") & (own["source"] != "real"), "n"])
         if own.empty or n != {len(self.subset("test"))} or own["seed"].min() != self.seed:

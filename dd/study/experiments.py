@@ -18,7 +18,7 @@ import torch
 from .. import figures, metrics
 from ..captions import words
 from ..data import Dataset, spread
-from ..files import write_csv
+from ..files import read_csv, write_csv
 from ..report import COLOURS, short
 from ..runtime import say, shipped
 from ..sources import LABELS, LENGTHS, SEARCH, keys
@@ -114,7 +114,7 @@ def differences(study: Study, by: dict[str, Study]) -> pd.DataFrame:
     table, path = pd.DataFrame(rows)[columns], study.path("differences.csv")
     if path.exists():
         drew = set(guidance.index.get_level_values("decoder")) - set(by)
-        others = pd.read_csv(path)
+        others = read_csv(path)
         others = others[others["decoder"].isin(drew)]
         table = pd.concat([table, others], ignore_index=True)
     return written(study, "differences.csv", table)[: len(rows)]  # of `by` alone

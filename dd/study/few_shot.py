@@ -22,7 +22,7 @@ import pandas as pd
 
 from ..captions import COLOURS, STYLE_WORDS, pixel_words, words
 from ..data import BadData, Dataset, stable_hash
-from ..files import write_csv
+from ..files import read_csv, write_csv
 from ..llm import BUCKET, ROWS, LanguageModel, Prompt, plain
 from ..reading import Bad, coco_captions, got, id_of, json_list, shown, text_of
 from ..sources import keys
@@ -487,7 +487,7 @@ def language_bits(study, model: str, n: int = 256) -> pd.Series:
     """Mean bits that a model needs for one text of each source, on n test drawings; also the column
     bits_lm of rate_quality.csv."""
     path, costs = study.path("rate_quality.csv"), {}
-    rated = pd.read_csv(path) if path.exists() else None
+    rated = read_csv(path) if path.exists() else None
     for source in study.contexts if rated is None else rated["source"]:
         texts = study.texts(source, "test")
         texts = texts[:: max(1, len(texts) // n)][:n]  # evenly spread: neighbours are alike
