@@ -6,7 +6,8 @@
 Each decoder draws the alt text and the name of the same drawings, and what encoders write of them,
 from the same noise. A decoder's autoencoder learnt from EfficientNet-Lite0's features and the study
 judges by a cousin of it, Lite2: a gain must show by features that no network gives, too. For
-choosing between decoders and between encoders; test drawings are never looked at.
+choosing between decoders and between encoders; test drawings are never looked at. `--split train`
+shows what a decoder draws of drawings that it was trained on.
 """
 
 from __future__ import annotations
@@ -80,10 +81,11 @@ def main() -> None:
     parser.add_argument("decoders", nargs="+", help="shipped names or pipeline folders")
     parser.add_argument("--encoders", nargs="*", default=[], help="shipped names or folders")
     parser.add_argument("--guidance", type=float, nargs="+", default=[3.0])
-    parser.add_argument("--n", type=int, default=384, help="validation drawings")
+    parser.add_argument("--n", type=int, default=384, help="drawings")
+    parser.add_argument("--split", choices=("val", "train"), default="val", help="default: val")
     parser.add_argument("--out", type=Path, help="CSV file to write the table to as well")
     options = parser.parse_args()
-    drawings = load_dataset("emoji").subset("val", options.n)
+    drawings = load_dataset("emoji").subset(options.split, options.n)
     real = {name: torch.as_tensor(of(drawings.images)).float() for name, of in FEATURES.items()}
     ids, styles, rows = drawings.frame["id"].tolist(), drawings.frame["style"].to_numpy(), []
     said = {source: write(drawings) for source, write in SOURCES.items()}
