@@ -64,8 +64,7 @@ class Playground:
         self.draw.button_style = "primary"
         self.message = widgets.HTML()
         self.canvas, self.pen = Canvas(width=SIDE, height=SIDE), None
-        self.canvas.line_width, self.canvas.line_cap = PEN, "round"
-        self._wiped()
+        self._blank()
         self.canvas.layout = {"border": "1px solid #999999"}
         self.colour = widgets.ColorPicker(value="#d62828", description="colour")
         self.wipe, self.taken = (widgets.Button(description=n) for n in ("wipe", "take it"))
@@ -113,11 +112,17 @@ class Playground:
         told = "<br>".join(escape(one_line(line)) for line in lines)
         self.message.value = f'<div role="status" style="line-height: 1.4">{told}</div>'
 
-    def _wiped(self, _=None) -> None:
-        self.canvas.clear()
+    def _blank(self) -> None:
+        """Tells the page's canvas nothing: what is told before a page is open is lost, and with the
+        first command which canvas is meant."""
         self.sketch, self.empty = Image.new("RGB", (SIDE, SIDE), "white"), True
 
+    def _wiped(self, _) -> None:
+        self.canvas.clear()
+        self._blank()
+
     def _down(self, x: float, y: float) -> None:
+        self.canvas.line_width, self.canvas.line_cap = PEN, "round"
         self.pen = x, y
         self._move(x, y)  # a click is a dot
 

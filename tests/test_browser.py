@@ -165,12 +165,15 @@ def test_ones_own_picture(page, tmp_path):
 
 
 def test_a_drawing_made_here(page):
-    """Pressed and dragged on the canvas, then taken: it has words, and is drawn again."""
+    """Pressed and dragged on the canvas, seen there, then taken: it has words, is drawn again."""
     page.all(".jupyter-widget-Collapse-header")[0].click()
     until(lambda: page.all("canvas") and page.all("canvas")[0].is_displayed(), "the canvas")
     mouse = webdriver.ActionChains(page.driver).move_to_element(page.all("canvas")[0])
     mouse.move_by_offset(-60, -60).click_and_hold().move_by_offset(60, 90)
     mouse.move_by_offset(60, -90).release().perform()
+    ink = "const c = document.querySelector('canvas'); return c.getContext('2d')"
+    ink += ".getImageData(0, 0, c.width, c.height).data.some(value => value)"
+    until(lambda: page.driver.execute_script(ink), "the stroke on the canvas")
     words, original = page.words(), page.pictures()[0]
     page.drawn_anew(page.button("take it").click)
     assert page.words() != words and page.pictures()[0] != original
