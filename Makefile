@@ -28,7 +28,7 @@ study: $(STAMP) $(if $(filter full,$(STUDY)),.venv/.gemma)
 test: $(STAMP) .venv/.sweep .venv/.clip
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2 --dist worksteal
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
 	DD_RESULTS="$$results" $(BIN)/python -m pytest $(NBVAL) notebooks/*.ipynb
 
