@@ -330,7 +330,8 @@ def printed(table: pd.DataFrame, form: str, **more) -> list[str]:
         table = table.map(flat).rename(columns=flat).replace("-", "--")
         lines = table.to_latex(index=False, escape=True).splitlines()
         return [line for line in lines if line.endswith(r"\\")]
-    rule = "|".join(["---"] + ["---:"] * (len(table.columns) - 1))
+    words = [c.astype(str).str.contains(r"[^\W\d_]{2}").any() for _, c in table.items()]
+    rule = "|".join("---" if left else "---:" for left in [True, *words[1:]])
     lines = (map(cell, cells) for cells in [table.columns, *table.to_numpy()])
     head, *rows = (f"| {' | '.join(cells)} |" for cells in lines)
     return [head, f"|{rule}|", *rows]
