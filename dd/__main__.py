@@ -622,7 +622,8 @@ def run(args) -> None:
         raise ValueError(f"-p {wrong[0]!r}: NAME=VALUE needed")
     from .study import run as run_study
 
-    run_study(args.study, {k: number(v) for k, v in (p.split("=", 1) for p in args.parameter)})
+    changed = {k: number(v) for k, v in (p.split("=", 1) for p in args.parameter)}
+    run_study(args.study, changed, tuple(args.only or ()))
 
 
 def sweep(args) -> None:

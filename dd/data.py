@@ -96,7 +96,7 @@ class Pictures:
     and indexed by rows as the array uint8 (M, size, size, 3) that they stand for."""
 
     def __init__(self, files: list[Path], size: int):
-        self.files, self.shape = files, (len(files), size, size, 3)
+        self.files, self.shape, self.dtype = files, (len(files), size, size, 3), np.dtype("uint8")
 
     def __len__(self) -> int:
         return len(self.files)

@@ -225,6 +225,10 @@ class Decoder:
         room = 64 * rows_at_once(cpu, 4 * gpu)  # latent positions; a GPU has room for more
         return max(1, min(rows_at_once(cpu, gpu), room // self.h**2))
 
+    def loss_parts(self) -> int:
+        """Images of a batch in whose parts `loss` goes where a gradient is asked for."""
+        return self.rows_at_once(64, 2**31)
+
     def encode(self, pixels: torch.Tensor, B: int | None = None) -> torch.Tensor:
         """pixels (M, 3, H, W) in [-1, 1] -> scaled latents z_0 (M, C, h, h); the mode of the
         posterior where there is one."""
@@ -272,7 +276,7 @@ class Decoder:
         a CPU, a batch whose gradient would fill the memory goes in parts, each computed once more
         for it; a GPU that has too little says so."""
         x_t, target = self.add_noise(z_0, noise, t)
-        if states.requires_grad and (B := self.rows_at_once(64, 2**31)) < len(x_t):
+        if states.requires_grad and (B := self.loss_parts()) < len(x_t):
             parts = zip(x_t.split(B), t.split(B), states.split(B))
             again = [checkpoint(self.predict, *part, use_reentrant=False) for part in parts]
             return (torch.cat(again) - target).pow(2).mean((1, 2, 3))
@@ -397,6 +401,8 @@ class Judge:
     def __init__(self, pipeline, name: str):
         self.pipeline, self.name, self.tokenizer = pipeline.to(device()), name, pipeline.tokenizer
         pipeline.set_progress_bar_config(disable=True)
+        if hasattr(vae := getattr(pipeline, "vae", None), "enable_slicing"):
+            vae.enable_slicing()  # picture by picture: at 1,024 pixels one takes gigabytes
 
     def check(self) -> None:
         """Draws a picture in two steps, whose side is `size`; what cannot be drawn raises."""

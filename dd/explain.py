@@ -22,6 +22,7 @@ from . import figures, metrics
 from .data import to_pixels
 from .encoder import Pooler
 from .runtime import device
+from .sources import LITE2
 from .vocab import to_strings
 
 ACROSS = 8  # positions side by side
@@ -67,20 +68,28 @@ def attention(pooler: Pooler, patches: torch.Tensor) -> torch.Tensor:
 
 
 def explained(
-    encoder, decoder, image: np.ndarray, id: str, centre: torch.Tensor, noises: int = 8, **drawing
+    encoder,
+    decoder,
+    image: np.ndarray,
+    id: str,
+    centre: torch.Tensor,
+    noises=8,
+    *,
+    eye=LITE2,
+    **drawing,
 ) -> Explained:
     """image uint8 (H, W, 3) -> its text, where each position looked (mean over blocks), and the
     drawings with and without each word. id: of the starting noise; centre (D,): the mean image
-    features that paired similarity subtracts; drawing: options of Decoder.draw."""
+    features, by `eye`, that paired similarity subtracts; drawing: options of Decoder.draw."""
     patches, seed = encoder.features(to_pixels(image[None])), drawing.pop("seed", 0)
     ids, tokenizer = encoder.ids(patches), encoder.tokenizer  # (1, N)
     N = ids.shape[1]
     without = torch.stack([torch.cat([ids[0, :k], ids[0, k + 1 :]]) for k in range(N)])
     texts = to_strings(tokenizer, ids) + to_strings(tokenizer, without)
-    real, pictures, paired = metrics.image_features(image[None]), [], []
+    real, pictures, paired = metrics.image_features(image[None], eye=eye), [], []
     for noise in range(seed, seed + noises):
         pictures.append(decoder.draw(texts, [id] * len(texts), seed=noise, **drawing))
-        features = metrics.image_features(pictures[-1])
+        features = metrics.image_features(pictures[-1], eye=eye)
         paired.append(metrics.paired_similarity(real, features, centre).numpy())
     seen = attention(encoder.pooler, patches).mean(1)[0].numpy()
     words, paired = to_strings(tokenizer, ids[0, :, None]), np.stack(paired, 1)

@@ -26,6 +26,7 @@ from .runtime import Progress, compute_dtype, device, pinned, quiet, reading, sa
 
 STOP = re.compile(r"[$\n]")  # the paper ends every answer with $; a line break ends it, too
 MOST_WORDS, MOST_CHARACTERS = 80, 500  # of a text in a prompt
+TURNS = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 BUCKET = 16  # tokens: queries are padded to a multiple of it
 ROWS = 16  # B, prompts read together
 
@@ -263,12 +264,12 @@ class LanguageModel:
 
     @torch.no_grad()
     def reply(self, messages: list[dict[str, str]], tokens: int = 60) -> str:
-        """The next turn of a dialogue in the model's own chat format; messages are dictionaries of
-        role (system, user, assistant) and content."""
+        """The next turn of a dialogue in the model's own chat format, or where it has none a line a
+        turn; messages are dictionaries of role (system, user, assistant) and content."""
         clean = [{**m, "content": self.tokenizer.decode(self.ids(m["content"]))} for m in messages]
-        asked = self.tokenizer.apply_chat_template(
-            clean, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        ).to(device())
+        how = dict(add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        how["chat_template"] = self.tokenizer.chat_template or TURNS
+        asked = self.tokenizer.apply_chat_template(clean, **how).to(device())
         end = self.tokenizer.eos_token_id
         out = self.net.generate(**asked, max_new_tokens=tokens, do_sample=False, pad_token_id=end)
         said = out[0, asked["input_ids"].shape[1] :]

@@ -21,6 +21,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -240,6 +241,30 @@ def on_every_core(work: Callable, M: int, B: int, tick: Callable | None = None) 
             yield from told(pool.map(one, starts))
     finally:
         torch.set_num_threads(cores)  # some of it is one number for all threads
+
+
+def free_memory() -> int:
+    """Bytes that a computation on the device may still take."""
+    if device().type == "cpu":
+        return psutil.virtual_memory().available
+    held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return torch.cuda.mem_get_info()[0] + held
+
+
+def kept_bytes(compute: Callable) -> int:
+    """Bytes of all that autograd keeps of compute() for the backward pass, weights included; what
+    a checkpoint computes once more is not kept."""
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = compute()  # held, or its memory would be given to another tensor
+    del result
+    return sum(kept.values())
 
 
 def rows_at_once(cpu: int, gpu: int) -> int:

@@ -171,7 +171,9 @@ def read_texts(
 
 
 def own_words(dataset: Dataset) -> list[set[str]]:
-    """Every word that people or the alt text use for each drawing."""
+    """Every word that people or the alt text use for each drawing; in another world people's."""
+    if "style" not in dataset.frame:
+        return [set(words(" ".join(captions))) for captions in dataset.frame["captions"]]
     return [set(" ".join(sum(p.values(), [])).split()) for p in alt_text_phrases(dataset)]
 
 

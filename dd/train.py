@@ -33,7 +33,9 @@ from .runtime import (
     autocast,
     check_recipe,
     device,
+    free_memory,
     generator,
+    kept_bytes,
     optimizer_tensors,
     process,
     restore_optimizer,
@@ -385,6 +387,29 @@ def train_encoder(
         first = accelerator.process_index * size
         return map(part, range(first, r.B, n * size)), {"tau": tau}
 
+    def say_room() -> None:
+        """What an image more takes, counted, and how many fit at once by that."""
+
+        def keeps(n: int) -> int:
+            patches_of, z_0 = looked_at(slice(n))
+            t, eps = torch.zeros(n, dtype=torch.long), torch.zeros(n, *shape)
+            given = (x.to(device()) for x in (patches_of.float(), z_0, t, eps))
+            noise = dict(tau=1.0, noise=r.noise, generator=generator(0, "room"))
+            return kept_bytes(lambda: relaxed_loss(encoder.pooler, decoder, *given, **noise))
+
+        parts = min(size, decoder.loss_parts())  # images whose activations are there together
+        each, free = keeps(1) if parts == 1 else keeps(2) - keeps(1), free_memory()
+        fits = int(0.8 * free / each)
+        told = f"memory: a step keeps {each / 1e6:,.0f} MB of an image at once, here of {parts}"
+        say(f"{told}; {free / 1e9:,.1f} GB are free, enough for about {fits}")
+        if parts > fits:
+            fix = "use a larger --accumulate, or --gradient-checkpointing"
+            if more := [
+                k for k in range(1, r.B // n + 1) if r.B // n % k == 0 and r.B // n // k <= fits
+            ]:
+                fix = f"use --accumulate {more[0]}, or --gradient-checkpointing"
+            say(f"note: that is too little; {fix}")
+
     def probed() -> dict:
         ids = encoder.ids(probe_patches)  # (M, N)
         texts = to_strings(decoder.tokenizer, ids)
@@ -397,6 +422,8 @@ def train_encoder(
             "of": probe.frame["name"].iloc[0],
         }
 
+    if not process() and steps:
+        say_room()
     options = dict(warmup=min(50, steps // 10), checkpoint_every=checkpoint_every)
     run = (encoder.pooler, optimizer, batch_loss, out, "encoder", recipe, len(dataset))
     for log in training_loop(*run, **options, accelerator=accelerator):

@@ -51,6 +51,26 @@ def test_one_hot_equals_input_ids_where_padding_is_another_token(sd_decoder, sd_
     )
 
 
+def test_a_text_encoder_with_a_layer_less_is_clip_skip(sd_decoder, sd_folder, tmp_path, float32):
+    """The states before the last layer, normed as the last ones are; one-hot equals input_ids."""
+    import shutil
+
+    from transformers import CLIPTextModel
+
+    shutil.copytree(sd_folder, tmp_path / "less")
+    where = dict(subfolder="text_encoder", num_hidden_layers=1)
+    CLIPTextModel.from_pretrained(sd_folder, **where).save_pretrained(
+        tmp_path / "less/text_encoder"
+    )
+    less, ids = Decoder.load(tmp_path / "less"), some_ids(sd_decoder, 3, 5)
+    read = tokenise(less.tokenizer, texts := to_strings(less.tokenizer, ids))
+    said = sd_decoder.text_encoder(read, output_hidden_states=True)
+    skipped = sd_decoder.text_encoder.final_layer_norm(said.hidden_states[-2])
+    assert not torch.allclose(skipped, said[0], atol=1e-2)
+    for states in (less.text_states(texts), less.soft_states(F.one_hot(ids, less.V).float())):
+        torch.testing.assert_close(states, skipped, atol=1e-5, rtol=1e-5)
+
+
 def test_too_many_tokens_are_refused(decoder):
     with pytest.raises(ValueError, match="do not fit"):
         decoder.soft_states(torch.zeros(1, decoder.L - 1, decoder.V))

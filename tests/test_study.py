@@ -14,6 +14,7 @@ from dd.encoder import Encoder
 from dd.study import BadParameter, Study, core, experiments
 from dd.study.cache import model_hash
 from dd.study.core import JUDGED, TEST
+from dd.study.parameters import taken
 
 
 def chunks(study):
@@ -191,6 +192,7 @@ def test_a_notebook_takes_parameters_from_its_names_and_writes_them_before_the_w
     assert (study.n_test, study.seed, study.decoder) == (400, 3, "sketch")
     told = json.loads((study.folder / "parameters" / "07_editing.json").read_text())
     wanted = "study seed decoder encoder n_test guidance steps sampler n_train pairs".split()
+    wanted += "world world_images features".split()
     assert told == {name: study.parameters[name] for name in wanted}
     again = Study.of_notebook("07_editing", {**names, "study": study, "captions": 0})
     assert again.parameters == {**study.parameters, "captions": 0}
@@ -262,7 +264,7 @@ def test_the_curve_is_of_test_drawings_and_chooses_nothing(cheap_study, monkeypa
 def test_a_notebook_cannot_use_what_it_does_not_take():
     """A parameter that a run does not hand over would be read as its default, in silence."""
     study = Study.of_notebook("01_data", {"seed": 3})
-    assert study.seed == 3 and set(study.parameters) == {"study", "seed"}
+    assert study.seed == 3 and set(study.parameters) == {*taken("01_data")}
     with pytest.raises(BadParameter, match="'n_test' and does not take it"):
         study.subset("test")
     with pytest.raises(BadParameter, match="n_novel"):

@@ -64,7 +64,6 @@ def here(tmp_path, monkeypatch):
         monkeypatch.setattr(of, name, getattr(of, name))
     monkeypatch.setattr(report, "build_report", report.build_report)
     exec((tmp_path / "patch.py").read_text(), {})
-    monkeypatch.setattr("dd.study.sweep.NOTEBOOKS", TWO)
     monkeypatch.chdir(tmp_path)
     grid = "study: g\ngrid: {seed: [1, 2], guidance: [2.0, 3.0]}\n"
     (tmp_path / "grid.yaml").write_text(grid)

@@ -18,7 +18,7 @@ from dd.make_decoders import (
     train_finish,
 )
 from dd.optimizers import MuonAndAdamW, constant_rate, cosine_rate
-from dd.runtime import generator, weights_hash
+from dd.runtime import generator, kept_bytes, weights_hash
 from dd.sources import DECODERS
 from dd.train import (
     batch_rows,
@@ -496,6 +496,18 @@ def test_parts_of_a_batch_give_the_numbers_of_the_whole(go, tmp_path, float32):
         losses[parts] = [json.loads(line)["loss"] for line in log]
     assert len(set(losses[1])) > 3
     assert losses[2] == losses[8] == pytest.approx(losses[1], abs=2e-5)
+
+
+def test_what_fits_at_once_is_said_before_the_first_step(go, tmp_path, monkeypatch, capsys):
+    x = torch.randn(3, 5, requires_grad=True)
+    assert kept_bytes(lambda: x.exp().exp()) == 2 * 4 * 3 * 5  # each keeps what it gives
+    monkeypatch.setattr("dd.train.kept_bytes", lambda losses: 5e9 + 1e9 * len(losses()))
+    monkeypatch.setattr("dd.train.free_memory", lambda: 4e9)
+    for parts, fits in ((1, False), (4, True)):
+        go(tmp_path / str(parts), accumulate=parts)
+        said = capsys.readouterr().err
+        assert f"keeps 1,000 MB of an image at once, here of {8 // parts}; 4.0 GB are" in said
+        assert "enough for about 3" in said and ("use --accumulate 4, or" in said) != fits
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures, published
+from ..files import read_json
 from ..sources import LABELS, SOURCES
 from .tables import QUESTIONS, drawn_by, most_shots, own, pooled, read_table, rows_of, short
 
@@ -224,7 +225,9 @@ def cut_words(table, out) -> Path | None:
 
 
 def _own_or_shipped(folder: Path, find: Callable):
-    for of in (Path(folder), SHIPPED):
+    told = map(read_json, Path(folder).glob("parameters/*.json"))
+    other = any(parameters.get("world", "emoji") != "emoji" for parameters in told)
+    for of in (Path(folder), SHIPPED)[: 1 if other else 2]:
         if (found := find(of)) is not None:
             print(f"Of the study {of.name}:")
             return found

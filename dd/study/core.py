@@ -36,7 +36,7 @@ from ..texts import WRITERS as PLAIN
 from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
 from . import cache
-from .cache import folder_hash
+from .cache import fingerprint, folder_hash
 from .parameters import MANY, PARAMETERS, BadParameter, check, results_root, taken
 
 ROW = ["world", "split", "source", "decoder", "guidance", "seed"]
@@ -52,6 +52,8 @@ class Study:
     """One results folder and its parameters, each of which is an attribute: study.seed, ...
 
     takes: the names that may be used; others are refused, not read as their defaults."""
+
+    judging = False  # whether its decoder only draws, and may be of any family
 
     def __init__(self, parameters: dict, takes: tuple[str, ...] = tuple(PARAMETERS)):
         everything, self.takes = check(parameters), takes
@@ -117,6 +119,11 @@ class Study:
         eye = self.parameters.get("features", LITE2)
         return {} if eye == LITE2 else {"eye": eye}
 
+    def split(self, name: str) -> str:
+        """A split by its name; in a world that has no such one, that for testing."""
+        there = self.is_emoji or name in set(self.dataset.frame["split"])
+        return name if there else "test"
+
     def of_world(self, sources) -> tuple[str, ...]:
         """Those of `sources` that this world has."""
         return tuple(s for s in sources if self.is_emoji or s not in keys("emoji"))
@@ -136,12 +143,12 @@ class Study:
     @cached_property
     def probe(self) -> Dataset:
         """Validation drawings that trainings are watched on: 256, or a twentieth of the training
-        drawings where that is fewer."""
-        return self.dataset.subset("val", min(256, (self.n_train or MANY) // 20))
+        drawings where that is fewer. Of the test split in a world without validation."""
+        return self.dataset.subset(self.split("val"), min(256, (self.n_train or MANY) // 20))
 
     @cached_property
     def dec(self) -> Decoder:
-        return Decoder.load(self.decoder)
+        return Decoder.load(self.decoder, judge=self.judging)
 
     @cached_property
     def decoder_hash(self) -> str:
@@ -369,7 +376,8 @@ class Study:
         how["classes"] = None if images.styles is None else tuple(images.styles[i] for i in rows)
         scores = self.scored(real[rows[0]], fake[rows[1]], **how)
         facts = dict(world=images.name, split=split, source=source, decoder=self.decoder)
-        return {**facts, "guidance": guidance, "seed": self.seed + noise, **scores}
+        facts |= dict(guidance=guidance, seed=self.seed + noise)
+        return {**facts, **scores, "ids": fingerprint(sorted(images.frame["id"]))}
 
     # -- the table -------------------------------------------------------------------------------
 
@@ -430,7 +438,10 @@ class Study:
         from every further starting noise."""
         swept = self.sweep()
         best, told = self.best_guidance(swept), self.asked(sources, floors)
-        rows = [self.row(s, "test", 0.0) for s in self.of_world(FLOORS)]
+        floors = [
+            s for s in self.of_world(FLOORS) if s != "autoencoder" or isinstance(self.dec, Decoder)
+        ]
+        rows = [self.row(s, "test", 0.0) for s in floors]
         rows += [self.row(s, split, best.get(s, 0.0)) for split, s in told]
         if self.curve:
             sources = [s for s in keys("curve") if s in self.of_world((*SWEPT, *self.rivals))]
@@ -439,7 +450,13 @@ class Study:
         for noise in range(1, self.noise_seeds):
             rows += [self.row(s, "test", best[s], noise=noise) for s in again]
         table = pd.concat([swept, pd.DataFrame([r for r in rows if r])], ignore_index=True)
-        return table.reindex(columns=COLUMNS)
+        return table.reindex(columns=self.columns)
+
+    @property
+    def columns(self) -> list[str]:
+        """Of reconstruction.csv; in a world of one's own with a hash of the images' ids, as `score`
+        has it."""
+        return COLUMNS if self.is_emoji else [*COLUMNS, "ids"]
 
     def first_noise(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of reconstruction.csv that tables show; the other noises are in the file."""
@@ -456,7 +473,7 @@ class Study:
         these rows are as they were, and go if they are not."""
         table = self.rows(TEST, ("autoencoder",))
         path, text = self.path("reconstruction.csv"), table.round(5).to_csv(index=False)
-        before = read_csv(path).reindex(columns=COLUMNS) if path.exists() else None
+        before = read_csv(path).reindex(columns=self.columns) if path.exists() else None
         if before is None or before[before["decoder"] == self.decoder].to_csv(index=False) != text:
             write_csv(path, table.round(5))
             # notebook 6 compared these with the old rows
@@ -484,7 +501,7 @@ class Study:
         if decoder not in self._models:
             other = type(self)({**self.parameters, "decoder": decoder}, self.takes)
             other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
-            other.ideal = self.ideal
+            other.ideal, other.judging = self.ideal, True
             self._models[decoder] = other
         return self._models[decoder]
 
@@ -513,7 +530,8 @@ class Study:
         the search engine's behind them."""
         own = self.own_rows()
         further = [self.through(judge).rows(JUDGED) for judge in self.judges]
-        table = pd.concat([own, *further, self.found()], ignore_index=True).round(5)
+        further += [self.found()] if self.is_emoji else []
+        table = pd.concat([own, *further], ignore_index=True).round(5)
         write_csv(self.path("reconstruction.csv"), table)
         self.say_which_weights(self.by_each)
         return self.first_noise(table)

@@ -37,11 +37,17 @@ def _order(study: Study) -> tuple[list[int], random.Random]:
     return rng.sample(range(M), M), rng
 
 
+def groups(study: Study) -> list[str]:
+    """The group of each test drawing; in a world without them each is one of its own."""
+    frame = study.subset("test").frame
+    return frame.get("group", frame["id"]).tolist()
+
+
 def pairs(study: Study) -> tuple[list[int], list[int], list[int]]:
     """-> (first, second, stranger): drawings of different groups that are blended, and for each
     pair the first of another one, a control."""
-    order, groups = _order(study)[0], study.subset("test").frame["group"].tolist()
-    first, second = pairs_across(order, groups, min(study.pairs, len(order) // 2))
+    order = _order(study)[0]
+    first, second = pairs_across(order, groups(study), min(study.pairs, len(order) // 2))
     return first, second, first[1:] + first[:1]
 
 
@@ -65,7 +71,7 @@ def blends(study: Study, first: list[int], second: list[int], stranger: list[int
     }
     real, rows = study.real("test"), []  # (M, D)
     for kind, drawn in pictures.items():
-        features = metrics.image_features(drawn)
+        features = metrics.image_features(drawn, **study.eye)
         like = lambda of, x=features: metrics.paired_similarity(real[of], x, real.mean(0)).numpy()
         to = {"first": like(first), "second": like(second), "no parent": like(stranger)}
         to["lower of both"] = np.minimum(to["first"], to["second"])

@@ -336,7 +336,7 @@ def rate_quality(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     model of all sources' validation texts. `rows`: scores of the test drawings, indexed by source.
     Written to rate_quality.csv."""
     sources = [s for s in study.sources if s not in ("soft", "shuffled")]
-    known = [text for s in sources for text in study.texts(s, "val")]
+    known = [text for s in sources for text in study.texts(s, study.split("val"))]
     texts = {s: study.texts(s) for s in sources}
     table = rows.loc[sources, ["fid", "fid_lo", "fid_hi"]].rename_axis("source").reset_index()
     table["words"] = [np.mean([len(words(t)) for t in texts[s]]) for s in sources]
@@ -349,13 +349,15 @@ def networks(study: Study) -> pd.DataFrame:
     size = lambda net: round(sum(p.numel() for p in net.parameters()) / 1e6, 1)
     made = {}
     for name, dec in ((name, by.dec) for name, by in study.by_each.items()):
+        text_encoder = dec.pipeline.text_encoder
+        denoiser = getattr(dec.pipeline, "unet", None) or dec.pipeline.transformer
         made[name] = {
             "tokenizer": type(dec.tokenizer.backend_tokenizer.model).__name__,
-            "vocabulary": dec.V,
-            "context": dec.L,
-            "text encoder": type(dec.text_encoder).__name__,
-            "denoiser": type(dec.denoiser).__name__,
-            "millions in it": size(dec.denoiser),
+            "vocabulary": text_encoder.get_input_embeddings().num_embeddings,
+            "context": dec.tokenizer.model_max_length,
+            "text encoder": type(text_encoder).__name__,
+            "denoiser": type(denoiser).__name__,
+            "millions in it": size(denoiser),
         }
     return pd.DataFrame(made)
 
@@ -393,7 +395,8 @@ def cut_words(study: Study, guidance: dict[str, float]) -> pd.DataFrame:
             drawing, how = by.drawing(images, said, guidance[name]), by.how(guidance[name])
 
             def make(by=by, said=said, ids=ids, how=how):
-                return {"eye": metrics.image_features(by.dec.draw(said, ids, **how))}
+                drawn = by.dec.draw(said, ids, **how)
+                return {"eye": metrics.image_features(drawn, **study.eye)}
 
             fake = by.kept("draw", make, "cut-", **drawing)["eye"]
             mean, half = metrics.mean_half(metrics.paired_similarity(real, fake))

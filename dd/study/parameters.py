@@ -143,23 +143,24 @@ PARAMETERS = {
 }
 
 # What each notebook takes, in the order in which they run. Its parameters cell shows some of them.
-_DRAWING = "seed decoder encoder n_test guidance steps sampler"
-_WORLD = "world world_images features"
+_WORLD = "world world_images features encoder"
+_DRAWING = f"seed {_WORLD} decoder n_test guidance steps sampler"
 NOTEBOOKS = {
     "00_digits": "seed",
-    "01_data": "seed",
-    "02_decoder": "seed decoder n_train decoder_seen autoencoder_seen steps sampler",
-    "03_encoder": "seed decoder n_train encoder_seen probe_seen training_seeds tokens",
-    "04_texts": "seed encoder n_train n_test decoder rivals rivals_seen",
-    "05_metrics": "seed decoder n_test steps sampler",
-    "05_reconstruction": f"{_WORLD} {_DRAWING} n_train n_val n_novel n_outside guidances rivals "
+    "01_data": f"seed {_WORLD}",
+    "02_decoder": f"seed {_WORLD} decoder n_train decoder_seen autoencoder_seen steps sampler",
+    "03_encoder": f"seed {_WORLD} decoder n_train n_test encoder_seen probe_seen training_seeds "
+    "tokens",
+    "04_texts": f"seed {_WORLD} n_train n_test decoder rivals rivals_seen",
+    "05_metrics": f"seed {_WORLD} decoder n_test steps sampler",
+    "05_reconstruction": f"{_DRAWING} n_train n_val n_novel n_outside guidances rivals "
     "rivals_seen noise_seeds resamples curve",
     "05_side_experiments": f"{_DRAWING} n_train n_val rivals rivals_seen hard_prompts lengths_seen "
     "sampler_check",
     "06_judges": f"{_DRAWING} judges n_train n_val n_novel n_outside guidances curve noise_seeds "
     "resamples eyes cross_seen tokens rivals rivals_seen",
     "07_editing": f"{_DRAWING} n_train pairs",
-    "08_language": "seed decoder encoder language_models contexts further_contexts shots "
+    "08_language": f"seed {_WORLD} decoder language_models contexts further_contexts shots "
     "class_shots questions episodes captions example_seeds n_train n_test n_novel rivals_seen "
     "lengths_seen",
 }
@@ -168,6 +169,13 @@ NOTEBOOKS = {
 def taken(notebook: str) -> tuple[str, ...]:
     """The parameters that a notebook takes."""
     return ("study", *NOTEBOOKS[notebook].split())
+
+
+def check_notebooks(names, where: str) -> None:
+    """BadParameter where `names`, from `where`, has one that is no notebook's."""
+    if strange := [name for name in names if name not in NOTEBOOKS]:
+        hint = nearest(strange[0], NOTEBOOKS) or f"; there are {', '.join(NOTEBOOKS)}"
+        raise BadParameter(f"{where}: no notebook {strange[0]!r}{hint}")
 
 
 def mistake(name: str, value) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from ..files import alone_in, check_writable, read_json, whole, write_json
@@ -19,11 +20,13 @@ from .parameters import (
     ROOT,
     BadParameter,
     check,
+    check_notebooks,
     load_parameters,
     results_root,
     taken,
 )
 
+LEFT_OUT = "*Left out: of the emoji world alone.*"
 ASSETS = Path(__file__).parent.parent / "assets"
 SECONDS = {  # of `quick` on two cores
     "00_digits": 75,
@@ -49,10 +52,10 @@ def unreadable(load, name: str | Path) -> list[str]:
     return []
 
 
-def load_decoder(name: str) -> None:
+def load_decoder(name: str, judge: bool = False) -> None:
     from ..decoder import Decoder  # takes seconds to import; the shipped ones are not tried
 
-    Decoder.load(name)
+    Decoder.load(name, judge=judge)
 
 
 def load_encoder(name: str) -> None:
@@ -61,9 +64,9 @@ def load_encoder(name: str) -> None:
     Encoder.load(Path(name)).size  # noqa: B018, asked whether it is known
 
 
-def check_run(parameters: dict) -> dict:
-    """What a whole run needs beyond types and ranges, refused before the first notebook rather than
-    by the last; all mistakes at once."""
+def check_run(parameters: dict, only: tuple[str, ...] = ()) -> dict:
+    """What a run, whole or of `only` some notebooks, needs beyond types and ranges, refused before
+    the first notebook rather than by the last; all mistakes at once."""
     from .. import llm
     from ..runtime import shipped
 
@@ -73,13 +76,19 @@ def check_run(parameters: dict) -> dict:
         if 0 < p.least and 0 < parameters[name] < p.least:
             needed = f"0 or at least {p.least} needed: {p.meaning}"
             told.append(f"{name} is {parameters[name]}; {needed}")
-    own, judges = parameters["decoder"], parameters["judges"]
+    used = {name for notebook in only or NOTEBOOKS for name in taken(notebook)}
+    models = lambda kind: parameters[kind] if kind in used else []
+    own, judges = parameters["decoder"], models("judges")
     if parameters["encoder"] not in ("trained", "shipped"):
         told += unreadable(load_encoder, parameters["encoder"])
     known_good = [p.parent.name for p in ASSETS.glob("*/model_index.json")]  # these can be read
-    wrong = {n: unreadable(load_decoder, n) for n in (own, *judges) if n not in known_good}
+    wrong = {
+        n: unreadable(partial(load_decoder, judge=n != own), n)
+        for n in (own, *judges)
+        if n not in known_good
+    }
     told += [line for lines in wrong.values() for line in lines]
-    for name in parameters["language_models"]:
+    for name in models("language_models"):
         load = llm.package if name in llm.PACKAGES else llm.LanguageModel.load
         told += unreadable(load, name)
     if shipped(own).resolve() in [shipped(judge).resolve() for judge in judges]:
@@ -109,10 +118,16 @@ def wrong_world(parameters: dict) -> list[str]:
         needed = "a folder made by train-encoder is needed in another"
         told.append(f"encoder is {own!r}, of the emoji world; {needed}")
     emoji = [s for s in parameters["rivals"] if s in keys("emoji")]
-    emoji += [name for name in ("n_novel", "n_outside") if parameters[name]]
+    emoji += [n for n in EMOJI if parameters[n] != PARAMETERS[n].default]
     if emoji:
         told.append(f"{', '.join(emoji)}: of the emoji world alone; leave out with world {world!r}")
     return told
+
+
+EMOJI = (
+    *("n_novel", "n_outside", "probe_seen", "lengths_seen", "cross_seen", "hard_prompts"),
+    *("sampler_check", "eyes"),
+)
 
 
 class Relay:
@@ -146,15 +161,19 @@ class Relay:
 
 
 def for_world(notebook: Path, executed: Path, world: str) -> Path:
-    """A notebook without its cells that are tagged `emoji`, in another world than that one: written
-    where it will be executed."""
+    """A notebook in another world than emoji, written where it will be executed: where cells are
+    tagged `emoji`, a line that says what is left out."""
     if world == "emoji":
         return notebook
     import nbformat
-    from nbconvert.preprocessors import TagRemovePreprocessor
 
-    nb, resources = nbformat.read(notebook, as_version=4), {}
-    nb, _ = TagRemovePreprocessor(remove_cell_tags={"emoji"}).preprocess(nb, resources)
+    nb, kept = nbformat.read(notebook, as_version=4), []
+    for cell in nb.cells:
+        if "emoji" not in cell.metadata.get("tags", ()):
+            kept.append(cell)
+        elif kept[-1].source != LEFT_OUT:
+            kept.append(nbformat.v4.new_markdown_cell(LEFT_OUT))
+    nb.cells = kept
     nbformat.write(nb, executed)
     return executed
 
@@ -167,18 +186,12 @@ def minutes_left(names: list[str], done: dict) -> float:
     return speed * sum(SECONDS.get(n, 60) for n in names) / 60
 
 
-def notebooks_of(parameters: dict) -> list[str]:
-    """The notebooks of a run, in their order: those that take another `world` where it is one."""
-    emoji = parameters["world"] == "emoji"
-    return [name for name in NOTEBOOKS if emoji or "world" in taken(name)]
-
-
 def notebook_keys(parameters: dict) -> dict[str, str]:
     """What each notebook's outputs depend on: its cells, the parameters that it takes, versions of
     the stages, what is shipped, and the notebooks before it."""
     made, code = {}, {"stages": {name: stage.version for name, stage in STAGES.items()}}
     code["assets"] = folder_hash(ASSETS)
-    for name in notebooks_of(parameters):
+    for name in NOTEBOOKS:
         source = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
         cells = ["".join(cell["source"]) for cell in source["cells"]]
         given = {p: parameters[p] for p in taken(name)}
@@ -196,13 +209,13 @@ def own_kernel() -> None:
     os.environ["JUPYTER_PATH"] = os.pathsep.join([ours, *others])
 
 
-def prepared(parameters: dict) -> dict:
+def prepared(parameters: dict, only: tuple[str, ...] = ()) -> dict:
     """Checked parameters of a run, without what depends on the folder that we are in: kernels and
     other machines work in another one."""
     from ..llm import PACKAGES
     from ..runtime import shipped
 
-    parameters = check_run(parameters)
+    parameters = check_run(parameters, only)
     named = ("trained", "shipped", "emoji", "beside", LITE2, *PACKAGES)
     is_path = lambda name: name not in named and shipped(name) == Path(name)
     resolved = lambda n: str(Path(n).resolve()) if is_path(n) and Path(n).exists() else n
@@ -214,10 +227,13 @@ def prepared(parameters: dict) -> dict:
     return parameters
 
 
-def run(study: str = "quick", overrides: dict | None = None) -> Path:
-    """Run the notebooks in order through Papermill. Done notebooks are not run again; a killed run
-    goes on where it stopped. OSError if another run is at work in the same results folder."""
-    return run_prepared(prepared({**load_parameters(study), **(overrides or {})}))
+def run(study: str = "quick", overrides: dict | None = None, only: tuple[str, ...] = ()) -> Path:
+    """Run the notebooks in order through Papermill, all or `only` some. Done ones are not run
+    again; a killed run goes on where it stopped. OSError if another run is at work in the same
+    results folder."""
+    check_notebooks(only, "--only")
+    parameters = prepared({**load_parameters(study), **(overrides or {})}, only)
+    return run_prepared(parameters, only)
 
 
 def run_prepared(parameters: dict, only: tuple[str, ...] = ()) -> Path:
@@ -271,10 +287,8 @@ def done_before(folder: Path) -> dict:
 
 def run_notebooks(folder: Path, parameters: dict, relay: Relay, only: tuple[str, ...] = ()) -> None:
     """Those that are not done. ValueError, one line, where a cell fails or its process dies."""
-    done, names, spent = done_before(folder), notebooks_of(parameters), {}
-    if others := [name for name in NOTEBOOKS if name not in names]:
-        relay.say(f"left out, of the emoji world alone: {', '.join(others)}")
-    names = [name for name in names if name in (only or names)]
+    done, spent = done_before(folder), {}
+    names = [name for name in NOTEBOOKS if name in (only or NOTEBOOKS)]
     relay.say(f"study {parameters['study']}: {len(names)} notebooks -> {folder}")
     made_by = notebook_keys(parameters)
     for k, name in enumerate(names):

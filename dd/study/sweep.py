@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..files import write_csv
 from ..messages import nearest, one_line
-from .parameters import NOTEBOOKS, BadParameter, load_parameters, read_yaml, results_root
+from .parameters import BadParameter, check_notebooks, load_parameters, read_yaml, results_root
 from .run import done_before, notebook_keys, prepared, run_prepared
 
 KEYS = ("study", "parameters", "notebooks", "grid")
@@ -41,9 +41,7 @@ def read_grid(path: Path) -> Grid:
     grid, only = told.get("grid"), tuple(told.get("notebooks") or ())
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
         raise BadParameter(f"{path}: grid: a list of values for each parameter needed")
-    if strange := [name for name in only if name not in NOTEBOOKS]:
-        hint = nearest(strange[0], NOTEBOOKS) or f"; there are {', '.join(NOTEBOOKS)}"
-        raise BadParameter(f"{path}: no notebook {strange[0]!r}{hint}")
+    check_notebooks(only, str(path))
     common, study = (
         load_parameters(told.get("parameters", "quick")),
         str(told.get("study", path.stem)),
@@ -54,7 +52,7 @@ def read_grid(path: Path) -> Grid:
         name = "-".join([study, *(f"{k}_{plain(v)}" for k, v in given.items())])
         if name in cells:
             raise BadParameter(f"{path}: two cells are called {name}; leave one out")
-        cells[name] = prepared({**common, **given, "study": name})
+        cells[name] = prepared({**common, **given, "study": name}, only)
     return Grid(study, cells, only, tuple(grid))
 
 
