@@ -189,7 +189,7 @@ def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], 
             for w, near in ((w, nearest_words(tokenizer, w)) for w, _ in which)
         )
         lines.append(
-            f"note: {unknown} of {all_words} words are unknown to {reader}, to which they are all "
+            f"note: {reader} does not know {unknown} of {all_words} words, and reads such words all "
             "alike: " + ", ".join(named)
         )
     if silent:

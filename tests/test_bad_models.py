@@ -289,11 +289,11 @@ def test_a_picture_that_is_not_finite_is_refused(refused, tiny_folder, tmp_path)
     [
         ("red apple", []),
         ("red, apple!", []),
-        ("red xyzzy", ["1 of 2 words are unknown"]),
-        ("xyzzy plugh quux", ["3 of 3 words are unknown", "the text without a word that"]),
-        ("红苹果", ["1 of 1 words are unknown", "the text without a word that"]),
-        ("яблоко red", ["1 of 2 words are unknown"]),
-        ("🍎", ["1 of 1 words are unknown", "the text without a word that"]),
+        ("red xyzzy", ["does not know 1 of 2 words"]),
+        ("xyzzy plugh quux", ["does not know 3 of 3 words", "the text without a word that"]),
+        ("红苹果", ["does not know 1 of 1 words", "the text without a word that"]),
+        ("яблоко red", ["does not know 1 of 2 words"]),
+        ("🍎", ["does not know 1 of 1 words", "the text without a word that"]),
         ("...", ["the text without a word that"]),
         ("red " * 31, ["the text longer than the 30 tokens that tiny reads"]),
     ],
@@ -327,7 +327,7 @@ def test_score_counts_what_is_not_read(told, forty, tiny_folder, tmp_path):
     code, said = told("score", tmp_path / "mine.csv", *how, "--out", tmp_path / "t.csv")
     said = [line for line in said if line.startswith("note:")]
     assert code == 0 and said == [
-        "note: 12 of 232 words are unknown to tiny, to which they are all alike: 苹果, 红",
+        "note: tiny does not know 12 of 232 words, and reads such words all alike: 苹果, 红",
         "note: 6 of 40 texts without a word that tiny knows: drawn from nothing",
         "note: 4 of 40 texts longer than the 30 tokens that tiny reads; the rest is cut off",
     ]

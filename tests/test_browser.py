@@ -137,7 +137,7 @@ def test_a_changed_word(page):
         page.button("draw").click()
 
     page.drawn_anew(change)
-    assert "unknown to sketch, to which they are all alike: aple (nearest" in page.message()
+    assert "words, and reads such words all alike: aple (nearest known: " in page.message()
     page.drawn_anew(page.button("its own words").click)
     assert page.words() == words and not page.message()
 

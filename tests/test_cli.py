@@ -216,7 +216,7 @@ def test_write_then_draw(told, picture, tmp_path):
     how = ("--n", 2, "--steps", 2, "--scale", 1, "--out", tmp_path / "b.png")
     shown = told("draw", text + " aple qqqqq", *how)
     assert Image.open(tmp_path / "b.png").size == (128, 64)
-    words = "unknown to sketch, to which they are all alike: "
+    words = "words, and reads such words all alike: "
     words += "aple (nearest known: maple, apple), qqqqq\n"
     assert words in shown.err
     how = ("--steps", 1, "--scale", 1, "--out", tmp_path / "c.png", "--json")
