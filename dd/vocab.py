@@ -189,8 +189,8 @@ def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], 
             for w, near in ((w, nearest_words(tokenizer, w)) for w, _ in which)
         )
         lines.append(
-            f"note: {reader} does not know {unknown} of {all_words} words, and reads such words all "
-            "alike: " + ", ".join(named)
+            f"note: {reader} does not know {unknown} of {all_words} words, and reads such words "
+            "all alike: " + ", ".join(named)
         )
     if silent:
         lines.append(f"note: {of(silent)} without a word that {reader} knows: drawn from nothing")
