@@ -152,10 +152,11 @@ def draw(args) -> None:
     from .data import BadData
     from .decoder import Decoder, require_room
     from .files import whole
+    from .reading import text_of
     from .runtime import process, say, shared
     from .vocab import unread
 
-    if not args.text.strip():
+    if not text_of(args.text).strip():
         raise BadData("the text is empty; say what to draw")
     decoder = Decoder.load(args.decoder, args.revision, judge=True)
     side = decoder.size * args.scale
@@ -198,12 +199,12 @@ def redraw(args) -> None:
     from .decoder import Decoder, brought
     from .encoder import Encoder
     from .figures import sheet
-    from .reading import BadData
+    from .reading import BadData, text_of
     from .runtime import say
     from .vocab import unread
 
     only_png(args)
-    people = args.text or []
+    people = [text_of(text) for text in args.text or ()]
     if len(people) not in (0, len(args.images)):
         many = f"{len(people)} texts for {len(args.images)} pictures"
         raise BadData(f"--text {shown(people[0])}: {many}; give one for each, in quotation marks")
@@ -225,7 +226,8 @@ def redraw(args) -> None:
     originals = pictures[[k for k, *_ in rows]]
     sheet(originals, {"text": texts}, drawn, args.out, names=names, scale=1.5, wrap=44)
     made = [dict(image=args.images[k], words_of=whose, text=text) for k, whose, text in rows]
-    lines = [f"{m['image']}\t{m['words_of']}\t{m['text']}" for m in made]
+    plain = lambda m: (one_line(m["image"]), m["words_of"], " ".join(m["text"].split()))
+    lines = ["\t".join(plain(m)) for m in made]
     answer(args, "\n".join([*lines, args.out]), {"figure": args.out, "texts": made})
 
 
@@ -283,14 +285,19 @@ def tell(read, before=None) -> None:
 def pictures(args, size: int, **more):
     """The data set of --world, --images, --ids and --on-bad; each record left out is named."""
     from .data import load_dataset
-    from .reading import BadData, lines_of
+    from .reading import BadData, id_of, lines_of
+    from .runtime import say
 
     how = dict(images=args.images, size=size, on_bad=args.on_bad)
     dataset = load_dataset(args.world, **how, **more)
     tell(dataset)
     if args.ids:
         at = {id: row for row, id in enumerate(dataset.frame["id"])}
-        wanted = dict.fromkeys(filter(None, map(str.strip, lines_of(args.ids))))
+        given = [id_of(line) for line in lines_of(args.ids) if line.strip()]
+        if not (wanted := dict.fromkeys(given)):
+            raise BadData(f"{args.ids}: no ids in it; write one a line")
+        if again := len(given) - len(wanted):
+            say(f"note: {args.ids}: ids that are there again, used once: {again}")
         if lost := [id for id in wanted if id not in at]:
             hint = nearest(lost[0], at) or f"; its ids look like {next(iter(at))!r}"
             raise BadData(f"{args.ids}: {len(lost)} ids not in {args.world}, {lost[0]!r}{hint}")
@@ -406,7 +413,7 @@ def results_of(study: str, name: str = "") -> Path:
     from .study import results_root
 
     path, root = results_root() / study / name, results_root()
-    if not path.exists():
+    if not (path.is_file() if name else study and path.is_dir()):
         made = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
         hint = "" if study in made else nearest(study, made)
         there = f"there are results of {', '.join(made) or 'no study'}{hint}"
@@ -508,8 +515,9 @@ def described(args, load, describe, **how) -> None:
 
 def caption(args) -> None:
     from .baselines import caption, captioner
+    from .reading import text_of
 
-    how = dict(prompt=args.prompt, tokens=args.tokens, B=args.batch)
+    how = dict(prompt=text_of(args.prompt, "prompt"), tokens=args.tokens, B=args.batch)
     described(args, captioner, caption, **how)
 
 
@@ -547,6 +555,8 @@ def ask(args) -> None:
     if bool(args.captions) == any(published) or any(published) != all(published):
         raise BadData("what is asked? give --questions and --annotations, or --captions alone")
     bad = Bad(args.on_bad)
+    if args.examples and not args.shots:
+        raise BadData("--examples: none is shown with --shots 0; give --shots, too")
     contexts = {id: text for id, (_, text) in texts_by_id(args.file, bad, empty=True).items()}
     query = lambda id, field: few_shot.query(contexts[id], field, short=False)
 
@@ -587,6 +597,9 @@ def ask(args) -> None:
         if len(shown) < args.shots:
             has = f"{args.examples[0]} has {len(shown)} examples"
             raise BadData(f"--shots {args.shots}: {has}; ask for fewer, or give a larger file")
+        if known := int(shown["id"].isin(table["id"]).sum()):
+            note = f"{known} of the {len(shown)} examples are about images that are asked about"
+            say(f"note: {note}; give another split, or the score counts answers that were shown")
         shown = shown.sample(args.shots, random_state=args.seed).itertuples()
     tell(bad)
     if args.captions:
@@ -609,7 +622,8 @@ def ask(args) -> None:
         answer(args, f"CIDEr {mean:.1f} of {n} captions", {"n": n, "cider": mean})
     else:
         table["vqa"] = list(map(few_shot.vqa_accuracy, table["said"], table["answers"]))
-        kinds = pd.concat([table, table.assign(kind="all")]).groupby("kind", sort=False)["vqa"]
+        told = table[table["kind"] != "all"]  # some files tell no kind
+        kinds = pd.concat([told, table.assign(kind="all")]).groupby("kind", sort=False)["vqa"]
         scores = kinds.agg(["size", "mean"]).sort_index(key=lambda k: [(x == "all", x) for x in k])
         scores = scores.set_axis(["n", "VQA accuracy"], axis=1)
         answer(args, scores.round(4).to_string(), records(scores.reset_index()))
@@ -622,7 +636,10 @@ def run(args) -> None:
         raise ValueError(f"-p {wrong[0]!r}: NAME=VALUE needed")
     from .study import run as run_study
 
-    changed = {k: number(v) for k, v in (p.split("=", 1) for p in args.parameter)}
+    given = dict(p.split("=", 1) for p in args.parameter)
+    if len(given) < len(args.parameter):
+        raise ValueError("-p: one name is given twice; keep one")
+    changed = {k: number(v) for k, v in given.items()}
     run_study(args.study, changed, tuple(args.only or ()))
 
 
@@ -704,7 +721,7 @@ def number_format(args):
 
 
 def main(argv: list[str] | None = None) -> int:
-    from .files import check_writable
+    from .files import check_not_read, check_writable
     from .study.parameters import BadParameter
 
     (args, unknown), rank = parser().parse_known_args(argv), int(os.environ.get("RANK", 0))
@@ -715,9 +732,12 @@ def main(argv: list[str] | None = None) -> int:
         if args.command not in SHARED and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise ValueError(f"works in one process; a launcher may start {', '.join(SHARED)}")
         training = args.command.startswith("train")
-        for place, folder in (("out", training), ("keep", True)):
-            if out := getattr(args, place, None):  # before the work
+        # before the work; `write` calls its input pictures
+        for place, folder in (("out", training), ("keep", True), ("pictures", True)):
+            if isinstance(out := getattr(args, place, None), str):
                 check_writable(out, folder)
+                given = {k: v for k, v in vars(args).items() if k not in (place, "text")}
+                check_not_read(out, given.values())
         # of several processes the first one tells
         with redirect_stdout(io.StringIO()) if rank else nullcontext(), number_format(args):
             action(args)

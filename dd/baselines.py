@@ -111,8 +111,12 @@ def caption(dataset, model: str, revision=None, *, prompt="", tokens=60, B=8) ->
             asked = {"text": [prompt] * len(pictures), "padding": True} if prompt else {}
             inputs = processor(images=pictures, return_tensors="pt", **asked)
         inputs = inputs.to(device())
-        with autocast():
-            ids = net.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+        try:
+            with autocast():
+                ids = net.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+        except IndexError:  # a place beyond the last
+            held = f"its context does not hold the prompt and {tokens} tokens"
+            raise BadData(f"captioner {model!r}: {held}; shorten --prompt or --tokens") from None
         given = inputs.get("input_ids", ids[:, :0])
         if ids[:, : given.shape[1]].equal(given):  # such models return their prompt first
             ids = ids[:, given.shape[1] :]

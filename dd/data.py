@@ -62,7 +62,8 @@ class Dataset:
             raise BadData(f"dataset {self.name!r} has no split {split!r}; it has {held}")
         rows = np.flatnonzero((splits == split) | (split == "all"))
         if n is not None and n < len(rows):
-            rows = np.sort(sorted(rows, key=lambda i: stable_hash(self.frame["id"].iloc[i]))[:n])
+            rows = sorted(rows, key=lambda i: stable_hash(self.frame["id"].iloc[i]))
+            rows = np.sort(np.array(rows[:n], int))
         return self.rows(rows)
 
     def rows(self, rows: np.ndarray | list[int]) -> Dataset:
@@ -200,15 +201,15 @@ def load_dataset(
                 known["rows"] += 1
     if not kept:
         raise BadData(f"{path}: no usable image; {bad.first}")
-    frame = pd.DataFrame(list(kept.values()))
+    frame, called = pd.DataFrame(list(kept.values())), path.absolute().name
     several, files = (frame.pop("rows") > 1).sum(), frame.pop("file").value_counts()
     if several:
-        bad.notes.append(f"{path.name}: images with several rows, each a caption: {several}")
+        bad.notes.append(f"{called}: images with several rows, each a caption: {several}")
     if again := (files > 1).sum():
-        bad.notes.append(f"{path.name}: files with several ids, each an image: {again}")
+        bad.notes.append(f"{called}: files with several ids, each an image: {again}")
     if len(splits := frame["split"].value_counts()) > 1:
         sizes = ", ".join(f"{name} {n}" for name, n in splits.items())
-        bad.notes.append(f"{path.name}: images by split: {sizes}")
+        bad.notes.append(f"{called}: images by split: {sizes}")
     frame["name"] = [c[0] for c in frame["captions"]]
     frame["keywords"] = [c[1:] for c in frame["captions"]]
     name = path.stem if coco else root.resolve().name
@@ -235,8 +236,7 @@ def _picture(folder: Path, name: str, size: int) -> tuple[Path, np.ndarray]:
     try:
         return file, read_picture(file, size)
     except BadData as error:
-        fix = "add it" if str(error).startswith("missing") else "replace it"
-        raise BadData(f"{error}; {fix} or remove the row") from None
+        raise BadData(f"{error} or remove the row") from None
 
 
 _RED, _BROWN, _GREEN, _DARK = (220, 40, 50), (125, 75, 45), (80, 165, 70), (60, 40, 20)

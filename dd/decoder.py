@@ -16,6 +16,7 @@ As in the paper: z_0 latent, x_t noised latent, eps noise, v velocity, t noise l
 from __future__ import annotations
 
 import inspect
+import math
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,12 +60,14 @@ class Decoder:
         self.tokenizer, self.text_encoder = pipeline.tokenizer, pipeline.text_encoder
         self.vae, self.scheduler = pipeline.vae, pipeline.scheduler
         self.denoiser = pipeline.unet if self.is_unet else pipeline.transformer
+        self.C, self.h = self.denoiser.config.in_channels, self.denoiser.config.sample_size
+        if type(self.h) is not int or self.h < 1:
+            raise ValueError(f"its denoiser's sample_size is {self.h!r}, no whole number above 0")
         for net in (self.text_encoder, self.denoiser, self.vae):
             placed(net.eval().requires_grad_(False))
         fast_attention(self.denoiser)
         self.L = self.tokenizer.model_max_length
         self.V = self.text_encoder.get_input_embeddings().num_embeddings
-        self.C, self.h = self.denoiser.config.in_channels, self.denoiser.config.sample_size
         self.size = self.h * getattr(pipeline, "vae_scale_factor", 8)  # pixels per side
         self.T = self.scheduler.config.num_train_timesteps
         self.alpha_bar = self.scheduler.alphas_cumprod.to(device())  # (T,)
@@ -111,7 +114,8 @@ class Decoder:
                 if "tokenizer" in part or part == "scheduler":
                     parts[part] = made.from_pretrained(source, **where)
             unsaid = getattr(parts[part], "config", {}).get("_use_default_values", ())
-            if part == "scheduler" and trained_through and "beta_schedule" in unsaid:
+            unknown = "beta_schedule" in unsaid or not hasattr(parts[part], "alphas_cumprod")
+            if part == "scheduler" and trained_through and unknown:
                 lacks = "names no beta_schedule: its noise levels are unknown"
                 raise BadData(f"{whose_part} {lacks}; {TAKEN}")
             if parts[part] is None:
@@ -136,11 +140,19 @@ class Decoder:
         kind = self.scheduler.config.get("prediction_type")
         if kind not in ("epsilon", "v_prediction"):
             raise ValueError(f"its scheduler predicts {kind!r}, not epsilon or v_prediction")
+        levels, scale = self.alpha_bar, self.vae.config.scaling_factor
+        if not ((levels >= 0) & (levels <= 1)).all() or (levels.diff() > 0).any():
+            raise ValueError("its scheduler's noise levels do not go from none to all")
+        if not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
+            raise ValueError(f"its part vae has the scaling_factor {scale!r}, no number above 0")
+        if not 3 <= self.L < 10**6:
+            raise ValueError(f"its tokenizer's model_max_length is {self.L}, no length of a text")
         if (n := len(self.tokenizer)) > self.V:
             raise ValueError(f"its tokenizer has {n} tokens, its text encoder {self.V}")
         latents = self.vae.config.latent_channels
         if self.C != latents:
             raise ValueError(f"its denoiser reads {self.C} channels, its latents have {latents}")
+        self.text_states(["", "zq \u7ea2"])  # unknown words: a tokenizer cut short raises
         states, h = self.text_states([""]), min(self.h, 16) if self.is_unet else self.h
         x_t = torch.zeros(1, latents, h, h, device=device())
         if self.predict(x_t, torch.tensor(0, device=device()), states).shape != x_t.shape:

@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from glob import escape
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -60,7 +62,8 @@ def whole(path: str | Path):
     except OSError as error:
         raise OSError(f"{path}: not written ({error.strerror or error})") from error
     finally:
-        _remove(temporary)
+        with suppress(OSError):  # a folder on the way that is a file: told of already
+            _remove(temporary)
 
 
 def check_writable(path: str | Path, folder: bool = False) -> None:
@@ -83,6 +86,15 @@ def check_writable(path: str | Path, folder: bool = False) -> None:
         raise OSError(
             f"{path}: cannot be written ({error.strerror}: {near}); give another place"
         ) from None
+
+
+def check_not_read(path: str, given: Iterable) -> None:
+    """OSError where writing to `path` would replace what a command was `given` to read: a path
+    among its words, or in a list of them."""
+    for word in chain(*(v if isinstance(v, list) else [v] for v in given)):
+        if isinstance(word, str) and os.path.exists(word) and os.path.exists(path):
+            if os.path.samefile(word, path):
+                raise OSError(f"{path} is read, too, and would be replaced; give another place")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -78,15 +78,15 @@ def read_text(path: str | Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise BadData(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise BadData(f"{path}: this is UTF-16; save the file as UTF-8")
+    if b"\0" in data:
+        raise BadData(f"{path}: not a text file, it has bytes of value 0; save it as UTF-8 text")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        what = "this is UTF-16" if utf16 else f"line {line} is not UTF-8"
-        raise BadData(f"{path}: {what}; save the file as UTF-8") from None
-    if "\0" in text:
-        raise BadData(f"{path}: not a text file, it has bytes of value 0; save it as UTF-8 text")
+        raise BadData(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -111,6 +111,8 @@ def parsed(text: str):
         return json.loads(text, object_pairs_hook=once, parse_constant=constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except ValueError as error:  # of too many digits it goes on with advice about Python
+        raise ValueError(str(error).split(";")[0]) from None
 
 
 def json_list(path: str | Path, key: str, bad: Bad) -> Iterator[tuple[str, dict]]:
@@ -183,6 +185,9 @@ def _csv(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
         try:
             return next(reader), i + reader.line_num
         except csv.Error as error:
+            if "limit" in str(error):
+                most = f"a text of more than {csv.field_size_limit():,} characters"
+                raise BadData(f"{most}; shorten it, or close its quote") from None
             raise BadData(f"quotes do not match ({error}); close or double them") from None
 
     try:
@@ -241,7 +246,10 @@ def _parquet(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
         leaves = [schema.column(i) for i in range(len(schema))]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         file = ParquetFile(path, read_dictionary=texts)
-        if not (names := [name for name in file.schema_arrow.names if name in known]):
+        names = [name for name in file.schema_arrow.names if name in known]
+        if len(set(names)) < len(names):
+            raise BadData(f"{path}: two columns of one name among {shown(names)}; keep one")
+        if not names:
             yield f"{path.name}, row 1", dict.fromkeys(file.schema_arrow.names)
             return
         used = [i for i, leaf in enumerate(leaves) if leaf.path.split(".")[0] in names]
@@ -401,7 +409,7 @@ def read_picture(source, size: int, changes: list | None = None) -> np.ndarray:
     its EXIF orientation says; of an animation the first picture; `changes` as in `square`. BadData
     for whatever is wrong, with the `name` of a stream that has one."""
     if isinstance(source, Path) and not source.is_file():
-        raise BadData(f"missing image {source}")
+        raise BadData(f"missing image {source}; add it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -414,7 +422,7 @@ def read_picture(source, size: int, changes: list | None = None) -> np.ndarray:
         name = source if isinstance(source, Path) else getattr(source, "name", "in a table")
         why = error if isinstance(error, BadData) else reason(error)
         why = str(why).replace(f" {source!r}", "")  # Pillow names a stream by its place in memory
-        raise BadData(f"cannot decode image {name} ({why})") from None
+        raise BadData(f"cannot decode image {name} ({why}); save it anew as PNG") from None
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -426,9 +434,11 @@ def inside(folder: Path, name: str) -> Path:
     files = [folder / form for form in forms]
     try:
         file = next((f for f in files if f.exists()), files[0])
-        within = file.resolve().is_relative_to(folder.resolve())
+        there, within = file.exists(), file.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError) as error:  # names that no disk can have
         raise BadData(f"{shown(name)} cannot be a file's name ({reason(error)})") from None
     if not within:
         raise BadData(f"{shown(name)} leads out of {folder}; put the file into it")
+    if "\\" in name and not there:
+        raise BadData(f"no file {name} in {folder}; write / between folders")
     return file

@@ -88,7 +88,8 @@ def of_folder(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
         yield from of_table(folder / name, bad, f"{name.parent}/" * (len(name.parts) > 1))
     if found:
         return
-    files = sorted(f for f in folder.iterdir() if f.is_file())
+    # hidden files are the system's (._a.png of macOS)
+    files = sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != ".")
     kinds = {suffix for suffix, form in Image.registered_extensions().items() if form in PICTURES}
     texts = {f.stem for f in files if f.suffix == ".txt"}
     stems = Counter(f.stem for f in files if f.suffix.lower() in kinds)
@@ -98,6 +99,7 @@ def of_folder(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
         return
     if not texts & stems.keys():
         columns = "add one with columns file_name, text, or a .txt beside each picture"
+        columns += "" if needed else f"; or pictures alone ({', '.join(PICTURES)}): it has none"
         raise BadData(f"{folder}: no {', '.join(CAPTION_FILES)} in this folder; {columns}")
     for file in (f for f in files if f.suffix.lower() in kinds):
         with bad.at(file.name):
@@ -110,4 +112,4 @@ def of_folder(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
             yield Record(file.name, id_of(file.name), file.name, captions)
     if strange := sorted(texts - stems.keys()):
         which = f"{len(strange)}, {shown(strange[0])} first"
-        bad.notes.append(f"{folder.name}: .txt files beside no picture: {which}")
+        bad.notes.append(f"{folder.absolute().name}: .txt files beside no picture: {which}")

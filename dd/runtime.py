@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -64,12 +65,15 @@ def reading(whose: str, what: str = "cannot be read", fix: str = AGAIN):
     """What goes wrong inside while a model is read becomes one line, BadData: transformers,
     diffusers, safetensors and tokenizers each have errors of their own, some of them long."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except BadData:
         raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        why = " ".join(lines[:2])[:300] or type(error).__name__
+        # its first sentence: then comes advice to those who write programs
+        why = re.split(r"\. (?=[A-Z])", " ".join(lines[:2]))[0][:300] or type(error).__name__
         raise BadData(f"{whose} {what}: {why.rstrip('.')}; {fix}") from error
 
 
@@ -79,9 +83,15 @@ def whole_model(kind, source: str, whose: str, **options):
     over or not finite, for which the libraries put random ones, or none, without an error."""
     if "gguf_file" not in options:
         options["use_safetensors"] = True
+    if kind.__module__.startswith("transformers"):  # else its error does not say which
+        options["ignore_mismatched_sizes"] = True
     with reading(whose):
         net, told = kind.from_pretrained(source, output_loading_info=True, **options)
-    check_weights(net, whose, told["missing_keys"], told["unexpected_keys"])
+        sizes = [f"{name}, {here}, not {there}" for name, here, there in told["mismatched_keys"]]
+        if sizes:
+            raise ValueError(f"weights of another size: {min(sizes)}")
+    folder = Path(source, options.get("subfolder", ""))
+    check_weights(net, whose, told["missing_keys"], told["unexpected_keys"], folder)
     return net.eval().requires_grad_(False)
 
 
@@ -99,12 +109,27 @@ def seeing(name: str, what: str):
     return processor, net.to(device()), whose
 
 
-def check_weights(net: torch.nn.Module, whose: str, missing=(), unexpected=()) -> None:
-    """BadData where a network's weights are not all there and finite."""
+def stored_whole(folder: Path, names: set[str]) -> Iterator[str]:
+    """Those of `names` that a folder's safetensors hold as anything but decimal numbers, which the
+    libraries would take for weights without a word."""
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            for name in names.intersection(opened.keys()):
+                if not opened.get_slice(name).get_dtype().startswith(("F", "BF")):
+                    yield name
+
+
+def check_weights(
+    net: torch.nn.Module, whose: str, missing=(), unexpected=(), folder: Path | None = None
+) -> None:
+    """BadData where a network's weights are not all there, decimal numbers (in its `folder`) and
+    finite."""
+    weights = {name for name, _ in net.named_parameters()} if folder else set()
     bad = [k for k, v in net.state_dict().items() if not v.is_meta and not v.isfinite().all()]
     for names, problem in (
         (missing, "has no weights for"),
         (unexpected, f"has weights that a {type(net).__name__} does not take:"),
+        (stored_whole(folder or Path(), weights), "has no decimal numbers in"),
         (bad, "has NaN or infinity in"),
     ):
         if names := sorted(names):

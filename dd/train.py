@@ -12,6 +12,7 @@ Letters: B batch, M images, N written tokens, V vocabulary, P patches, F feature
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -104,9 +105,14 @@ class Log:
         if process():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_text().splitlines() if path.exists() else []
-        told = [(json.loads(line)["step"], line) for line in before if line.endswith("}")]  # whole
-        write_text(path, "".join(line + "\n" for of, line in told if of <= step))
+        try:
+            before = path.read_text().splitlines() if path.exists() else []
+            whole = [line for line in before if line.endswith("}")]
+            kept = [line + "\n" for line in whole if json.loads(line)["step"] <= step]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: no log of a training ({error}); delete it") from None
+        if before:
+            write_text(path, "".join(kept))
 
     def add(self, loss: float, rate: float, terms: dict) -> None:
         """A step is done: its loss, learning rate, and what else the loss function told of it."""
@@ -182,6 +188,8 @@ def training_loop(
         rate = schedule(step, steps, recipe["peak"], warmup)
         losses = [loss] if isinstance(loss, torch.Tensor) else loss
         total = gradient(losses, net, accelerator)
+        if not math.isfinite(total):  # before the weights are lost, too
+            raise ValueError(f"{name}: the loss is {total} at step {step}; use a smaller peak")
         update(optimizer, net, rate)
         if average:
             now = [p.detach() for p in weights.values()]

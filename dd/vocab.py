@@ -184,10 +184,9 @@ def unread(tokenizer, texts: list[str], reader: str) -> tuple[dict[str, float], 
     of = lambda k: f"{k} of {n} texts" if n > 1 else "the text"
     if unknown:
         which = Counter(w for some in said for w in some if not known(w)).most_common(MOST_NAMED)
-        named = (
-            one_line(w) + (f" (nearest known: {', '.join(near)})" if near else "")
-            for w, near in ((w, nearest_words(tokenizer, w)) for w, _ in which)
-        )
+        near = {w: ", ".join(nearest_words(tokenizer, w)) for w, _ in which}
+        short = lambda w: one_line(w[:60] + "..." * (len(w) > 60))
+        named = (short(w) + f" (nearest known: {n})" * bool(n) for w, n in near.items())
         lines.append(
             f"note: {reader} does not know {unknown} of {all_words} words, and reads such words "
             "all alike: " + ", ".join(named)

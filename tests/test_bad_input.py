@@ -4,6 +4,7 @@ of them, the captions by id or the one line that refuses them. docs/formats.md h
 The commands run in this process and stop after reading, for want of a model: what they read is
 looked at, nothing is replaced."""
 
+import gzip
 import json
 import os
 import struct
@@ -11,8 +12,10 @@ import zlib
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from dd import baselines, data, reading, texts
 from dd.__main__ import main
@@ -41,6 +44,12 @@ def rows(*rows) -> str:
 def table(**columns):
     """Writes a Parquet file."""
     return lambda path: pd.DataFrame(columns).to_parquet(path)
+
+
+def columns_twice(path) -> None:
+    values = [pa.array(["a.png"]), pa.array(["one"]), pa.array(["two"])]
+    made = pa.Table.from_arrays(values, names=["file_name", "text", "text"])
+    parquet.write_table(made, path)
 
 
 def coco(images=((7, "a.png"), (9, "b.png")), said=((7, "one"), (9, "two"), (7, "uno"))) -> str:
@@ -262,6 +271,10 @@ WORLDS = {
         },
         {"0": ["one"], "007": ["two"], "7": ["three"], "./a.png": ["four"]},
     ),
+    "ids that differ by letters' case or look like paths": (
+        {"captions.csv": "id,file_name,text\nA,a.png,one\na,b.png,two\n../a/b,c.png,three\n"},
+        {"A": ["one"], "a": ["two"], "../a/b": ["three"]},
+    ),
     "an id with decimals": (
         {"captions.jsonl": rows({"id": 7.0, "file_name": "a.png", "text": "one"})},
         "captions.jsonl, row 1: the id 7.0 is a decimal; use text or a whole number",
@@ -280,6 +293,14 @@ WORLDS = {
     "UTF-16": (
         {"captions.csv": (HEAD + "a.png,one\n").encode("utf-16")},
         "captions.csv: this is UTF-16; save the file as UTF-8",
+    ),
+    "UTF-16 without a mark": (
+        {"captions.csv": (HEAD + "a.png,one\n").encode("utf-16-le")},
+        "captions.csv: not a text file",
+    ),
+    "a compressed file": (
+        {"captions.csv": gzip.compress((HEAD + "a.png,one\n").encode())},
+        "captions.csv: not a text file",
     ),
     "binary": ({"captions.csv": b"file_name,text\na.png,\0\n"}, "captions.csv: not a text file"),
     "U+2028 in a JSON line": (
@@ -311,6 +332,10 @@ WORLDS = {
         {"captions.jsonl": '{"file_name": "a.png", "text": "one", "text": "two"}\n'},
         "captions.jsonl, row 1: not JSON (key 'text' is there twice)",
     ),
+    "a number of many digits": (
+        {"captions.jsonl": '{"file_name": "a.png", "text": "x", "id": %s}' % ("9" * 5000)},
+        "4300 digits) for integer string conversion: value has 5000 digits); write one object",
+    ),
     "deep nesting": (
         {"captions.jsonl": "[" * 100_000},
         "captions.jsonl, row 1: not JSON (nested too deeply)",
@@ -318,6 +343,18 @@ WORLDS = {
     "a quote left open in the head": (
         {"captions.csv": '"file_name,text\na.png,one\n'},
         "captions.csv, row 1: quotes do not match",
+    ),
+    "a text longer than CSV's rows may be": (
+        {"captions.csv": HEAD + "a.png," + "x" * 140_000 + "\n"},
+        "captions.csv, row 2: a text of more than 131,072 characters; shorten it, or close",
+    ),
+    "Excel's columns without a name": (
+        {"captions.csv": "file_name,text,,\r\na.png,one,,\r\n"},
+        ONE,
+    ),
+    "words that stand for nothing elsewhere": (
+        {"captions.csv": HEAD + "a.png,NaN\na.png,null\na.png,TRUE\na.png,1e5\na.png,NA\n"},
+        {"a.png": ["NaN", "null", "TRUE", "1e5", "NA"]},
     ),
     "an empty line before the head": ({"captions.csv": "\n" + HEAD + "a.png,one\n"}, ONE),
     "a list as split": (
@@ -364,6 +401,14 @@ WORLDS = {
         {"../secret.png": b"", "captions.csv": HEAD + "../secret.png,one\n"},
         "captions.csv, row 2: '../secret.png' leads out of w",
     ),
+    "a path of Windows": (
+        {"s/d.png": b"", "captions.csv": HEAD + "s\\d.png,one\n"},
+        "captions.csv, row 2: no file s\\d.png in w; write / between folders",
+    ),
+    "a pipe, which nobody writes to": (
+        {"x.png": os.mkfifo, "captions.csv": HEAD + "x.png,one\n"},
+        "captions.csv, row 2: missing image w/x.png; add it or remove the row",
+    ),
     "an absolute path": (
         {"captions.csv": HEAD + "/etc/passwd,one\n"},
         "captions.csv, row 2: '/etc/passwd' leads out of w",
@@ -404,6 +449,10 @@ WORLDS = {
         {"a.txt": "one\n\nuno\n", "b.txt": "\ufefftwo", "c.txt": "three", "readme.txt": "no"},
         {"a.png": ["one", "uno"], "b.png": ["two"], "c.png": ["three"]},
         "note: w: .txt files beside no picture: 1, 'readme' first",
+    ),
+    "files of macOS": (
+        {"a.txt": "one", "b.txt": "two", "c.txt": "x", "._a.png": b"\0\5", "._a.txt": b"\xff"},
+        TWO | {"c.png": ["x"]},
     ),
     "no text beside a picture": ({"a.txt": "one"}, "b.png: no b.txt beside it"),
     "two pictures of one stem": (
@@ -447,6 +496,10 @@ WORLDS = {
     ),
     "COCO, a list": ({"x.json": '[{"a": 1}]'}, "x.json: not a COCO or VQA file"),
     "COCO, cut": ({"x.json": coco()[:-9]}, "x.json: not JSON"),
+    "a Parquet column twice": (
+        {"x.parquet": columns_twice},
+        "x.parquet: two columns of one name among ['file_name', 'text', 'text']; keep one",
+    ),
     "Parquet that is none": ({"x.parquet": b"PAR1 no PAR1"}, "x.parquet: not a usable Parquet"),
     # pictures
     "a decompression bomb": (
@@ -512,6 +565,50 @@ def test_a_note_names_a_bad_row_and_the_rest_is_read(told, tmp_path):
     assert len(found["a.png"]) == 399 and 'caption "104"' in found["a.png"]
     left = [line for line in lines if line.startswith("left out")]
     assert len(left) == 1 and left[0].startswith("left out: captions.csv, row 102: quotes do not")
+
+
+def test_notes_name_a_folder_that_is_a_dot(told, tmp_path, monkeypatch):
+    world(tmp_path, {"captions.csv": HEAD + "a.png,one\na.png,uno\n"})
+    monkeypatch.chdir(tmp_path / "w")
+    assert "note: w: images with several rows" in of_world(told, world=".")[1][0]
+
+
+@pytest.mark.parametrize(
+    "ids, expected, notes",
+    [
+        ("", "ids.txt: no ids in it; write one a line", []),
+        ("\ufeff" + NFD + "\r\n", {NFC: ["one"]}, []),
+        (
+            f"{NFC}\n{NFC}\n{NFD}",
+            {NFC: ["one"]},
+            ["ids.txt: ids that are there again, used once: 2"],
+        ),
+        ("caf.png", "ids.txt: 1 ids not in w, 'caf.png'; did you mean", []),
+    ],
+)
+def test_a_file_of_ids(ids, expected, notes, told, tmp_path):
+    put(tmp_path, {"ids.txt": ids})
+    source = world(tmp_path, {NFC: b"", "captions.csv": HEAD + f"{NFC},one\n"})
+    code, lines, read = told("caption", "no/model", "--world", source, "--ids", "ids.txt")
+    assert code == 2
+    matches(lines[-1], expected if isinstance(expected, str) else "no/model", lines, notes)
+
+
+def test_a_folder_without_pictures_and_one_that_is_read_and_written(told, tmp_path, tiny_decoder):
+    from dd.encoder import Encoder
+
+    Encoder.new(tiny_decoder, 3, D=32, blocks=1).save(tmp_path / "encoder")
+    put(tmp_path, {"w/a.heic": b"x", "t.csv": "id,text\n7,one\n"})
+    words = ("write", "w", "--encoder", "encoder", "--out", "o.parquet")
+    assert "or pictures alone (PNG, JPEG, " in told(*words)[1][-1]
+    for words in (
+        ("write", "t.csv", "--encoder", "encoder"),
+        ("score", "./t.csv"),
+        ("ask", tmp_path / "t.csv", "--captions", "c.json"),
+    ):
+        code, lines, _ = told(*words, "--out", "t.csv")
+        assert code == 2 and "t.csv is read, too, and would be replaced" in lines[-1]
+    assert (tmp_path / "t.csv").read_text() == "id,text\n7,one\n"
 
 
 # -- texts with ids: score and ask ---------------------------------------------------------------
@@ -718,6 +815,10 @@ def test_examples_and_captions_of_ask(three, told, tmp_path):
     vqa = ("--questions", "q.json", "--annotations", "a.json")
     _, lines, _ = told(*words, *vqa, "--shots", 9, "--examples", "q.json", "a.json")
     matches(lines[-1], "--shots 9: q.json has 3 examples; ask for fewer, or give a larger file")
+    _, lines, _ = told(*words, *vqa, "--examples", "q.json", "a.json")
+    matches(lines[-1], "--examples: none is shown with --shots 0; give --shots, too")
+    _, lines, _ = told(*words, *vqa, "--shots", 1, "--examples", "q.json", "a.json")
+    matches(lines[-1], "no/model", lines, ["3 of the 3 examples are about images that are asked"])
     _, lines, read = told(*words, "--captions", "c.json")
     assert "no/model" in lines[-1]
     found = read["read_captions"]

@@ -66,6 +66,10 @@ def gone(folder):
     shutil.rmtree(folder)
 
 
+def of_whole_numbers(folder):
+    weights(folder, lambda t: t.update({k: v.to(torch.int8) for k, v in t.items()}))
+
+
 def pickled(folder):
     (path,) = folder.glob("*.safetensors")
     torch.save(load_file(path), path.with_suffix(".bin"))
@@ -80,6 +84,7 @@ DAMAGES = {
     "missing": (without_one, "has no weights for "),
     "unexpected": (one_more, "does not take: a.stranger"),
     "another size": (another_size, "cannot be read: "),
+    "whole numbers": (of_whole_numbers, "has no decimal numbers in "),
     "nan": (holding(float("nan")), "has NaN or infinity in "),
     "infinity": (holding(float("inf")), "has NaN or infinity in "),
     "truncated": (cut, "cannot be read: "),
@@ -107,7 +112,7 @@ def test_a_decoder_that_is_not_whole_is_refused_by_part(
     assert not (tmp_path / "x.png").exists()
 
 
-@pytest.mark.parametrize("damage", ["missing", "unexpected", "nan", "truncated", "another size"])
+@pytest.mark.parametrize("damage", ["missing", "nan", "truncated", "another size", "whole numbers"])
 def test_an_encoder_that_is_not_whole_is_refused(damage, refused, tiny_decoder, tmp_path):
     from dd.encoder import Encoder
 
@@ -182,6 +187,24 @@ def scheduler(**change):
     return damage
 
 
+def told_by(file, **change):
+    """Other settings in a JSON file of a part; None takes one out."""
+
+    def damage(folder):
+        made = json.loads((folder / file).read_text()) | change
+        made = {k: v for k, v in made.items() if v is not None}
+        (folder / file).write_text(json.dumps(made))
+
+    return damage
+
+
+def few_tokens(folder):
+    path = folder / "tokenizer" / "tokenizer.json"
+    made = json.loads(path.read_text())
+    made["model"] |= {"vocab": dict([*made["model"]["vocab"].items()][:20]), "merges": []}
+    path.write_text(json.dumps(made))
+
+
 def unet(**change):
     """Another U-Net in its place, whole by itself."""
 
@@ -232,6 +255,25 @@ SHAPES = {
         lambda f: (f / "scheduler" / "scheduler_config.json").write_text("{}"),
         "its part scheduler names no beta_schedule: its noise levels are unknown",
     ),
+    "noise levels of NaN": (scheduler(beta_start=float("nan")), "noise levels do not go from none"),
+    "flow matching": (
+        index(scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"]),
+        "names no beta_schedule: its noise levels are unknown",
+    ),
+    "a scale of text": (told_by("vae/config.json", scaling_factor="x"), "scaling_factor 'x', no"),
+    "no size of pictures": (
+        told_by("unet/config.json", sample_size=None),
+        "sample_size is None, no",
+    ),
+    "no length of texts": (
+        told_by("tokenizer/tokenizer_config.json", model_max_length=None),
+        "its tokenizer's model_max_length is 1000000000000000019884624838656, no length of a text",
+    ),
+    "no room for a word": (
+        told_by("tokenizer/tokenizer_config.json", model_max_length=2),
+        "its tokenizer's model_max_length is 2, no length of a text",
+    ),
+    "few tokens": (few_tokens, "not found in the vocabulary"),
     "sample prediction": (scheduler(prediction_type="sample"), "scheduler predicts 'sample'"),
     "a part that is a number": (index(unet=5), "its part unet is missing"),
     "index is a list": (
@@ -707,6 +749,8 @@ def test_a_checkpoint_that_is_not_whole_is_one_line(refused, tiny_folder, tmp_pa
     how = ("--world", tmp_path, "--decoder", tiny_folder, "--seen", 128, "--tokens", 3)
     line = refused("train-encoder", *how, "--out", tmp_path / "made")
     assert "encoder.state.safetensors: not a whole file of tensors" in line
+    line = refused("train-encoder", *how, "--data", 0, "--out", tmp_path / "none")
+    assert "0 training images do not fill a batch" in line
 
 
 # -- places and machines --------------------------------------------------------------------------

@@ -149,6 +149,12 @@ def test_options_reach_the_command():
         (("run", "quick", "-p", "tokens=abc"), "tokens is 'abc'"),
         (("run", "quick", "-p", "nonsense=1"), "unknown parameter 'nonsense'"),
         (("run", "quick", "-p", "tokens"), "NAME=VALUE"),
+        (("run", "quick", "-p", "tokens=3", "-p", "tokens=4"), "one name is given twice; keep one"),
+        (("run", "quick", "-p", f"study={'a' * 300}"), "at most 100 letters"),
+        (("draw", "a\udcff"), "the text 'a\\udcff' has half a character"),
+        (("redraw", "a.png", "--text", "a\udcff"), "has half a character"),
+        (("caption", "blip", "--prompt", "a\udcff"), "the prompt 'a\\udcff' has half a character"),
+        (("score", "a.csv", "--pictures", __file__), "test_cli.py is a file; give a folder"),
         (("run", "absent"), "no parameter file"),
         (("run", "quick", "-p", "guidance=1e-4"), "1.0e-4"),
         (("score", "missing.csv"), "no such file"),
@@ -156,6 +162,7 @@ def test_options_reach_the_command():
         (("draw", " "), "text is empty"),
         (("draw", "red", "--decoder", "some/where"), "revision"),
         (("claims", "absent"), "no such results"),
+        (("claims", ""), "no such results"),
         (("run", "quick", "-p", "guidances=[1,"), "no YAML value"),
         (("redraw", "missing.png"), "missing image missing.png"),
         (
@@ -236,6 +243,8 @@ def test_redraw_of_ones_own_picture(told, picture, tiny_folder, tmp_path):
     assert shown.out.splitlines() == [f"{picture}\tDe-Diffusion\t{text}", str(out)]
     assert f"note: {picture}: {CHANGED}" in shown.err
     small = Image.open(out).size
+    shown = told("redraw", picture, *how, "--decoder", tiny_folder, "--text", "red\n\tapple")
+    assert shown.out.splitlines()[1] == f"{picture}\tpeople\tred apple"
     shown = told("redraw", picture, *how, "--text", "red apple", "--json")  # every shipped decoder
     made, large = json.loads(shown.out), Image.open(out).size
     assert [row["text"] for row in made["texts"]] == [text, "red apple"]

@@ -157,7 +157,9 @@ def test_ask_scores_a_file_of_captions(tmp_path, llm_folder, capsys):
     pd.DataFrame({"id": ["4", "5", "6"], "text": ["red", "blue", ""]}).to_csv(texts, index=False)
     words = ["ask", str(texts), "--questions", q, "--annotations", a, "--model", str(llm_folder)]
     assert main([*words, "--out", str(out)]) == 0
-    assert "VQA accuracy" in capsys.readouterr().out and len(pd.read_csv(out)) == 3
+    shown = capsys.readouterr().out
+    assert "VQA accuracy" in shown and len(pd.read_csv(out)) == 3
+    assert shown.splitlines()[-1].split()[:2] == ["all", "3"]  # none twice without answer types
     assert main([*words, "--shots", "2"]) == 2 and "--examples" in capsys.readouterr().err
     assert main([*words, "--shots", "2", "--examples", q, a]) == 0
     pd.DataFrame({"id": ["4"], "text": ["red"]}).to_csv(texts, index=False)

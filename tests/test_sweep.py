@@ -118,6 +118,9 @@ def test_two_workers_make_the_serial_runs_numbers_though_one_is_killed(here, mon
         ("study: x\ngrid: {judges: [[judge-a], [judge-a, ]]}", "two cells are called"),
         ("parameters: qiuck\ngrid: {seed: [1]}", "no parameter file"),
         ("grid: [", "no YAML"),
+        ("grid: {}", "a list of values for each parameter"),
+        ("notebooks: 03_encoder\ngrid: {seed: [1]}", "notebooks: a list of names needed"),
+        ("parameters: [1]\ngrid: {seed: [1]}", "parameters: quick, full or the name of a file"),
     ],
 )
 def test_a_grid_is_refused_before_its_first_cell(text, message, tmp_path):

@@ -110,11 +110,26 @@ def test_gradient_reaches_the_logits_and_differs_across_words(
     )
 
 
-def test_log_says_images_seen_and_the_last_temperature(go, tmp_path):
-    go(tmp_path, tau_start=2.0, tau_end=0.3)
+def test_log_says_images_seen_the_last_temperature_and_a_text(
+    go, small_dataset, tmp_path, monkeypatch
+):
+    numbered = lambda _, ids: [f"text {k}" for k in range(len(ids))]
+    monkeypatch.setattr("dd.train.to_strings", numbered)
+    go(tmp_path, tau_start=2.0, tau_end=0.3, probe=small_dataset.rows(range(2)))
     line = json.loads((tmp_path / "encoder.jsonl").read_text().splitlines()[-1])
     assert line["step"] == 6 and line["seen"] == 48 and 0 < line["loss"] < 10
     assert line["tau"] == pytest.approx(2.0 * (0.3 / 2.0) ** (5 / 6), abs=1e-3)
+    assert (line["text"], line["of"]) == ("text 0", small_dataset.frame["name"][0])
+
+
+def test_a_loss_of_nan_and_a_strange_log_end_a_training(go, tmp_path):
+    with pytest.raises(ValueError, match="the loss is nan at step .; use a smaller peak"):
+        go(tmp_path / "wild", peak=1e30)
+    assert not (tmp_path / "wild" / "config.json").exists()
+    for told in (b"\xff\xfe}\n", b"none}\n", b"{}\n"):
+        (tmp_path / "encoder.jsonl").write_bytes(told)
+        with pytest.raises(ValueError, match="encoder.jsonl: no log of a training .*; delete it"):
+            go(tmp_path)
 
 
 def test_denoiser_goes_on_from_what_it_was(small_dataset, tmp_path):

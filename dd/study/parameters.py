@@ -217,10 +217,9 @@ def check(parameters: dict) -> dict:
     if told:
         raise BadParameter("\n".join(told))
     whole = {name: p.default for name, p in PARAMETERS.items()} | parameters
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", whole["study"]):
-        told.append(
-            f"study is {shown(whole['study'])}; letters, digits, - and _ needed: it names a folder"
-        )
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", whole["study"]):
+        needed = "at most 100 letters, digits, - and _ needed: it names a folder"
+        told.append(f"study is {shown(whole['study'])}; {needed}")
     brief = [f"dediffusion_{N}" for N in LENGTHS if f"dediffusion_{N}" in whole["contexts"]]
     if brief and not whole["lengths_seen"]:
         meaning = PARAMETERS["lengths_seen"].meaning

@@ -38,14 +38,18 @@ def read_grid(path: Path) -> Grid:
     if strange := [name for name in told if name not in KEYS]:
         hint = nearest(strange[0], KEYS)
         raise BadParameter(f"{path}: unknown {strange[0]!r}; a grid has {', '.join(KEYS)}{hint}")
-    grid, only = told.get("grid"), tuple(told.get("notebooks") or ())
-    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
+    grid, only = told.get("grid"), told.get("notebooks") or []
+    common = told.get("parameters", "quick")
+    lists = isinstance(grid, dict) and [*grid.values()]
+    if not lists or not all(isinstance(v, list) and v for v in lists):
         raise BadParameter(f"{path}: grid: a list of values for each parameter needed")
+    if not isinstance(only, list):
+        raise BadParameter(f"{path}: notebooks: a list of names needed, as [03_encoder]")
+    if not isinstance(common, str):
+        raise BadParameter(f"{path}: parameters: quick, full or the name of a file needed")
+    only = tuple(only)
     check_notebooks(only, str(path))
-    common, study = (
-        load_parameters(told.get("parameters", "quick")),
-        str(told.get("study", path.stem)),
-    )
+    common, study = load_parameters(common), str(told.get("study", path.stem))
     plain, cells = lambda value: re.sub("[^A-Za-z0-9]+", "_", str(value)).strip("_"), {}
     for values in product(*grid.values()):
         given = dict(zip(grid, values))
