@@ -149,8 +149,7 @@ NOTEBOOKS = {
     "00_digits": "seed",
     "01_data": f"seed {_WORLD}",
     "02_decoder": f"seed {_WORLD} decoder n_train decoder_seen autoencoder_seen steps sampler",
-    "03_encoder": f"seed {_WORLD} decoder n_train n_test encoder_seen probe_seen training_seeds "
-    "tokens",
+    "03_encoder": f"seed {_WORLD} decoder n_train encoder_seen probe_seen training_seeds tokens",
     "04_texts": f"seed {_WORLD} n_train n_test decoder rivals rivals_seen",
     "05_metrics": f"seed {_WORLD} decoder n_test steps sampler",
     "05_reconstruction": f"{_DRAWING} n_train n_val n_novel n_outside guidances rivals "
