@@ -269,6 +269,7 @@ def sheet(
                 words = fill(texts[source][i], wrap, max_lines=9, placeholder=" ...")
                 at = {"va": "center", "ha": "left", "transform": axis.transAxes}
                 axis.text(0.03, 0.5, words or "(nothing)", fontsize=5.6, **at)
+                axis.set_box_aspect(1 / widths[k])  # as high as a picture, so are the headings
             else:
                 axis.imshow((originals if k == 0 else pictures[source])[i])
             if i == 0 and (kind == "text" or k == 0 or source not in texts):
