@@ -272,7 +272,7 @@ class Encoder:
             tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         with reading(f"{whose}: its pooler"):
             pooler = Pooler.load(path)
-        check_weights(pooler, f"{whose}: its pooler", folder=path)
+        check_weights(pooler, f"{whose}: its pooler", path)
         if (n := tokenizer.get_vocab_size()) > pooler.config.V:
             problem = f"its tokenizer has {n} tokens, its pooler {pooler.config.V}"
             raise BadData(f"{whose}: {problem}; they must belong together")

@@ -162,10 +162,15 @@ def alone_in(folder: Path, option: str = "-p study=NAME"):
                     shutil.rmtree(folder)
 
 
+def machine_memory() -> int:
+    """Bytes that the machine has left."""
+    return psutil.virtual_memory().available
+
+
 def require_memory(needed: float, what: str, fix: str) -> None:
     """MemoryError where `needed` bytes are more than the machine has left, before a system without
     more of it ends the process without a word."""
-    left = psutil.virtual_memory().available
+    left = machine_memory()
     if needed > left:
         told = f"{what} need {needed / 1e9:,.1f} GB of memory, {left / 1e9:,.1f} are free"
         raise MemoryError(f"{told}; {fix}")

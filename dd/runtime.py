@@ -22,13 +22,12 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
-import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .data import BadData, stable_hash
-from .files import whole
+from .files import machine_memory, whole
 from .files import write_json as write_json
 from .messages import nearest
 
@@ -91,7 +90,7 @@ def whole_model(kind, source: str, whose: str, **options):
         if sizes:
             raise ValueError(f"weights of another size: {min(sizes)}")
     folder = Path(source, options.get("subfolder", ""))
-    check_weights(net, whose, told["missing_keys"], told["unexpected_keys"], folder)
+    check_weights(net, whose, folder, told["missing_keys"], told["unexpected_keys"])
     return net.eval().requires_grad_(False)
 
 
@@ -120,16 +119,16 @@ def stored_whole(folder: Path, names: set[str]) -> Iterator[str]:
 
 
 def check_weights(
-    net: torch.nn.Module, whose: str, missing=(), unexpected=(), folder: Path | None = None
+    net: torch.nn.Module, whose: str, folder: Path, missing=(), unexpected=()
 ) -> None:
     """BadData where a network's weights are not all there, decimal numbers (in its `folder`) and
     finite."""
-    weights = {name for name, _ in net.named_parameters()} if folder else set()
+    weights = {name for name, _ in net.named_parameters()}
     bad = [k for k, v in net.state_dict().items() if not v.is_meta and not v.isfinite().all()]
     for names, problem in (
         (missing, "has no weights for"),
         (unexpected, f"has weights that a {type(net).__name__} does not take:"),
-        (stored_whole(folder or Path(), weights), "has no decimal numbers in"),
+        (stored_whole(folder, weights), "has no decimal numbers in"),
         (bad, "has NaN or infinity in"),
     ):
         if names := sorted(names):
@@ -271,7 +270,7 @@ def on_every_core(work: Callable, M: int, B: int, tick: Callable | None = None) 
 def free_memory() -> int:
     """Bytes that a computation on the device may still take."""
     if device().type == "cpu":
-        return psutil.virtual_memory().available
+        return machine_memory()
     held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     return torch.cuda.mem_get_info()[0] + held
 

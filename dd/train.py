@@ -15,6 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -378,6 +379,11 @@ def train_encoder(
         "adafactor": lambda: torch.optim.Adafactor(parameters, lr=r.peak),
     }[r.optimizer]()
 
+    def losses(rows, t: torch.Tensor, eps: torch.Tensor, **how) -> torch.Tensor:
+        patches_of, z_0 = looked_at(rows)
+        given = (x.to(device()) for x in (patches_of.float(), z_0, t, eps))
+        return relaxed_loss(encoder.pooler, decoder, *given, **how)
+
     def batch_loss(rows, step, rng):
         t = torch.randint(int(r.t_from * decoder.T), decoder.T, (r.B,), generator=rng)
         eps = torch.randn((r.B, *shape), generator=rng)
@@ -387,23 +393,23 @@ def train_encoder(
 
         def part(i):
             own = slice(i, i + size)
-            patches_of, z_0 = looked_at(rows[own])
-            given = (x.to(device()) for x in (patches_of.float(), z_0, t[own], eps[own]))
             how = relaxation | {"generator": noises[own]}
-            return relaxed_loss(encoder.pooler, decoder, *given, **how).sum() / r.B
+            return losses(rows[own], t[own], eps[own], **how).sum() / r.B
 
+        if not process():
+            say_room()
         first = accelerator.process_index * size
         return map(part, range(first, r.B, n * size)), {"tau": tau}
 
+    @cache
     def say_room() -> None:
-        """What an image more takes, counted, and how many fit at once by that."""
+        """Once, before the first step that is made, not where a finished training is read: what an
+        image more takes, counted, and how many fit at once by that."""
 
         def keeps(n: int) -> int:
-            patches_of, z_0 = looked_at(slice(n))
             t, eps = torch.zeros(n, dtype=torch.long), torch.zeros(n, *shape)
-            given = (x.to(device()) for x in (patches_of.float(), z_0, t, eps))
             noise = dict(tau=1.0, noise=r.noise, generator=generator(0, "room"))
-            return kept_bytes(lambda: relaxed_loss(encoder.pooler, decoder, *given, **noise))
+            return kept_bytes(lambda: losses(slice(n), t, eps, **noise))
 
         parts = min(size, decoder.loss_parts())  # images whose activations are there together
         each, free = keeps(1) if parts == 1 else keeps(2) - keeps(1), free_memory()
@@ -430,8 +436,6 @@ def train_encoder(
             "of": probe.frame["name"].iloc[0],
         }
 
-    if not process() and steps:
-        say_room()
     options = dict(warmup=min(50, steps // 10), checkpoint_every=checkpoint_every)
     run = (encoder.pooler, optimizer, batch_loss, out, "encoder", recipe, len(dataset))
     for log in training_loop(*run, **options, accelerator=accelerator):
