@@ -272,7 +272,7 @@ def execute(name: str, out: Path, parameters: dict, relay: Relay):
             progress_bar=False,
             log_output=False,  # stderr_file has it already
             stderr_file=relay,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except papermill.PapermillExecutionError as error:
         return error
