@@ -52,13 +52,24 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix (m, n) with singular values of about 1, by Newton-Schulz iteration."""
+    """The matrix (m, n) with singular values of about 1, by Newton-Schulz iteration.
+
+    In float32 on its Gram matrix (m, m), a quarter of the products for a kernel; bfloat16 is too
+    coarse for that."""
     x = matrix.to(compute_dtype() or torch.float32)
     x = x.T if len(matrix) > matrix.shape[1] else x
     x = x / (x.norm() + 1e-7)
-    for _ in range(5):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    factor = lambda square: -4.7750 * square + 2.0315 * square @ square
+    if x.dtype == torch.float32:
+        gram, one = x @ x.T, torch.eye(len(x), device=x.device)
+        whole = one
+        for _ in range(5):  # all are functions of one matrix, so they commute
+            step = 3.4445 * one + factor(gram)
+            gram, whole = step @ (step @ gram), step @ whole
+        x = whole @ x
+    else:
+        for _ in range(5):
+            x = 3.4445 * x + factor(x @ x.T) @ x
     return (x.T if len(matrix) > matrix.shape[1] else x).to(matrix)
 
 

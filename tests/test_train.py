@@ -17,7 +17,7 @@ from dd.make_decoders import (
     train_denoiser,
     train_finish,
 )
-from dd.optimizers import MuonAndAdamW, constant_rate, cosine_rate
+from dd.optimizers import MuonAndAdamW, constant_rate, cosine_rate, orthogonal
 from dd.runtime import generator, kept_bytes, weights_hash
 from dd.sources import DECODERS
 from dd.train import (
@@ -179,6 +179,17 @@ def test_muon_turns_matrices_and_adamw_the_rest():
     assert apart.norm() < 0.1 * moved["hidden.weight"].norm()
     first = moved["conv_in.weight"].abs()  # AdamW's first step: the rate, whatever the gradient
     assert torch.allclose(first, torch.full_like(first, 0.1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
+def test_orthogonal_by_the_gram_matrix_is_newton_schulz(shape):
+    """The five steps as they are published, on the matrix itself."""
+    torch.manual_seed(0)
+    matrix = torch.randn(shape) * torch.logspace(0, -4, shape[1])  # ill-conditioned
+    x = matrix / matrix.norm()
+    for _ in range(5):
+        x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
+    assert (orthogonal(matrix) - x).norm() < 1e-3 * x.norm()
 
 
 def test_judge_learns_without_its_text_encoder(small_dataset, tmp_path):
