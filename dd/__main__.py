@@ -684,12 +684,16 @@ def train_decoder(args) -> None:
 
 def train_encoder(args) -> None:
     from .decoder import Decoder
-    from .files import alone_in
+    from .encoder import Pooler
+    from .files import alone_in, read_json
     from .runtime import process
     from .train import RECIPE
     from .train import train_encoder as train
 
     out = Path(args.out)
+    for there in (out / "model_index.json", out / "config.json"):
+        if there.exists() and (kind := read_json(there).get("_class_name")) != Pooler.__name__:
+            raise FileExistsError(f"--out {out}: holds another model, a {kind}; give a new folder")
     with nullcontext() if process() else alone_in(out, "--out"):  # the first one of several
         decoder = Decoder.load(args.decoder, args.revision)
         if args.gradient_checkpointing:

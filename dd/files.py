@@ -73,6 +73,8 @@ def check_writable(path: str | Path, folder: bool = False) -> None:
     if path.exists() and path.is_dir() != folder:
         there, wanted = ("a file", "a folder") if folder else ("a folder", "a file")
         raise OSError(f"{path} is {there}; give {wanted} to write to")
+    if path.exists() and not folder and not path.is_file():
+        raise OSError(f"{path} is a device or a pipe, which would be replaced; give a file")
     if not folder:
         _beside(path).exists()  # OSError if the name is too long
     places = (*[path] * folder, *path.absolute().parents)

@@ -451,6 +451,7 @@ def nothing_is_loaded(monkeypatch):
 
 OUTS = {
     "folder": ("{}", "is a folder; give a file to write to"),
+    "device": ("/dev/null", "is a device or a pipe, which would be replaced"),
     "inside a file": ("{}/file/x{}", "cannot be written (Not a directory"),
     "where nothing is written": ("/proc/none/x{}", "cannot be written"),
     "long name": ("{}/" + "x" * 260 + "{}", "File name too long"),
@@ -495,6 +496,17 @@ def test_a_folder_that_cannot_be_written_is_refused_first(
     assert "is a file; give a folder" in refused(command, "--out", tmp_path / "file")
     assert "cannot be written" in refused(command, "--out", tmp_path / "file" / "x")
     assert "cannot be written" in refused(command, "--out", "/proc/none")
+
+
+@pytest.mark.parametrize("part, kind", [("", "StableDiffusionPipeline"), ("unet", "UNet2D")])
+def test_an_encoder_is_not_written_over_another_model(
+    part, kind, refused, nothing_is_loaded, tiny_folder, tmp_path
+):
+    folder = shutil.copytree(tiny_folder, tmp_path / "decoder")
+    held = lambda: {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    before = held()
+    assert f"holds another model, a {kind}" in refused("train-encoder", "--out", folder / part)
+    assert held() == before
 
 
 @pytest.mark.parametrize(
