@@ -142,7 +142,8 @@ def parquet(out: str) -> Path:
 
 
 def how_drawn(args) -> dict:
-    return {k: getattr(args, k) for k in ("guidance", "steps", "sampler", "seed")}
+    options = ("guidance", "autoguidance", "steps", "sampler", "seed")
+    return {k: getattr(args, k) for k in options}
 
 
 def draw(args) -> None:

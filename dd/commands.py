@@ -69,10 +69,11 @@ class Parser(argparse.ArgumentParser):
 
 def add_option(command: Parser, flags: str, how: dict) -> None:
     """An option as the table has it: what argparse takes, bounds (`least`, `most`), and the word
-    DECODERS in a list for the names of the shipped ones."""
+    DECODERS in an entry of a list for the name of each of the shipped ones."""
     low, high = how.get("least"), how.get("most")
     how = {k: v for k, v in how.items() if k not in ("least", "most")}
-    of = lambda value: DECODERS if value == "DECODERS" else [value]
+    names = lambda value: [value.replace("DECODERS", name) for name in DECODERS]
+    of = lambda value: names(value) if "DECODERS" in str(value) else [value]
     how |= {k: [*chain(*map(of, v))] for k, v in how.items() if isinstance(v, list)}
     if low is not None:
         decimal = isinstance(how.get("default"), (float, list))

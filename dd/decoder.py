@@ -46,6 +46,8 @@ from .runtime import (
 from .vocab import tokenise
 
 SAMPLERS = ("ddim", "dpm")
+GUIDE = "guide"  # the folder of a weaker denoiser, among those of a pipeline's parts
+AUTOGUIDANCE = 1.5  # how far beyond a weaker self that a decoder may hold; chosen on validation
 TAKEN = (
     "taken are folders of a StableDiffusionPipeline (Stable Diffusion 1 and 2, text to image) and "
     "of this project's MiniLMPipeline"
@@ -54,8 +56,11 @@ LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # parts tha
 
 
 class Decoder:
-    def __init__(self, pipeline, name: str):
-        self.pipeline, self.name = pipeline, name
+    """`guide`: a weaker denoiser for the same text states and latents, to draw better than either
+    (autoguidance; Karras et al., 2024). It stands in the folder beside the pipeline's own parts."""
+
+    def __init__(self, pipeline, name: str, guide=None):
+        self.pipeline, self.name, self.guide = pipeline, name, guide
         self.is_unet = hasattr(pipeline, "unet")
         self.tokenizer, self.text_encoder = pipeline.tokenizer, pipeline.text_encoder
         self.vae, self.scheduler = pipeline.vae, pipeline.scheduler
@@ -63,9 +68,11 @@ class Decoder:
         self.C, self.h = self.denoiser.config.in_channels, self.denoiser.config.sample_size
         if type(self.h) is not int or self.h < 1:
             raise ValueError(f"its denoiser's sample_size is {self.h!r}, no whole number above 0")
-        for net in (self.text_encoder, self.denoiser, self.vae):
+        denoisers = [net for net in (self.denoiser, guide) if net]
+        for net in (self.text_encoder, self.vae, *denoisers):
             placed(net.eval().requires_grad_(False))
-        fast_attention(self.denoiser)
+        for net in denoisers:
+            fast_attention(net)
         self.L = self.tokenizer.model_max_length
         self.V = self.text_encoder.get_input_embeddings().num_embeddings
         self.size = self.h * getattr(pipeline, "vae_scale_factor", 8)  # pixels per side
@@ -122,16 +129,20 @@ class Decoder:
                 where |= {"trust_remote_code": False} if library == "transformers" else {}
                 where |= {"dtype": dtype or torch.float32}
                 parts[part] = whole_model(made, source, whose_part, **where)
+        denoiser, guide = parts.get("unet") or parts.get("transformer"), None
+        if trained_through and (Path(source) / GUIDE).is_dir():
+            where = dict(subfolder=GUIDE, dtype=torch.float32, **options)
+            guide = whole_model(type(denoiser), source, f"{whose}: its part {GUIDE}", **where)
         with reading(whose, "cannot draw", TAKEN):
             if kind == "MiniLMPipeline":
-                return checked(cls(MiniLMPipeline(**parts), Path(source).name))
+                return checked(cls(MiniLMPipeline(**parts), Path(source).name, guide))
             made = getattr(import_module("diffusers"), kind)
             takes = inspect.signature(made).parameters
             given = {k: None for k in takes if k in index or k in LEFT_OUT}
             given |= {k: v for k, v in index.items() if k in takes and not isinstance(v, list)}
             given |= {"requires_safety_checker": False} if trained_through else {}
-            pipeline = made(**given | parts)
-            return checked((cls if trained_through else Judge)(pipeline, Path(source).name))
+            pipeline, name = made(**given | parts), Path(source).name
+            return checked(cls(pipeline, name, guide) if trained_through else Judge(pipeline, name))
 
     @torch.no_grad()
     def check(self) -> None:
@@ -155,8 +166,13 @@ class Decoder:
         self.text_states(["", "zq \u7ea2"])  # unknown words: a tokenizer cut short raises
         states, h = self.text_states([""]), min(self.h, 16) if self.is_unet else self.h
         x_t = torch.zeros(1, latents, h, h, device=device())
-        if self.predict(x_t, torch.tensor(0, device=device()), states).shape != x_t.shape:
-            raise ValueError("its denoiser does not predict noise of its latents' shape")
+        for net in (self.denoiser, self.guide):
+            if (
+                net
+                and self.predict(x_t, torch.tensor(0, device=device()), states, net).shape
+                != x_t.shape
+            ):
+                raise ValueError("its denoiser does not predict noise of its latents' shape")
 
     # -- text -------------------------------------------------------------------------------------
 
@@ -294,16 +310,30 @@ class Decoder:
             return (torch.cat(again) - target).pow(2).mean((1, 2, 3))
         return (self.predict(x_t, t, states) - target).pow(2).mean((1, 2, 3))
 
-    def predict(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """What the denoiser says of noised latents x_t (B, C, h, h) at levels t, (B,) or (), given
-        text states (B, L, D): eps or v, float32. Not compiled: torch 2.13's inductor, on a CPU,
-        silently left 67 of sketch's 83 U-Net matrices and the text without a gradient."""
+    def predict(
+        self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor, net=None
+    ) -> torch.Tensor:
+        """What the denoiser, or another `net`, says of noised latents x_t (B, C, h, h) at levels t,
+        (B,) or (), given text states (B, L, D): eps or v, float32. Not compiled: torch 2.13's
+        inductor, on a CPU, silently left 67 of sketch's 83 U-Net matrices and the text without a
+        gradient."""
+        net = net or self.denoiser
         with autocast():
             if self.is_unet:
-                return self.denoiser(x_t, t, encoder_hidden_states=states).sample.float()
+                return net(x_t, t, encoder_hidden_states=states).sample.float()
             given = dict(encoder_hidden_states=states, timestep=t.expand(len(x_t)))
             sizes = {"resolution": None, "aspect_ratio": None}
-            return self.denoiser(x_t, **given, added_cond_kwargs=sizes).sample.float()
+            return net(x_t, **given, added_cond_kwargs=sizes).sample.float()
+
+    def predict_beyond(self, x_t, t, states, autoguidance: float) -> torch.Tensor:
+        """Autoguidance: what is predicted lies `autoguidance` times as far from the weaker self's
+        prediction as the denoiser's. Both err alike, the weaker one more, so errors are left
+        behind. At 1, or without a guide, the denoiser's own."""
+        predicted = self.predict(x_t, t, states)
+        if self.guide is None or autoguidance == 1:
+            return predicted
+        weaker = self.predict(x_t, t, states, self.guide)
+        return weaker + autoguidance * (predicted - weaker)
 
     @torch.no_grad()
     def probe_loss(
@@ -347,6 +377,7 @@ class Decoder:
         ids: list[str],
         *,
         guidance: float = 3.0,
+        autoguidance: float = AUTOGUIDANCE,
         steps: int = 8,
         sampler: str = "dpm",
         seed: int = 0,
@@ -357,7 +388,8 @@ class Decoder:
         """One picture per text -> uint8 (M, H, W, 3). The noise is a function of (id, seed) alone.
 
         Classifier-free guidance: prediction = empty + guidance * (text - empty); at guidance 1 the
-        empty prediction is not computed. `states` (M, L, D) replaces the texts' own."""
+        empty prediction is not computed. Both are those of `predict_beyond`. `states` (M, L, D)
+        replaces the texts' own."""
         if len(texts) != len(ids):
             raise ValueError(f"{len(texts)} texts for {len(ids)} ids")
         require_room(len(texts), self.size)
@@ -368,20 +400,22 @@ class Decoder:
 
         def batch(rows):
             said = self.text_states(texts[rows]) if states is None else states[rows].to(device())
-            return self._denoise(said, ids[rows], guidance, self._sampler(sampler, steps), seed)
+            scheduler, how = self._sampler(sampler, steps), (guidance, autoguidance)
+            return self._denoise(said, ids[rows], *how, scheduler, seed)
 
         B = B or self.rows_at_once(32, 128)
         return np.concatenate(list(on_every_core(batch, len(texts), B, tick)))
 
-    def _denoise(self, states, ids, guidance: float, scheduler, seed: int) -> np.ndarray:
+    def _denoise(self, states, ids, guidance, autoguidance, scheduler, seed: int) -> np.ndarray:
         x_t = self.start_noise(ids, seed).to(device()) * scheduler.init_noise_sigma  # (B, C, h, h)
         for t in scheduler.timesteps:
             given = scheduler.scale_model_input(x_t, t)
             if guidance == 1:
-                predicted = self.predict(given, t, states)
+                predicted = self.predict_beyond(given, t, states, autoguidance)
             else:
                 both = torch.cat([self._empty.expand_as(states), states])  # (2B, L, D)
-                without, with_text = self.predict(torch.cat([given, given]), t, both).chunk(2)
+                twice = self.predict_beyond(torch.cat([given, given]), t, both, autoguidance)
+                without, with_text = twice.chunk(2)
                 predicted = without + guidance * (with_text - without)
             x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
         return self.decode(x_t)

@@ -1,5 +1,5 @@
-"""How decoders are made: one autoencoder, three denoisers on its latents, and an adversarial finish
-of the autoencoder's half that draws.
+"""How decoders are made: one autoencoder, three denoisers on its latents, a weaker one beside each
+to guide it, and an adversarial finish of the autoencoder's half that draws.
 
     python -m dd train-decoder --out my-decoders                # all of it, in this order
     python -m dd train-decoder --out my-decoders --name sketch  # one part; what it needs is there
@@ -26,7 +26,7 @@ from .captions import (
     sentence,
 )
 from .data import Dataset, load_dataset
-from .decoder import Decoder, MiniLMPipeline
+from .decoder import GUIDE, Decoder, MiniLMPipeline
 from .files import whole
 from .optimizers import MuonAndAdamW, adamw, constant_rate
 from .runtime import autocast, device, quiet, weights_hash, write_json
@@ -41,6 +41,9 @@ RECIPES = {
     "sketch": {"seen": 1_024_000, "peak": 1.5e-3, "seed": 0},
     "judge-a": {"seen": 512_000, "peak": 1.5e-3, "seed": 1},
     "judge-b": {"seen": 512_000, "peak": 1.5e-3, "seed": 2},
+    "sketch-guide": {"seen": 32_000, "peak": 2.0e-3, "seed": 0},
+    "judge-a-guide": {"seen": 32_000, "peak": 2.0e-3, "seed": 1},
+    "judge-b-guide": {"seen": 32_000, "peak": 2.0e-3, "seed": 2},
     "finish": {"seen": 30_000, "peak": 3.0e-4, "seed": 0},
 }
 
@@ -113,6 +116,9 @@ def new_sketch(tokenizer, vae, *, channels=(128, 192), D: int = 256, layers: int
     return stable_diffusion_shaped(vae, tokenizer, CLIPTextModel(config), channels)
 
 
+JUDGE_B = dict(resnet_time_scale_shift="scale_shift", act_fn="gelu")  # another U-Net than sketch's
+
+
 def new_judge_b(tokenizer, vae, *, channels=(96, 128, 160), D: int = 192, layers: int = 4):
     """An untrained judge-b: a T5 text encoder (reads both ways, relative positions) over byte-level
     pieces of words, and a U-Net of three levels whose time steps scale as well as shift."""
@@ -122,22 +128,31 @@ def new_judge_b(tokenizer, vae, *, channels=(96, 128, 160), D: int = 192, layers
     ends = dict(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
     gates = dict(dropout_rate=0.0, feed_forward_proj="gated-gelu")
     text_encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), **size, **ends, **gates))
-    unet = dict(resnet_time_scale_shift="scale_shift", act_fn="gelu")
-    return stable_diffusion_shaped(vae, tokenizer, text_encoder, channels, **unet)
+    return stable_diffusion_shaped(vae, tokenizer, text_encoder, channels, **JUDGE_B)
 
 
-def new_judge_a(vae, *, D: int = 320, layers: int = 7):
+def new_judge_a(vae, *, D: int = 320, layers: int = 7, **text):
     """An untrained judge-a: PixArt's diffusion transformer (2x2 patches of the latents,
-    cross-attention in every block) on MiniLM's states."""
+    cross-attention in every block) on MiniLM's states; `text`: its tokenizer and text encoder."""
     from diffusers import PixArtTransformer2DModel
 
     C = vae.config.latent_channels
     latents = dict(in_channels=C, out_channels=C, sample_size=8, patch_size=2)
     heads = dict(num_attention_heads=D // 64, attention_head_dim=64)
-    text = dict(cross_attention_dim=D, caption_channels=384)
-    transformer = PixArtTransformer2DModel(num_layers=layers, **latents, **heads, **text)
+    reads = dict(cross_attention_dim=D, caption_channels=384)
+    transformer = PixArtTransformer2DModel(num_layers=layers, **latents, **heads, **reads)
     nn.init.zeros_(transformer.proj_out.weight)  # as DiT: a fresh network predicts nothing
-    return MiniLMPipeline(transformer, vae, new_scheduler())
+    return MiniLMPipeline(transformer, vae, new_scheduler(), **text)
+
+
+def new_guide(kind: str, of):
+    """A pipeline like `of`, one of RECIPES' kind, with its text encoder and a fresh denoiser of a
+    quarter of the size."""
+    text = dict(tokenizer=of.tokenizer, text_encoder=of.text_encoder)
+    if kind == "judge-a":
+        return new_judge_a(of.vae, D=192, layers=5, **text)
+    channels, unet = ((64, 96), {}) if kind == "sketch" else ((64, 64, 96), JUDGE_B)
+    return stable_diffusion_shaped(of.vae, channels=channels, **text, **unet)
 
 
 def train_autoencoder(
@@ -231,6 +246,7 @@ def train_denoiser(
     checkpoint_every: int = 500,
     kind: str = "sketch",
     start=None,
+    guide: bool = False,
 ):
     """Train a text-conditional denoiser on cached latents; returns a diffusers pipeline that holds
     the averaged (EMA) weights.
@@ -239,6 +255,7 @@ def train_denoiser(
             on MiniLM's frozen states; `judge-b`: another U-Net with a text encoder that reads
             pieces of words. `L` and `channels` are sketch's
     start   a pipeline of that kind, whose denoiser goes on learning on this autoencoder's latents
+    guide   `start` has a fresh denoiser that is to guide another: its text encoder must stay
     One noise level per image, velocity target, mean squared error; each image's text is drawn anew
     from the caption mixture each time, half the drawings are mirrored where that keeps the meaning.
     Half of the noise levels are uniform, half have a density that grows with t: a text decides what
@@ -262,7 +279,8 @@ def train_denoiser(
         vae.register_to_config(scaling_factor=float(1 / z_all.std()))
         z_all = z_all / z_all.std()  # (M, 2, C, h, h)
     both_ways = [(p, mirrored(p)) for p in phrases]
-    learn = ("transformer",) if kind == "judge-a" else ("text_encoder", "unet")
+    learn = ("text_encoder", "unet") if decoder.is_unet else ("transformer",)
+    learn = learn[-1:] if guide else learn
     nets = nn.ModuleDict({name: getattr(decoder.pipeline, name) for name in learn})
 
     def batch_loss(rows, step, rng):
@@ -280,9 +298,10 @@ def train_denoiser(
         return (decoder.predict(x_t, t, states) - target).pow(2).mean(), {}
 
     options = dict(warmup=min(300, seen // B // 10), average=0.9998, schedule=constant_rate)
-    options |= dict(checkpoint_every=checkpoint_every, title=f"denoiser of {kind}")
+    name = "guide" if guide else "denoiser"
+    options |= dict(checkpoint_every=checkpoint_every, title=f"{name} of {kind}")
     nets.requires_grad_(True)
-    run = (nets, MuonAndAdamW(nets, peak), batch_loss, out, "denoiser", recipe, len(dataset))
+    run = (nets, MuonAndAdamW(nets, peak), batch_loss, out, name, recipe, len(dataset))
     for log in training_loop(*run, **options):
         if log.due(lines=10, every=250, last=False):
             log.line(rate=log.rate)
@@ -408,6 +427,13 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
     if name == "autoencoder":
         go_on = Decoder.load("sketch").vae if start else None
         made = train_autoencoder(dataset, folder, start=go_on, **recipe)
+    elif (kind := name.removesuffix("-guide")) != name:
+        shipped = start and not (out / kind / "made").is_dir()
+        of = Decoder.load(kind if shipped else needed(out, kind)).pipeline
+        torch.manual_seed(recipe["seed"])
+        fresh, learn = new_guide(kind, of), dict(kind=kind, guide=True)
+        made = train_denoiser(dataset, of.vae, folder, start=fresh, **learn, **recipe)
+        made = Decoder(made, kind).denoiser
     elif name in DECODERS:
         vae = AutoencoderTiny.from_pretrained(needed(out, "autoencoder"), use_safetensors=True)
         go_on = Decoder.load(name).pipeline if start else None
@@ -420,8 +446,11 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
             told = {"name": kind, "captions": CAPTION_MIXTURES[kind], "start": start}
             told |= {"train_images": len(dataset), "images": dataset.fingerprint()}
             told |= {"torch": torch.__version__}
-            logs = [next((out / part).glob("*.jsonl")) for part in ("autoencoder", kind, name)]
+            parts = ("autoencoder", kind, f"{kind}-guide", name)
+            logs = [next((out / part).glob("*.jsonl")) for part in parts]
             with whole(out / "finished" / kind) as temporary:
+                guide = decoder.denoiser.from_pretrained(needed(out, f"{kind}-guide"))
+                guide.half().save_pretrained(temporary / GUIDE, safe_serialization=True)
                 save_finished(decoder.pipeline, temporary, told, logs)
         return
     with whole(folder / "made") as temporary:

@@ -289,3 +289,89 @@ def test_the_probe_is_the_mean_loss_at_four_noise_levels(tiny_decoder, float32):
         each = torch.stack([tiny_decoder.loss(z_0, states, t, noise) for t in levels])
     found = tiny_decoder.probe_loss(z_0, texts, ids)
     torch.testing.assert_close(torch.from_numpy(found), each.mean(0), atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture(scope="session")
+def guided_folder(tiny_folder, tmp_path_factory):
+    """The tiny decoder with an untrained guide beside its parts."""
+    import shutil
+
+    from dd.make_decoders import new_guide
+
+    folder = tmp_path_factory.mktemp("decoders") / "guided"
+    shutil.copytree(tiny_folder, folder)
+    torch.manual_seed(5)
+    guide = new_guide("sketch", Decoder.load(tiny_folder).pipeline).unet
+    guide.save_pretrained(folder / "guide", safe_serialization=True)
+    return folder
+
+
+def test_autoguidance_goes_beyond_a_weaker_self(guided_folder, tiny_decoder):
+    """As Karras et al. (2024) have it, at any classifier-free guidance; the loss and so what is
+    trained through the decoder know nothing of it."""
+    decoder, texts = Decoder.load(guided_folder), ["red apple", "blue sky"]
+    states, t = decoder.text_states(texts), torch.tensor(300)
+    x_t = torch.randn(2, 16, 8, 8)
+    own, weaker = decoder.predict(x_t, t, states), decoder.predict(x_t, t, states, decoder.guide)
+    assert (own - weaker).abs().max() > 0.1
+    for much in (1.0, 1.5, 3.0):
+        beyond = decoder.predict_beyond(x_t, t, states, much)
+        torch.testing.assert_close(beyond - own, (much - 1) * (own - weaker))
+    drawn = lambda dec, *how: dec.draw(texts, texts, guidance=how[0], autoguidance=how[1])
+    for guidance in (1.0, 3.0):
+        plain = drawn(decoder, guidance, 1.0)
+        assert (plain == drawn(tiny_decoder, guidance, 1.5)).all()  # who has none has none
+        assert (plain != drawn(decoder, guidance, 1.5)).any()
+    z_0, noise = torch.randn(2, 2, 16, 8, 8)
+    loss = lambda dec: dec.loss(z_0, states, t.expand(2), noise)
+    assert torch.equal(loss(decoder), loss(tiny_decoder))
+
+
+def test_a_text_that_is_ignored_is_ignored_by_the_guide_too(guided_folder):
+    decoder = Decoder.load(guided_folder)
+    red, blue = (decoder.draw([text], ["x"], guidance=0.0) for text in ("red apple", "blue sky"))
+    assert (red == blue).all()
+
+
+def test_a_folder_with_a_guide_is_still_a_pipeline_of_the_library(guided_folder):
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(guided_folder)
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline("red apple", num_inference_steps=2, output_type="np").images
+    assert drawn.shape == (1, 64, 64, 3)
+
+
+def test_a_broken_guide_is_refused(guided_folder, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from dd.data import BadData
+
+    folder = shutil.copytree(guided_folder, tmp_path / "guided")
+    file = folder / "guide" / "diffusion_pytorch_model.safetensors"
+    save_file({k: v for k, v in load_file(file).items() if k != "conv_out.bias"}, file)
+    with pytest.raises(BadData, match="its part guide has no weights for conv_out.bias"):
+        Decoder.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["sketch", "judge-a", "judge-b"])
+def test_guides_are_smaller_and_learn_alone(kind, small_dataset, tmp_path):
+    from conftest import assert_same, tiny_vae
+
+    from dd.make_decoders import new_guide, new_pipeline, train_denoiser
+
+    few = small_dataset.subset("all", 16)
+    of = new_pipeline(kind, tiny_vae().eval(), ["a red apple", "the blue sky"] * 50)
+    texts = {k: v.clone() for k, v in of.text_encoder.state_dict().items()}
+    fresh, size = new_guide(kind, of), lambda net: sum(p.numel() for p in net.parameters())
+    of_both = [Decoder(pipeline, kind).denoiser for pipeline in (of, fresh)]
+    assert size(of_both[1]) < 0.4 * size(of_both[0])
+    before = {k: v.clone() for k, v in of_both[1].state_dict().items()}
+    sizes = dict(seen=2 * 4, B=4, kind=kind, start=fresh, guide=True)
+    made = train_denoiser(few, of.vae, tmp_path, **sizes)
+    assert_same(made.text_encoder.state_dict(), texts)
+    after = Decoder(made, kind).denoiser.state_dict()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+    assert (tmp_path / "guide.state.safetensors").exists()

@@ -248,6 +248,7 @@ def test_recipes_are_those_of_the_command():
         else:
             assert made["captions"] == CAPTION_MIXTURES[name]
             parts = {"autoencoder": "autoencoder", "denoiser": name, "finish": "finish"}
+            parts["guide"] = f"{name}-guide"
             assert made["seen"] == {log: RECIPES[part]["seen"] for log, part in parts.items()}
     assert len({RECIPES[n]["seed"] for n in DECODERS}) == len(DECODERS)
     assert len({str(CAPTION_MIXTURES[n]) for n in DECODERS}) == len(DECODERS)
