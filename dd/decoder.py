@@ -325,16 +325,6 @@ class Decoder:
             sizes = {"resolution": None, "aspect_ratio": None}
             return net(x_t, **given, added_cond_kwargs=sizes).sample.float()
 
-    def predict_beyond(self, x_t, t, states, autoguidance: float) -> torch.Tensor:
-        """Autoguidance: what is predicted lies `autoguidance` times as far from the weaker self's
-        prediction as the denoiser's. Both err alike, the weaker one more, so errors are left
-        behind. At 1, or without a guide, the denoiser's own."""
-        predicted = self.predict(x_t, t, states)
-        if self.guide is None or autoguidance == 1:
-            return predicted
-        weaker = self.predict(x_t, t, states, self.guide)
-        return weaker + autoguidance * (predicted - weaker)
-
     @torch.no_grad()
     def probe_loss(
         self, z_0: torch.Tensor, texts: list[str], ids: list[str], levels: int = 4
@@ -388,8 +378,9 @@ class Decoder:
         """One picture per text -> uint8 (M, H, W, 3). The noise is a function of (id, seed) alone.
 
         Classifier-free guidance: prediction = empty + guidance * (text - empty); at guidance 1 the
-        empty prediction is not computed. Both are those of `predict_beyond`. `states` (M, L, D)
-        replaces the texts' own."""
+        empty prediction is not computed. Autoguidance, where the decoder has a guide: text = guide
+        + autoguidance * (text - guide); both err alike, the guide more, so errors are left behind.
+        At 1 it is none. `states` (M, L, D) replaces the texts' own."""
         if len(texts) != len(ids):
             raise ValueError(f"{len(texts)} texts for {len(ids)} ids")
         require_room(len(texts), self.size)
@@ -411,11 +402,16 @@ class Decoder:
         for t in scheduler.timesteps:
             given = scheduler.scale_model_input(x_t, t)
             if guidance == 1:
-                predicted = self.predict_beyond(given, t, states, autoguidance)
+                without, with_text = None, self.predict(given, t, states)
             else:
                 both = torch.cat([self._empty.expand_as(states), states])  # (2B, L, D)
-                twice = self.predict_beyond(torch.cat([given, given]), t, both, autoguidance)
+                twice = self.predict(torch.cat([given, given]), t, both)
                 without, with_text = twice.chunk(2)
+            if self.guide and autoguidance != 1:
+                weaker = self.predict(given, t, states, self.guide)
+                with_text = weaker + autoguidance * (with_text - weaker)
+            predicted = with_text
+            if guidance != 1:
                 predicted = without + guidance * (with_text - without)
             x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
         return self.decode(x_t)

@@ -146,12 +146,12 @@ def new_judge_a(vae, *, D: int = 320, layers: int = 7, **text):
 
 
 def new_guide(kind: str, of):
-    """A pipeline like `of`, one of RECIPES' kind, with its text encoder and a fresh denoiser of a
-    quarter of the size."""
+    """A pipeline like `of`, one of RECIPES' kind, with its text encoder and a fresh denoiser of
+    half the size."""
     text = dict(tokenizer=of.tokenizer, text_encoder=of.text_encoder)
     if kind == "judge-a":
-        return new_judge_a(of.vae, D=192, layers=5, **text)
-    channels, unet = ((64, 96), {}) if kind == "sketch" else ((64, 64, 96), JUDGE_B)
+        return new_judge_a(of.vae, D=256, layers=5, **text)
+    channels, unet = ((96, 128), {}) if kind == "sketch" else ((64, 96, 128), JUDGE_B)
     return stable_diffusion_shaped(of.vae, channels=channels, **text, **unet)
 
 

@@ -310,18 +310,25 @@ def test_autoguidance_goes_beyond_a_weaker_self(guided_folder, tiny_decoder):
     """As Karras et al. (2024) have it, at any classifier-free guidance; the loss and so what is
     trained through the decoder know nothing of it."""
     decoder, texts = Decoder.load(guided_folder), ["red apple", "blue sky"]
-    states, t = decoder.text_states(texts), torch.tensor(300)
-    x_t = torch.randn(2, 16, 8, 8)
-    own, weaker = decoder.predict(x_t, t, states), decoder.predict(x_t, t, states, decoder.guide)
-    assert (own - weaker).abs().max() > 0.1
-    for much in (1.0, 1.5, 3.0):
-        beyond = decoder.predict_beyond(x_t, t, states, much)
-        torch.testing.assert_close(beyond - own, (much - 1) * (own - weaker))
-    drawn = lambda dec, *how: dec.draw(texts, texts, guidance=how[0], autoguidance=how[1])
+    states, t = decoder.text_states(texts), torch.tensor(999)
+    x_t = decoder.start_noise(texts)
+    said = lambda states, net=None: decoder.predict(x_t, t, states, net)
+    empty = decoder.text_states([""]).expand_as(states)
+    beyond = said(states) + 0.5 * (said(states) - said(states, decoder.guide))
+    assert (beyond - said(states)).abs().max() > 0.1
     for guidance in (1.0, 3.0):
-        plain = drawn(decoder, guidance, 1.0)
-        assert (plain == drawn(tiny_decoder, guidance, 1.5)).all()  # who has none has none
-        assert (plain != drawn(decoder, guidance, 1.5)).any()
+        predicted = said(empty) + guidance * (beyond - said(empty))
+        scheduler = decoder._sampler("dpm", 1)
+        z_0 = scheduler.step(predicted, scheduler.timesteps[0], x_t, return_dict=False)[0]
+        drawn = decoder.draw(texts, texts, guidance=guidance, autoguidance=1.5, steps=1)
+        assert abs(drawn.astype(int) - decoder.decode(z_0)).max() <= 1
+        plain = [
+            d.draw(texts, texts, guidance=guidance, autoguidance=1.0)
+            for d in (decoder, tiny_decoder)
+        ]
+        assert (plain[0] == plain[1]).all()
+    unguided = tiny_decoder.draw(texts, texts, autoguidance=3.0)  # who has none has none
+    assert (unguided == tiny_decoder.draw(texts, texts)).all()
     z_0, noise = torch.randn(2, 2, 16, 8, 8)
     loss = lambda dec: dec.loss(z_0, states, t.expand(2), noise)
     assert torch.equal(loss(decoder), loss(tiny_decoder))
@@ -367,7 +374,7 @@ def test_guides_are_smaller_and_learn_alone(kind, small_dataset, tmp_path):
     texts = {k: v.clone() for k, v in of.text_encoder.state_dict().items()}
     fresh, size = new_guide(kind, of), lambda net: sum(p.numel() for p in net.parameters())
     of_both = [Decoder(pipeline, kind).denoiser for pipeline in (of, fresh)]
-    assert size(of_both[1]) < 0.4 * size(of_both[0])
+    assert size(of_both[1]) < 0.6 * size(of_both[0])
     before = {k: v.clone() for k, v in of_both[1].state_dict().items()}
     sizes = dict(seen=2 * 4, B=4, kind=kind, start=fresh, guide=True)
     made = train_denoiser(few, of.vae, tmp_path, **sizes)
