@@ -78,6 +78,10 @@ def test_a_folder_is_its_models_and_not_its_cards(tmp_path):
     assert folder_hash(tmp_path) == before
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     assert folder_hash(tmp_path) != before
+    before, plain = folder_hash(tmp_path), folder_hash(tmp_path, without="guide")
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "config.json").write_text("{}")
+    assert folder_hash(tmp_path, without="guide") == plain == before != folder_hash(tmp_path)
 
 
 def test_no_key_is_made_of_source_text():

@@ -121,20 +121,22 @@ def kept_in_chunks(
     return shared(one, M, size)
 
 
-def folder_hash(path: Path) -> str:
-    """Hash of a folder's models and data, without its cards and logs: new weights, new results."""
+def folder_hash(path: Path, without: str = "") -> str:
+    """Hash of a folder's models and data, without its cards and logs: new weights, new results.
+    `without`: a part of it that does not matter."""
     return fingerprint(
         [
             (str(p.relative_to(path)), hashlib.sha256(p.read_bytes()).hexdigest())
             for p in sorted(path.rglob("*"))
             if p.suffix in (".safetensors", ".json", ".parquet") and p.name != "recipe.json"
+            if p.relative_to(path).parts[0] != without
         ]
     )
 
 
-def model_hash(name: str) -> str:
+def model_hash(name: str, without: str = "") -> str:
     """What a model's results depend on: its folder's content, or the id@commit of a hub."""
     from ..runtime import shipped
 
     path = shipped(name)
-    return folder_hash(path) if path.is_dir() else name
+    return folder_hash(path, without) if path.is_dir() else name

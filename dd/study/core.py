@@ -20,7 +20,7 @@ import torch
 
 from .. import baselines, metrics
 from ..data import Dataset, load_dataset
-from ..decoder import Decoder
+from ..decoder import GUIDE, Decoder
 from ..encoder import Encoder, backbone_features, relax
 from ..files import read_csv, read_json, write_csv, write_json
 from ..runtime import (
@@ -155,6 +155,11 @@ class Study:
         return cache.model_hash(self.decoder)
 
     @cached_property
+    def trained_through(self) -> str:
+        """What latents, texts and trainings depend on: only drawing is guided."""
+        return cache.model_hash(self.decoder, without=GUIDE)
+
+    @cached_property
     def encoder_folder(self) -> Path:
         chosen = self.encoder
         places = {"trained": self.folder / "encoder", "shipped": ASSETS / "encoder"}
@@ -184,7 +189,7 @@ class Study:
 
         images = self.subset(split)
         make = lambda: {"z": encode_all(self.dec, images)}
-        return self.kept("latents", make, images=images, decoder=self.decoder_hash)["z"]
+        return self.kept("latents", make, images=images, decoder=self.trained_through)["z"]
 
     def real(self, split: str | Dataset) -> torch.Tensor:
         """Image features of the originals (M, D), computed once."""
@@ -222,7 +227,7 @@ class Study:
 
     def training(self, kind: str, stage: str, **inputs) -> Path:
         """Folder of a training on the train split: other inputs, another folder."""
-        images, decoder = self.subset("train"), self.decoder_hash
+        images, decoder = self.subset("train"), self.trained_through
         return self.place(stage, kind, images=images, decoder=decoder, seed=self.seed, **inputs)
 
     def trained_encoder(self, kind: str, N: int, seen: int) -> Encoder:
@@ -292,7 +297,7 @@ class Study:
             weights = weights_hash(self.of_length(OF_LENGTH[source]).pooler)
         else:
             weights = folder_hash(self.rival(source)) if source in keys("learnt") else ""
-        facts = dict(source=source, images=images, weights=weights, decoder=self.decoder_hash)
+        facts = dict(source=source, images=images, weights=weights, decoder=self.trained_through)
         return dict(**facts, seed=self.seed, N=N or self.enc.pooler.config.N)
 
     # -- pictures and scores ---------------------------------------------------------------------
