@@ -166,12 +166,8 @@ class Decoder:
         self.text_states(["", "zq \u7ea2"])  # unknown words: a tokenizer cut short raises
         states, h = self.text_states([""]), min(self.h, 16) if self.is_unet else self.h
         x_t = torch.zeros(1, latents, h, h, device=device())
-        for net in (self.denoiser, self.guide):
-            if (
-                net
-                and self.predict(x_t, torch.tensor(0, device=device()), states, net).shape
-                != x_t.shape
-            ):
+        for net in filter(None, (self.denoiser, self.guide)):
+            if self.predict(x_t, torch.tensor(0, device=device()), states, net).shape != x_t.shape:
                 raise ValueError("its denoiser does not predict noise of its latents' shape")
 
     # -- text -------------------------------------------------------------------------------------
@@ -402,7 +398,7 @@ class Decoder:
         for t in scheduler.timesteps:
             given = scheduler.scale_model_input(x_t, t)
             if guidance == 1:
-                without, with_text = None, self.predict(given, t, states)
+                with_text = self.predict(given, t, states)
             else:
                 both = torch.cat([self._empty.expand_as(states), states])  # (2B, L, D)
                 twice = self.predict(torch.cat([given, given]), t, both)

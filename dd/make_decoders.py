@@ -50,6 +50,7 @@ RECIPES = {
 MAPS = (0, 2, 4, 10)  # EfficientNet-Lite0 blocks whose maps the perceptual loss compares
 PERCEPTUAL = 0.5  # weight of the perceptual loss
 NOISE = 0.4  # most of the noise on the autoencoder's latents, as a share of their spread
+JUDGE_B = dict(resnet_time_scale_shift="scale_shift", act_fn="gelu")  # another U-Net than sketch's
 BLOCKS = (3, 2, 2, 1)  # residual blocks at 8, 16, 32 and 64 pixels of the half that draws
 # The finish: EfficientNet-Lite0 blocks whose maps the discriminators see, and the noise levels from
 # which the denoisers predict latents, with the weight of likeness there: a quiet level's prediction
@@ -114,9 +115,6 @@ def new_sketch(tokenizer, vae, *, channels=(128, 192), D: int = 256, layers: int
         **size,
     )
     return stable_diffusion_shaped(vae, tokenizer, CLIPTextModel(config), channels)
-
-
-JUDGE_B = dict(resnet_time_scale_shift="scale_shift", act_fn="gelu")  # another U-Net than sketch's
 
 
 def new_judge_b(tokenizer, vae, *, channels=(96, 128, 160), D: int = 192, layers: int = 4):
@@ -449,7 +447,8 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
             parts = ("autoencoder", kind, f"{kind}-guide", name)
             logs = [next((out / part).glob("*.jsonl")) for part in parts]
             with whole(out / "finished" / kind) as temporary:
-                guide = decoder.denoiser.from_pretrained(needed(out, f"{kind}-guide"))
+                made = needed(out, f"{kind}-guide")
+                guide = decoder.denoiser.from_pretrained(made, use_safetensors=True)
                 guide.half().save_pretrained(temporary / GUIDE, safe_serialization=True)
                 save_finished(decoder.pipeline, temporary, told, logs)
         return
