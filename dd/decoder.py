@@ -68,10 +68,10 @@ class Decoder:
         self.C, self.h = self.denoiser.config.in_channels, self.denoiser.config.sample_size
         if type(self.h) is not int or self.h < 1:
             raise ValueError(f"its denoiser's sample_size is {self.h!r}, no whole number above 0")
-        denoisers = [net for net in (self.denoiser, guide) if net]
-        for net in (self.text_encoder, self.vae, *denoisers):
+        self.denoisers = [net for net in (self.denoiser, guide) if net]
+        for net in (self.text_encoder, self.vae, *self.denoisers):
             placed(net.eval().requires_grad_(False))
-        for net in denoisers:
+        for net in self.denoisers:
             fast_attention(net)
         self.L = self.tokenizer.model_max_length
         self.V = self.text_encoder.get_input_embeddings().num_embeddings
@@ -166,7 +166,7 @@ class Decoder:
         self.text_states(["", "zq \u7ea2"])  # unknown words: a tokenizer cut short raises
         states, h = self.text_states([""]), min(self.h, 16) if self.is_unet else self.h
         x_t = torch.zeros(1, latents, h, h, device=device())
-        for net in filter(None, (self.denoiser, self.guide)):
+        for net in self.denoisers:
             if self.predict(x_t, torch.tensor(0, device=device()), states, net).shape != x_t.shape:
                 raise ValueError("its denoiser does not predict noise of its latents' shape")
 
@@ -398,17 +398,15 @@ class Decoder:
         for t in scheduler.timesteps:
             given = scheduler.scale_model_input(x_t, t)
             if guidance == 1:
-                with_text = self.predict(given, t, states)
+                predicted = self.predict(given, t, states)
             else:
                 both = torch.cat([self._empty.expand_as(states), states])  # (2B, L, D)
-                twice = self.predict(torch.cat([given, given]), t, both)
-                without, with_text = twice.chunk(2)
+                without, predicted = self.predict(torch.cat([given, given]), t, both).chunk(2)
             if self.guide and autoguidance != 1:
                 weaker = self.predict(given, t, states, self.guide)
-                with_text = weaker + autoguidance * (with_text - weaker)
-            predicted = with_text
+                predicted = weaker + autoguidance * (predicted - weaker)
             if guidance != 1:
-                predicted = without + guidance * (with_text - without)
+                predicted = without + guidance * (predicted - without)
             x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
         return self.decode(x_t)
 

@@ -437,6 +437,7 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
         go_on = Decoder.load(name).pipeline if start else None
         made = train_denoiser(dataset, vae, folder, kind=name, start=go_on, **recipe)
     else:
+        guides = {kind: needed(out, f"{kind}-guide") for kind in DECODERS}  # before the hours of it
         decoders = {kind: Decoder.load(needed(out, kind)) for kind in DECODERS}
         finished = train_finish(dataset, decoders, folder, **recipe)
         for kind, decoder in decoders.items():
@@ -447,8 +448,7 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
             parts = ("autoencoder", kind, f"{kind}-guide", name)
             logs = [next((out / part).glob("*.jsonl")) for part in parts]
             with whole(out / "finished" / kind) as temporary:
-                made = needed(out, f"{kind}-guide")
-                guide = decoder.denoiser.from_pretrained(made, use_safetensors=True)
+                guide = decoder.denoiser.from_pretrained(guides[kind], use_safetensors=True)
                 guide.half().save_pretrained(temporary / GUIDE, safe_serialization=True)
                 save_finished(decoder.pipeline, temporary, told, logs)
         return
