@@ -142,7 +142,7 @@ def parquet(out: str) -> Path:
 
 
 def how_drawn(args) -> dict:
-    options = ("guidance", "autoguidance", "steps", "sampler", "seed")
+    options = ("guidance", "steps", "sampler", "seed")
     return {k: getattr(args, k) for k in options}
 
 

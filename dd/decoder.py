@@ -47,7 +47,7 @@ from .vocab import tokenise
 
 SAMPLERS = ("ddim", "dpm")
 GUIDE = "guide"  # the folder of a weaker denoiser, among those of a pipeline's parts
-AUTOGUIDANCE = 1.5  # how far beyond a weaker self that a decoder may hold; chosen on validation
+RESCALE = 0.7  # Lin et al.'s phi, for decoders with a guide
 TAKEN = (
     "taken are folders of a StableDiffusionPipeline (Stable Diffusion 1 and 2, text to image) and "
     "of this project's MiniLMPipeline"
@@ -56,8 +56,9 @@ LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # parts tha
 
 
 class Decoder:
-    """`guide`: a weaker denoiser for the same text states and latents, to draw better than either
-    (autoguidance; Karras et al., 2024). It stands in the folder beside the pipeline's own parts."""
+    """`guide`: a weaker denoiser for the same text states and latents, from whose empty prediction
+    guidance leads away (Karras et al., 2024). It stands in the folder beside the pipeline's own
+    parts."""
 
     def __init__(self, pipeline, name: str, guide=None):
         self.pipeline, self.name, self.guide = pipeline, name, guide
@@ -363,7 +364,6 @@ class Decoder:
         ids: list[str],
         *,
         guidance: float = 3.0,
-        autoguidance: float = AUTOGUIDANCE,
         steps: int = 8,
         sampler: str = "dpm",
         seed: int = 0,
@@ -374,9 +374,10 @@ class Decoder:
         """One picture per text -> uint8 (M, H, W, 3). The noise is a function of (id, seed) alone.
 
         Classifier-free guidance: prediction = empty + guidance * (text - empty); at guidance 1 the
-        empty prediction is not computed. Autoguidance, where the decoder has a guide: text = guide
-        + autoguidance * (text - guide); both err alike, the guide more, so errors are left behind.
-        At 1 it is none. `states` (M, L, D) replaces the texts' own."""
+        empty prediction is not computed. It is the guide's where the decoder has one (Karras et
+        al., 2024): both denoisers err alike, the weaker one more, so that guidance leads away from
+        errors, too, and takes less time; colours are then kept by `rescaled`. `states` (M, L, D)
+        replaces the texts' own."""
         if len(texts) != len(ids):
             raise ValueError(f"{len(texts)} texts for {len(ids)} ids")
         require_room(len(texts), self.size)
@@ -387,28 +388,37 @@ class Decoder:
 
         def batch(rows):
             said = self.text_states(texts[rows]) if states is None else states[rows].to(device())
-            scheduler, how = self._sampler(sampler, steps), (guidance, autoguidance)
-            return self._denoise(said, ids[rows], *how, scheduler, seed)
+            return self._denoise(said, ids[rows], guidance, self._sampler(sampler, steps), seed)
 
         B = B or self.rows_at_once(32, 128)
         return np.concatenate(list(on_every_core(batch, len(texts), B, tick)))
 
-    def _denoise(self, states, ids, guidance, autoguidance, scheduler, seed: int) -> np.ndarray:
+    def _denoise(self, states, ids, guidance, scheduler, seed: int) -> np.ndarray:
         x_t = self.start_noise(ids, seed).to(device()) * scheduler.init_noise_sigma  # (B, C, h, h)
+        empty = self._empty.expand_as(states)  # (B, L, D)
         for t in scheduler.timesteps:
             given = scheduler.scale_model_input(x_t, t)
             if guidance == 1:
                 predicted = self.predict(given, t, states)
+            elif self.guide:
+                predicted = self.predict(given, t, states)
+                without = self.predict(given, t, empty, self.guide)
             else:
-                both = torch.cat([self._empty.expand_as(states), states])  # (2B, L, D)
+                both = torch.cat([empty, states])  # (2B, L, D)
                 without, predicted = self.predict(torch.cat([given, given]), t, both).chunk(2)
-            if self.guide and autoguidance != 1:
-                weaker = self.predict(given, t, states, self.guide)
-                predicted = weaker + autoguidance * (predicted - weaker)
             if guidance != 1:
-                predicted = without + guidance * (predicted - without)
+                guided = without + guidance * (predicted - without)
+                widened = self.guide and guidance > 1
+                predicted = rescaled(guided, predicted) if widened else guided
             x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
         return self.decode(x_t)
+
+
+def rescaled(guided: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """A guided prediction (B, C, h, h) brought most of the way back to the spread that the text's
+    own has: guidance widens it, and colours glare (Lin et al. 2024, eq. 15 and 16)."""
+    spread = lambda x: x.std((1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
+    return guided * (1 - RESCALE + RESCALE * spread(text) / spread(guided))
 
 
 def require_room(M: int, size: int) -> None:

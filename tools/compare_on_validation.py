@@ -13,7 +13,6 @@ shows what a decoder draws of drawings that it was trained on.
 from __future__ import annotations
 
 import argparse
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ import torch
 
 from dd import texts
 from dd.data import load_dataset
-from dd.decoder import AUTOGUIDANCE, Decoder
+from dd.decoder import Decoder
 from dd.encoder import Encoder
 from dd.metrics import KID, IntraClassKID, frechet, image_features, paired_similarity, retrieval
 from dd.search import SearchEngine
@@ -82,7 +81,6 @@ def main() -> None:
     parser.add_argument("decoders", nargs="+", help="shipped names or pipeline folders")
     parser.add_argument("--encoders", nargs="*", default=[], help="shipped names or folders")
     parser.add_argument("--guidance", type=float, nargs="+", default=[3.0])
-    parser.add_argument("--autoguidance", type=float, nargs="+", default=[AUTOGUIDANCE])
     parser.add_argument("--n", type=int, default=384, help="drawings")
     parser.add_argument("--split", choices=("val", "train"), default="val", help="default: val")
     parser.add_argument("--out", type=Path, help="CSV file to write the table to as well")
@@ -106,13 +104,12 @@ def main() -> None:
     for name in options.decoders:
         decoder = Decoder.load(name)
         for source, written in said.items():
-            for guidance, autoguidance in product(options.guidance, options.autoguidance):
-                how = dict(guidance=guidance, autoguidance=autoguidance)
-                images = decoder.draw(written, ids, **how)
-                row = {"decoder": name, "source": source, **how, **found[source]}
+            for guidance in options.guidance:
+                images = decoder.draw(written, ids, guidance=guidance)
+                row = dict(decoder=name, source=source, guidance=guidance, **found[source])
                 rows.append(row | scores(real, images, styles))
                 shown = {k: rows[-1][k] for k in ("KID", "KID in a style", "paired, Lite2")}
-                print(name, source, guidance, autoguidance, shown, flush=True)
+                print(name, source, guidance, shown, flush=True)
     table = pd.DataFrame(rows).round(4)
     print(table.T.to_string())
     if options.out:
