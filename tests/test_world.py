@@ -254,8 +254,10 @@ def run_here(name: str, parameters: dict, folder: Path) -> None:
     """A notebook's cells in this process, as Papermill would run them: without a kernel's start."""
     from IPython.core.interactiveshell import InteractiveShell
 
-    notebook = for_world(ROOT / "notebooks" / f"{name}.ipynb", folder / name, parameters["world"])
+    notebook = for_world(ROOT / "notebooks" / f"{name}.ipynb", folder / name, parameters)
     assert LEFT_OUT in notebook.read_text() or name in ("04_texts", "05_metrics")
+    told = f"`{Path(parameters['decoder']).name}`: where they say" in notebook.read_text()
+    assert told == ("world" in taken(name))
     shell = InteractiveShell()
     for cell in nbformat.read(notebook, 4).cells:
         if cell.cell_type == "code":

@@ -27,6 +27,10 @@ from .parameters import (
 )
 
 LEFT_OUT = "*Left out: of the emoji world alone.*"
+ELSEWHERE = """> **This run is of another world.** The sentences below were written about the emoji
+> world and its decoder `sketch`. Here the images are those of `{world}` and the decoder is
+> `{decoder}`: where they say *drawing*, read *image*; what they say was found, was found there.
+> The outputs are of this run."""
 ASSETS = Path(__file__).parent.parent / "assets"
 SECONDS = {  # of `quick` on two cores
     "00_digits": 75,
@@ -160,9 +164,10 @@ class Relay:
         pass
 
 
-def for_world(notebook: Path, executed: Path, world: str) -> Path:
-    """A notebook in another world than emoji, written where it will be executed: where cells are
-    tagged `emoji`, a line that says what is left out."""
+def for_world(notebook: Path, executed: Path, parameters: dict) -> Path:
+    """A notebook in another world than emoji, written where it will be executed: below its title
+    whose sentences these are; where cells are tagged `emoji`, a line that says what is left out."""
+    world = parameters["world"]
     if world == "emoji":
         return notebook
     import nbformat
@@ -173,6 +178,9 @@ def for_world(notebook: Path, executed: Path, world: str) -> Path:
             kept.append(cell)
         elif kept[-1].source != LEFT_OUT:
             kept.append(nbformat.v4.new_markdown_cell(LEFT_OUT))
+    if "world" in taken(notebook.stem):
+        names = {name: Path(parameters[name]).name for name in ("world", "decoder")}
+        kept.insert(1, nbformat.v4.new_markdown_cell(ELSEWHERE.format(**names)))
     nb.cells = kept
     nbformat.write(nb, executed)
     return executed
@@ -261,7 +269,7 @@ def execute(name: str, out: Path, parameters: dict, relay: Relay):
     None."""
     import papermill
 
-    notebook = for_world(ROOT / "notebooks" / f"{name}.ipynb", out, parameters["world"])
+    notebook = for_world(ROOT / "notebooks" / f"{name}.ipynb", out, parameters)
     try:
         papermill.execute_notebook(
             str(notebook),
