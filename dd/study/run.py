@@ -314,8 +314,11 @@ def run_notebooks(folder: Path, parameters: dict, relay: Relay, only: tuple[str,
             with whole(executed) as temporary:
                 failed = execute(name, temporary, parameters, relay)
         except RuntimeError as error:  # of its kernel
-            told = f"notebook {name}: its process died, as where memory is short; the same command "
-            raise ValueError(f"{told}goes on where it stopped") from error
+            why = "its process died, as where memory is short"
+            if "respond" in str(error):  # jupyter_client's word where it never answered
+                why = "its process was not heard of; is 127.0.0.1 reachable, the machine too busy?"
+            told = f"notebook {name}: {why}; the same command goes on where it stopped"
+            raise ValueError(told) from error
         if failed:
             why = " ".join(f"{failed.ename}: {failed.evalue}".split())
             raise ValueError(f"notebook {name} stopped: {why}; {executed} shows where") from failed
