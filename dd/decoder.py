@@ -398,18 +398,15 @@ class Decoder:
         empty = self._empty.expand_as(states)  # (B, L, D)
         for t in scheduler.timesteps:
             given = scheduler.scale_model_input(x_t, t)
-            if guidance == 1:
-                predicted = self.predict(given, t, states)
-            elif self.guide:
-                predicted = self.predict(given, t, states)
-                without = self.predict(given, t, empty, self.guide)
+            if guidance == 1 or self.guide:
+                text = self.predict(given, t, states)  # (B, C, h, h)
+                without = text if guidance == 1 else self.predict(given, t, empty, self.guide)
             else:
                 both = torch.cat([empty, states])  # (2B, L, D)
-                without, predicted = self.predict(torch.cat([given, given]), t, both).chunk(2)
-            if guidance != 1:
-                guided = without + guidance * (predicted - without)
-                widened = self.guide and guidance > 1
-                predicted = rescaled(guided, predicted) if widened else guided
+                without, text = self.predict(torch.cat([given, given]), t, both).chunk(2)
+            predicted = without + guidance * (text - without)
+            if self.guide and guidance > 1:
+                predicted = rescaled(predicted, text)
             x_t = scheduler.step(predicted, t, x_t, return_dict=False)[0]
         return self.decode(x_t)
 

@@ -316,7 +316,7 @@ def run_notebooks(folder: Path, parameters: dict, relay: Relay, only: tuple[str,
         except RuntimeError as error:  # of its kernel
             why = "its process died, as where memory is short"
             if "respond" in str(error):  # jupyter_client's word where it never answered
-                why = "its process was not heard of; is 127.0.0.1 reachable, the machine too busy?"
+                why = "its process never answered (is 127.0.0.1 reachable? the machine too busy?)"
             told = f"notebook {name}: {why}; the same command goes on where it stopped"
             raise ValueError(told) from error
         if failed:
