@@ -742,6 +742,48 @@ def test_a_full_disk_leaves_the_old_checkpoint_result_and_kept_file(tmp_path, mo
         assert whole_files(tmp_path) == old
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 64 KiB, where one may be mounted."""
+    (folder := tmp_path / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+    try:
+        mounted = not subprocess.run(mount, capture_output=True).returncode
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("no right to mount a file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_is_really_full_leaves_what_was_there(small_disk):
+    from dd import runtime
+    from dd.texts import write_texts
+
+    at, rng = small_disk.joinpath, np.random.default_rng(0)
+
+    def write(size: int) -> list:
+        words = [rng.bytes(30).hex() for _ in range(size)]
+        table = pd.DataFrame({"id": words, "text": words})
+        tensors = {"w": torch.from_numpy(rng.random((size, 8)))}
+        dataset = data.Dataset("x", table, np.zeros((size, 2, 2, 3), np.uint8))
+        return [
+            lambda: runtime.save_state(at("a.state.safetensors"), tensors, {"step": 1}),
+            lambda: files.write_csv(at("t.csv"), table),
+            lambda: files.write_json(at("t.json"), words),
+            lambda: write_texts(at("t.parquet"), dataset, words),
+        ]
+
+    [small() for small in write(3)]
+    old = whole_files(small_disk)
+    assert len(old) == 4
+    for large in write(2000):
+        with pytest.raises(OSError, match=r"not written \(.*No space left on device"):
+            large()
+        assert whole_files(small_disk) == old
+
+
 def test_a_full_disk_leaves_the_old_encoder(tiny_decoder, tmp_path, monkeypatch):
     from dd import runtime
     from dd.encoder import Encoder
