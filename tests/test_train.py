@@ -183,13 +183,17 @@ def test_muon_turns_matrices_and_adamw_the_rest():
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
 def test_orthogonal_by_the_gram_matrix_is_newton_schulz(shape):
-    """The five steps as they are published, on the matrix itself."""
+    """The five steps as they are published, on the matrix itself; about so in bfloat16."""
+    from dd.runtime import plain_float32
+
     torch.manual_seed(0)
     matrix = torch.randn(shape) * torch.logspace(0, -4, shape[1])  # ill-conditioned
     x = matrix / matrix.norm()
     for _ in range(5):
         x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
-    assert (orthogonal(matrix) - x).norm() < 1e-3 * x.norm()
+    assert (orthogonal(matrix) - x).norm() < 0.05 * x.norm()
+    with plain_float32():
+        assert (orthogonal(matrix) - x).norm() < 1e-3 * x.norm()
 
 
 def test_judge_learns_without_its_text_encoder(small_dataset, tmp_path):
