@@ -289,6 +289,7 @@ def test_the_study_of_a_world(
     assert list(named) == [True, False] * (M // 2)  # first, second, first again
     notes = (folder / "tables" / "reconstruction.md").read_text()
     assert "features of clip, not" in notes and "style" not in notes
+    assert "trained through" not in notes  # the decoder need not be that one
     assert (folder / "report" / "05_reconstruction.html").exists()
     parameters = json.loads((folder / "parameters" / "05_reconstruction.json").read_text())
     parameters |= dict(judges=[str(judge)], language_models=[str(llm_folder)])

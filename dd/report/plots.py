@@ -104,10 +104,10 @@ def ranking(table, out) -> Path | None:
         for decoder, rows in table[table["paired"].notna()].groupby("decoder", sort=False)
     }
     shown = [s for s in LABELS if all(s in rows.index for rows in drawn.values())]
-    first = own(table)["decoder"].iloc[0]
-    plots = []
+    first, plots = own(table).iloc[0], []
     for decoder, rows in drawn.items():
-        title = drawn_by(decoder) + (" (trained through)" if decoder == first else "")
+        known = decoder == first["decoder"] and first.get("world", "emoji") == "emoji"
+        title = drawn_by(decoder) + (" (trained through)" if known else "")
         plots.append(_bars(rows.loc[shown], "paired", "paired similarity", title))
     return figures.bar_panels(plots, out)
 

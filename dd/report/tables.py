@@ -25,8 +25,8 @@ QUESTIONS = {
     "all but what": "all but `what is it`",
 }
 NOTES = (
-    "95 % intervals in brackets; FID and KID in {}; trained through and, where nothing else is "
-    "said, drawn by {}; one seed ({})."
+    "95 % intervals in brackets; FID and KID in {}; {}where nothing else is said, drawn by {}; "
+    "one seed ({})."
 )
 WHY_NARROW = (
     "FID is of the whole mixture of styles: a decoder that has learnt that mixture can make it "
@@ -369,7 +369,9 @@ def tables(folder: Path) -> list[Path]:
     kid_by_style.md."""
     table, out, paths = read_table(folder), Path(folder) / "tables", []
     if table is not None:
-        notes = NOTES.format(seen_by(folder), table["decoder"].iloc[0], table["seed"].iloc[0])
+        first = table.iloc[0]  # elsewhere the decoder need not be the one of the training
+        through = "trained through and, " if first.get("world", "emoji") == "emoji" else ""
+        notes = NOTES.format(seen_by(folder), through, first["decoder"], first["seed"])
         why = WHY_NARROW if has_styles(table) else ""
         paths += write_tables(out / "reconstruction", blocks(table), notes, why)
     if found := few_shot_tables(folder):

@@ -97,8 +97,7 @@ def check_run(parameters: dict, only: tuple[str, ...] = ()) -> dict:
         told += unreadable(load, name)
     if shipped(own).resolve() in [shipped(judge).resolve() for judge in judges]:
         told.append(
-            f"judges is {judges}; {own} is the decoder that the encoder was trained through, a "
-            "judge must be another"
+            f"judges is {judges}; {own} is the study's own decoder, a judge must be another"
         )
     tokenizer, most = shipped(own) / "tokenizer" / "tokenizer_config.json", 75
     if tokenizer.exists() and not wrong.get(own):
