@@ -209,14 +209,19 @@ def compute_dtype() -> torch.dtype | None:
 _plain = False
 
 
+def dtype_now() -> torch.dtype:
+    """In which products are computed here and now: bfloat16 or float32."""
+    return (None if _plain else compute_dtype()) or torch.float32
+
+
 def autocast():
-    use = None if _plain else compute_dtype()
-    return torch.autocast(device().type, use) if use else nullcontext()
+    use = dtype_now()
+    return nullcontext() if use == torch.float32 else torch.autocast(device().type, use)
 
 
 def numbers() -> str:
-    """In which format products are computed here and now: bfloat16 or float32."""
-    return str((None if _plain else compute_dtype()) or torch.float32).removeprefix("torch.")
+    """The name of that format."""
+    return str(dtype_now()).removeprefix("torch.")
 
 
 @contextmanager

@@ -15,7 +15,17 @@ from matplotlib.figure import Figure
 from .. import figures, published
 from ..files import read_json
 from ..sources import LABELS, SOURCES
-from .tables import QUESTIONS, drawn_by, most_shots, own, pooled, read_table, rows_of, short
+from .tables import (
+    QUESTIONS,
+    drawn_by,
+    most_shots,
+    own,
+    pooled,
+    read_table,
+    rows_of,
+    short,
+    trained_through,
+)
 
 COLOURS = {row.label: row.colour for row in SOURCES.values()}
 GREY = "#9a9a9a"  # of what another bar is compared with
@@ -104,10 +114,9 @@ def ranking(table, out) -> Path | None:
         for decoder, rows in table[table["paired"].notna()].groupby("decoder", sort=False)
     }
     shown = [s for s in LABELS if all(s in rows.index for rows in drawn.values())]
-    first, plots = own(table).iloc[0], []
+    through, plots = trained_through(table), []
     for decoder, rows in drawn.items():
-        known = decoder == first["decoder"] and first.get("world", "emoji") == "emoji"
-        title = drawn_by(decoder) + (" (trained through)" if known else "")
+        title = drawn_by(decoder) + (" (trained through)" if decoder == through else "")
         plots.append(_bars(rows.loc[shown], "paired", "paired similarity", title))
     return figures.bar_panels(plots, out)
 

@@ -71,8 +71,15 @@ def has_styles(table: pd.DataFrame) -> bool:
 
 
 def own(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the decoder that the encoder was trained through: the first in the table."""
+    """The rows of the study's own decoder: the first in the table."""
     return table[table["decoder"] == table["decoder"].iloc[0]]
+
+
+def trained_through(table: pd.DataFrame) -> str | None:
+    """The decoder that the encoder was trained through: the study's own in the emoji world. In
+    another one it need not be: None."""
+    first = table.iloc[0]
+    return first["decoder"] if first.get("world", "emoji") == "emoji" else None
 
 
 def rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -369,9 +376,9 @@ def tables(folder: Path) -> list[Path]:
     kid_by_style.md."""
     table, out, paths = read_table(folder), Path(folder) / "tables", []
     if table is not None:
-        first = table.iloc[0]  # elsewhere the decoder need not be the one of the training
-        through = "trained through and, " if first.get("world", "emoji") == "emoji" else ""
-        notes = NOTES.format(seen_by(folder), through, first["decoder"], first["seed"])
+        through = "trained through and, " if trained_through(table) else ""
+        facts = table["decoder"].iloc[0], table["seed"].iloc[0]
+        notes = NOTES.format(seen_by(folder), through, *facts)
         why = WHY_NARROW if has_styles(table) else ""
         paths += write_tables(out / "reconstruction", blocks(table), notes, why)
     if found := few_shot_tables(folder):
