@@ -72,6 +72,7 @@ class Decoder:
         self.denoisers = [net for net in (self.denoiser, guide) if net]
         for net in (self.text_encoder, self.vae, *self.denoisers):
             placed(net.eval().requires_grad_(False))
+        placed(self.vae.decoder, last=True)
         for net in self.denoisers:
             fast_attention(net)
         self.L = self.tokenizer.model_max_length

@@ -31,9 +31,9 @@ class Stage(NamedTuple):
 STAGES = {
     "features": Stage(1, "torch"),  # the backbone's maps, which the encoder reads
     "latents": Stage(1, "torch diffusers"),  # what the decoder's autoencoder stores
-    "look": Stage(1, "torch"),  # image features, which the metrics compare
+    "look": Stage(2, "torch"),  # image features, which the metrics compare
     "write": Stage(1, uses="features latents"),  # texts of a network or a search
-    "draw": Stage(1, uses="features latents look"),  # pictures of texts, and their image features
+    "draw": Stage(2, uses="features latents look"),  # pictures of texts, and their image features
     "score": Stage(1, "torch", number_format=False),  # FID, KID, paired scores, intervals
     "answer": Stage(1, "torch transformers"),  # of a language model to prompts
     "bits": Stage(1, "torch transformers"),  # that a language model needs for texts

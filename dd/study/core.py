@@ -411,10 +411,12 @@ class Study:
         return {s: best.get(s, best["dediffusion"]) for s in sources}
 
     def asked(self, sources, floors=()) -> list[tuple[str, str]]:
-        """(split, source) of the rows of one decoder: these and the rivals."""
+        """(split, source) of the rows of one decoder: these and the rivals, on further splits not
+        by a judge, where they would take an eighth of its time."""
         told = [("test", s) for s in (*sources, *self.rivals)]
         for split, n in (("novel", self.n_novel), ("outside", self.n_outside)):
-            told += [(split, s) for s in (*floors, *FURTHER[split], *self.rivals) if n]
+            rivals = () if self.judging else self.rivals
+            told += [(split, s) for s in (*floors, *FURTHER[split], *rivals) if n]
         return [(split, s) for split, s in told if self.of_world([s])]
 
     def found(self) -> pd.DataFrame:
