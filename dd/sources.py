@@ -73,7 +73,7 @@ _ROWS = (
     ),
     Source(
         *("names_style", "name and the style's words (control)", "control", "#6f6fb5"),
-        "drawn novel judged swept curve context name style emoji",
+        "drawn novel judged swept again curve context name style emoji",
     ),
     Source(
         *("names_all", "people: all they wrote", "people", "#17a2a2"),
