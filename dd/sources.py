@@ -24,7 +24,7 @@ USES = {
     "chosen": "only in studies whose parameter `rivals` names it",
     "novel": "drawn on novel concepts, too",
     "outside": "drawn on the outside set, too",
-    "judged": "drawn by the judges, too (as are those that `rivals` names)",
+    "judged": "drawn by the judges, too (as are `rivals` that are drawn again)",
     "swept": "its guidance is chosen on validation drawings",
     "coarse": "among every second guidance only",
     "again": "drawn on test drawings from every further starting noise, too",

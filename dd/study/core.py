@@ -411,12 +411,10 @@ class Study:
         return {s: best.get(s, best["dediffusion"]) for s in sources}
 
     def asked(self, sources, floors=()) -> list[tuple[str, str]]:
-        """(split, source) of the rows of one decoder: these and the rivals, on further splits not
-        by a judge, where they would take an eighth of its time."""
+        """(split, source) of the rows of one decoder: these and the rivals."""
         told = [("test", s) for s in (*sources, *self.rivals)]
         for split, n in (("novel", self.n_novel), ("outside", self.n_outside)):
-            rivals = () if self.judging else self.rivals
-            told += [(split, s) for s in (*floors, *FURTHER[split], *rivals) if n]
+            told += [(split, s) for s in (*floors, *FURTHER[split], *self.rivals) if n]
         return [(split, s) for split, s in told if self.of_world([s])]
 
     def found(self) -> pd.DataFrame:
@@ -502,13 +500,15 @@ class Study:
         return self.of_world(s for s in keys("drawn") if s in (*TEST, *self.rivals))
 
     def through(self, decoder: str) -> Study:
-        """The same study, folder, texts and starting noise, drawn by another decoder."""
+        """The same study, folder, texts and starting noise, drawn by another decoder; of the rivals
+        those that are drawn from every noise."""
         if decoder == self.decoder:
             return self
         if decoder not in self._models:
             other = type(self)({**self.parameters, "decoder": decoder}, self.takes)
             other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
             other.ideal, other.judging = self.ideal, True
+            other.rivals = [s for s in self.rivals if s in keys("again")]
             self._models[decoder] = other
         return self._models[decoder]
 
