@@ -505,10 +505,11 @@ class Study:
         if decoder == self.decoder:
             return self
         if decoder not in self._models:
-            other = type(self)({**self.parameters, "decoder": decoder}, self.takes)
+            rivals = [s for s in self.parameters.get("rivals", ()) if s in keys("again")]
+            changed = dict(decoder=decoder, rivals=rivals)
+            other = type(self)({**self.parameters, **changed}, self.takes)
             other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
             other.ideal, other.judging = self.ideal, True
-            other.rivals = [s for s in self.rivals if s in keys("again")]
             self._models[decoder] = other
         return self._models[decoder]
 
