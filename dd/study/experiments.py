@@ -100,7 +100,7 @@ def differences(study: Study, by: dict[str, Study]) -> pd.DataFrame:
     for name, drawing in by.items():
 
         def drawn(source: str, name=name, drawing=drawing) -> list[torch.Tensor]:
-            noises = range(study.noise_seeds if source in keys("again") else 1)
+            noises = range(drawing.noise_seeds if source in keys("again") else 1)
             at = float(guidance[name, source])
             return [drawing.drawn(source, "test", at, noise=k)[0] for k in noises]
 

@@ -100,7 +100,7 @@ PARAMETERS = {
     ),
     "curve": drawings(0, "test drawings of the curve over guidance (the paper's Fig. 3); 0: none"),
     "noise_seeds": P(
-        *(1, "draws of the starting noise: the first makes the tables, all say what chance moves"),
+        *(1, "draws of the starting noise by the study's own decoder: the first makes the tables"),
         *(1, 100),
     ),
     "resamples": P(100, "resampled sets of drawings behind the interval of a difference", 2, 10**5),
