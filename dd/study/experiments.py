@@ -215,7 +215,7 @@ def training_log(path: Path) -> pd.DataFrame:
 def decoder_logs(study: Study, demonstration: Path) -> dict[str, pd.DataFrame]:
     """Logs of notebook 2's demonstration and of the shipped decoder's two trainings, as far as they
     are there; written to decoder_training.csv."""
-    first, second, shipped_folder = "shipped", "shipped, second go", shipped(study.decoder)
+    first, second, shipped_folder = "shipped", "shipped, second training", shipped(study.decoder)
     paths = {"this run": demonstration / "denoiser.jsonl"}
     paths |= {first: shipped_folder / "denoiser.jsonl", second: shipped_folder / "more.jsonl"}
     logs = {name: training_log(path) for name, path in paths.items() if path.exists()}
@@ -233,9 +233,10 @@ def baseline_panels(study: Study, sources) -> list[dict]:
     panels, both = [], dict(xlabel="images seen", markers=True)
     for path in (path for folder in folders for path in folder.glob("*.jsonl")):
         log, kind = training_log(path), path.parent.name.rsplit("-", 1)[0]
-        series, ylabel = {"validation": (log["seen"], log["probe"])}, "cross-entropy a position"
+        series, n = {"validation": (log["seen"], log["probe"])}, len(study.probe)
+        ylabel = f"cross-entropy a position, n = {n}"
         if kind == "similarity":
-            ylabel = f"own alt text found, of {len(study.probe)}"
+            ylabel = f"own alt text found, of {n}"
         else:
             series = {"training": (log["seen"], log["loss"]), **series}
         title = LABELS.get(kind, "image-text similarity")
