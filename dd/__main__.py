@@ -80,10 +80,9 @@ def written(args, encoder, pictures) -> list[str]:
     whose = "the shipped encoder" if args.encoder == "encoder" else f"encoder {args.encoder}"
     some = lambda rows: encoder.write(to_pixels(pictures[rows]))
     texts = sum(shared(some, len(pictures), STEP), [])
-    counts = sorted({len(text.split()) for text in texts})
-    say(
-        f"written by {whose}, words a picture: {' to '.join(map(str, counts[:1] + counts[1:][-1:]))}"
-    )
+    counts = [len(text.split()) for text in texts]
+    ends = dict.fromkeys((min(counts, default=0), max(counts, default=0)))
+    say(f"written by {whose}, words a picture: {' to '.join(map(str, ends))}")
     return texts
 
 
