@@ -769,7 +769,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         resumes = args.command in ("run", "sweep", "train-decoder", "train-encoder", *KEPT)
         resumes = resumes or getattr(args, "keep", None)
-        how = "goes on where it stopped" if resumes else "begins anew"
+        how = "goes on where it stopped" if resumes else "starts from the beginning"
         print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
         return 130
     # bad data, parameters, paths, a small machine

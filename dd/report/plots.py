@@ -287,7 +287,7 @@ def picture(folder: Path, name: str):
 
 @draws("rate_quality", "rate_quality", "reconstruction")
 def rate(table, scores, out) -> Path | None:
-    """What a text spends, in words and in bits, against the FID it leaves, from rate_quality.csv:
+    """Mean length of a source's texts, in words and in bits, against FID, from rate_quality.csv:
     figures/rate_quality. Bits of a language model are there once notebook 8 has run."""
     n = rows_of(own(scores), "test")["n"].max()
     prices = {

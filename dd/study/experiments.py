@@ -333,7 +333,7 @@ def by_style(study: Study) -> pd.DataFrame:
 
 
 def rate_quality(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
-    """What a text spends against the distance that it leaves: words, and bits under one unigram
+    """Mean length of each source's texts beside their FID: in words, and in bits under one unigram
     model of all sources' validation texts. `rows`: scores of the test drawings, indexed by source.
     Written to rate_quality.csv."""
     sources = [s for s in study.sources if s not in ("soft", "shuffled")]
