@@ -52,7 +52,7 @@ def test_a_source_has_one_colour_in_every_figure(tmp_path, monkeypatch):
     points = ("second_eye", "rate_quality", "kid_by_style")
     assert set(drawn) == {"fid_guidance", "fid_at_n", *points, *bars}
     titles = [axis.get_title() for axis in drawn["judges_paired"].axes]
-    assert titles[-1] == "found by search" and len(titles) == 3
+    assert titles[-1] == "found by search\nn = 400" and len(titles) == 3
     legend = drawn["kid_by_style"].legends[0].get_texts()
     assert [text.get_text() for text in legend] == [LABELS["names"], LABELS["dediffusion"]]
     source = {label: key for key, label in LABELS.items()}

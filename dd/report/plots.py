@@ -58,11 +58,18 @@ def draws(stem: str, *names: str):
     return of_tables
 
 
+def _counted(n: pd.Series) -> str:
+    """How many pictures or questions rows are of."""
+    low, high = n.min(), n.max()
+    return f"n = {high:,.0f}" if low == high else f"n from {low:,.0f} to {high:,.0f}"
+
+
 def _bars(rows: pd.DataFrame, score: str, ylabel: str, title: str) -> dict:
-    """A panel of bars from rows indexed by source."""
+    """A panel of bars from rows indexed by source; the title ends with their n."""
     value, low, high = (rows[c] for c in (score, f"{score}_lo", f"{score}_hi"))
     names = [LABELS.get(s, s) for s in rows.index]
     ends = {"values": value, "low": low, "high": high}
+    title = f"{title}\n{_counted(rows['n'])}".strip()
     return {"names": names, **ends, "ylabel": ylabel, "title": title, "colours": COLOURS}
 
 
@@ -165,7 +172,8 @@ def second_look(first, second, out) -> Path | None:
     both = first.merge(second, on=["source", "decoder"], suffixes=("", "_2"))
     panels = []
     for decoder, rows in both.groupby("decoder", sort=False):
-        axis = {"xlabel": "FID, EfficientNet-Lite2", "title": f"drawn by {short(decoder)}"}
+        title = f"drawn by {short(decoder)}, {_counted(rows['n'])}"
+        axis = {"xlabel": "FID, EfficientNet-Lite2", "title": title}
         axis["ylabel"] = "" if panels else "FID, EfficientNet-Lite1"
         rows = rows.set_index("source").reindex([s for s in LABELS if s in set(rows["source"])])
         panels.append({"rows": rows, "x": "fid", "y": "fid_2", "axis": axis})
@@ -182,7 +190,9 @@ def by_style(table, out) -> Path | None:
     panels = []
     for decoder, rows in table.groupby("decoder", sort=False):
         axis = {"title": drawn_by(decoder), "ylabel": "" if panels else "KID in the style"}
-        axis |= {"xticks": range(len(names)), "xticklabels": names}
+        of = table.groupby("style")["n"].max()
+        labels = [f"{name}, n = {of[name]:,}" for name in names]
+        axis |= {"xticks": range(len(names)), "xticklabels": labels}
         panel = {"rows": rows.set_index("source"), "x": "x", "y": "kid", "axis": axis}
         panels.append(panel | {"turned": 90})
     size = (2.6 * len(panels) + 2.2, 2.9)
@@ -194,6 +204,7 @@ def styles(table, out) -> Path | None:
     """In how many pictures the style of the original shows: figures/style_recognised."""
     percent = table.set_index("source")[["recognised", "lo", "hi"]] * 100
     percent.columns = ["score", "score_lo", "score_hi"]
+    percent["n"] = table["n"].to_numpy()
     panel = _bars(percent, "score", "style recognised, % of the test drawings", "")
     return figures.bars(path=out, digits=0, **panel)
 
@@ -202,7 +213,7 @@ def styles(table, out) -> Path | None:
 def lengths(table, out) -> Path | None:
     """FID and paired similarity by number of words, and people's name across: figures/lengths."""
     people, ours, plots = table.iloc[0], table.iloc[1:], []
-    title = f"n = {people['n']:,}, one training each"
+    title = f"{_counted(table['n'])}, one training each"
     both = {"xlabel": "words per text", "markers": True, "colours": COLOURS, "title": title}
     for score, label in (("fid", "FID, validation drawings"), ("paired", "paired similarity")):
         ends = [score, f"{score}_lo", f"{score}_hi"]
@@ -289,7 +300,7 @@ def picture(folder: Path, name: str):
 def rate(table, scores, out) -> Path | None:
     """Mean length of a source's texts, in words and in bits, against FID, from rate_quality.csv:
     figures/rate_quality. Bits of a language model are there once notebook 8 has run."""
-    n = rows_of(own(scores), "test")["n"].max()
+    n = rows_of(own(scores), "test")["n"]
     prices = {
         "words": "words per text (mean)",
         "bits": "bits per text (unigram model)",
@@ -298,7 +309,7 @@ def rate(table, scores, out) -> Path | None:
     panels = []
     for x, label in prices.items():
         axis = {"xlabel": label, "ylabel": "" if panels else "FID, test drawings"}
-        axis["title"] = f"n = {n:,}"
+        axis["title"] = _counted(n)
         if x in table:
             panels.append({"rows": table.set_index("source"), "x": x, "y": "fid", "axis": axis})
     size = (1.8 + 2.7 * len(panels), 2.9)
@@ -309,8 +320,8 @@ def exact_match(rows: pd.DataFrame, title: str) -> dict:
     """A panel of bars from few_shot.csv's rows, indexed by context; * where a context holds the
     answer by construction."""
     rows = rows.rename(columns={"lo": "score_lo", "hi": "score_hi"})
-    percent = rows[["score", "score_lo", "score_hi"]] * 100
-    title = title.replace("`", "'") + f"\nn = {rows['n'].max():,}"
+    percent = (rows[["score", "score_lo", "score_hi"]] * 100).assign(n=rows["n"])
+    title = title.replace("`", "'")
     return _bars(percent, "score", "exact match, %", title) | {"marks": rows["leak"]}
 
 
@@ -388,6 +399,7 @@ def _tested(names: pd.Series, rows: pd.DataFrame, score: str, tested, out: Path,
     colours = dict.fromkeys(names, GREY)
     colours |= dict.fromkeys(tested, SOURCES["dediffusion"].colour)
     ends = {"low": rows[score] - rows["half"], "high": rows[score] + rows["half"]}
+    more["title"] = _counted(rows["n"])
     return figures.bars(names, rows[score], out, colours=colours, **ends, **more)
 
 
