@@ -78,7 +78,7 @@ def test_panels_of_trainings_are_titled_by_labels(tmp_path):
     study = SimpleNamespace(rival=saved, probe=range(256))
     panels = experiments.baseline_panels(study, ("captioner_detailed", "pez", "interrogator"))
     assert [p["title"] for p in panels] == [LABELS["captioner_detailed"], "image-text similarity"]
-    assert all("256" in p["ylabel"] for p in panels)
+    assert all("256" in p["ylabel"] and {*p["series"]} <= {*p["colours"]} for p in panels)
 
 
 def test_a_notebook_keeps_the_judges_rows_of_differences(cheap_study, monkeypatch):

@@ -230,11 +230,12 @@ def decoder_logs(study: Study, demonstration: Path) -> dict[str, pd.DataFrame]:
 def baseline_panels(study: Study, sources) -> list[dict]:
     """How the trainings of these sources went: panels for figures.panels, one a network."""
     folders = {study.rival(source).parent: None for source in sources}  # some share a network
-    panels, both = [], dict(xlabel="images seen", markers=True)
+    colours = dict(zip(("training", "validation"), figures.COLOURS))
+    panels, both = [], dict(xlabel="images seen", markers=True, colours=colours)
     for path in (path for folder in folders for path in folder.glob("*.jsonl")):
         log, kind = training_log(path), path.parent.name.rsplit("-", 1)[0]
         series, n = {"validation": (log["seen"], log["probe"])}, len(study.probe)
-        ylabel = f"cross-entropy a position, n = {n}"
+        ylabel = f"cross-entropy, n = {n}"
         if kind == "similarity":
             ylabel = f"own alt text found, of {n}"
         else:
