@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from contextlib import nullcontext, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 
 from . import commands
@@ -42,6 +43,14 @@ def answer(args, told: str, result) -> None:
     print(json.dumps(result, indent=1) if args.json else told)
 
 
+def teller(args):
+    """How the lines of a long command are told: with --json, whose result alone is on stdout, on
+    stderr."""
+    from .runtime import say
+
+    return say if args.json else partial(print, flush=True)
+
+
 def records(table) -> list[dict]:
     """The rows of a pandas table; what is not a number becomes null."""
     return json.loads(table.to_json(orient="records"))
@@ -69,9 +78,12 @@ def written(args, encoder, pictures) -> list[str]:
     from .runtime import say, shared
 
     whose = "the shipped encoder" if args.encoder == "encoder" else f"encoder {args.encoder}"
-    say(f"written by {whose}, {encoder.pooler.config.N} tokens a picture")
     some = lambda rows: encoder.write(to_pixels(pictures[rows]))
-    return sum(shared(some, len(pictures), STEP), [])
+    texts = sum(shared(some, len(pictures), STEP), [])
+    counts = [len(text.split()) for text in texts]
+    ends = dict.fromkeys((min(counts, default=0), max(counts, default=0)))
+    say(f"written by {whose}, words a picture: {' to '.join(map(str, ends))}")
+    return texts
 
 
 def write(args) -> None:
@@ -461,6 +473,7 @@ def check(args) -> None:
     writer = Encoder.load(encoder) if ANEW in args.sources else None
     dataset = load_dataset("emoji").subset(split)
     at, real, rows = {id: i for i, id in enumerate(dataset.frame["id"])}, None, []
+    line_of, anew = teller(args), {}
     how = {k: made_with[k] for k in ("steps", "sampler", "seed")}
     for source in args.sources:
         known = source.removesuffix("_anew")
@@ -474,14 +487,15 @@ def check(args) -> None:
             same = sum(a == b for a, b in zip(before, texts))
             words = [(set(a.split()), set(b.split())) for a, b in zip(before, texts)]
             kept = sum(len(a & b) / len(a) for a, b in words) / len(words)
-            print(
+            line_of(
                 f"{source}, written by {whose}: {same} of {len(texts)} texts are the published "
                 f"ones to the letter; of a text's words {kept:.1%} are kept"
             )
+            anew = {"texts": len(texts), "same": same, "words_kept": kept}
         row, noises = published.loc[known], table[table["source"] == known]
         guidance = row["guidance"]
         here = drawn_scores(decoder, drawn, texts, real, guidance=float(guidance), **how)
-        print(f"{source}, guidance {guidance:g}, n {here['n']}")
+        line_of(f"{source}, guidance {guidance:g}, n {here['n']}")
         for score in SCORES:
             new, old = here[score], row[score]
             lo, hi = (row.get(f"{score}_{end}", float("nan")) for end in ("lo", "hi"))
@@ -492,13 +506,15 @@ def check(args) -> None:
             if not pd.isna(lo):
                 line += f"; interval over drawings [{lo:.4g}, {hi:.4g}]"
                 line += "" if lo <= new <= hi else ": OUTSIDE"
-            print(line, flush=True)
+            line_of(line)
             cell = dict(source=source, split=split, decoder=args.decoder, guidance=guidance)
             cell |= dict(n=here["n"], score=score, published=old, published_lo=lo, published_hi=hi)
             cell |= dict(noise_lo=low, noise_hi=high, noises=len(noises), here=new)
             rows.append(cell | {"numbers": numbers()})
         if args.out:  # source by source: a kill keeps what is done
             write_csv(args.out, pd.DataFrame(rows).round(5))
+    if args.json:
+        answer(args, "", {"scores": records(pd.DataFrame(rows)), "written_anew": anew or None})
 
 
 def described(args, load, describe, **how) -> None:
@@ -713,7 +729,10 @@ def train_encoder(args) -> None:
 def bench(args) -> None:
     from .bench import run as run_bench
 
-    run_bench(repeats=args.repeats, out=Path(args.out) if args.out else None)
+    out = Path(args.out) if args.out else None
+    result = run_bench(repeats=args.repeats, out=out, tell=teller(args))
+    if args.json:
+        answer(args, "", result)
 
 
 def number_format(args):
@@ -750,7 +769,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         resumes = args.command in ("run", "sweep", "train-decoder", "train-encoder", *KEPT)
         resumes = resumes or getattr(args, "keep", None)
-        how = "goes on where it stopped" if resumes else "begins anew"
+        how = "goes on where it stopped" if resumes else "starts from the beginning"
         print(f"\ndd {args.command}: stopped; the same command {how}", file=sys.stderr)
         return 130
     # bad data, parameters, paths, a small machine

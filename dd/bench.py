@@ -68,13 +68,15 @@ def gflops(dtype: torch.dtype, repeats: int, size: int = 2048) -> float:
 
 # In float32 on a CPU the stock way gets our channels-last weights, too: its ratios are then a
 # little too small.
-def run(repeats: int = 3, out: Path | None = None, B: int = 128, images: int = 512) -> dict:
-    """Prepare everything, then measure; each row is printed as soon as it is known."""
+def run(
+    repeats: int = 3, out: Path | None = None, tell=print, B: int = 128, images: int = 512
+) -> dict:
+    """Prepare everything, then measure; each row is told as soon as it is known."""
     result = {}
 
     def row(name: str, values: dict) -> None:
         result[name] = values
-        print(f"{name:22} " + "  ".join(f"{k} {v}" for k, v in values.items()), flush=True)
+        tell(f"{name:22} " + "  ".join(f"{k} {v}" for k, v in values.items()))
 
     # a processor without bfloat16 would take minutes for its product
     kinds = dict.fromkeys((torch.float32, compute_dtype() or torch.float32))

@@ -48,7 +48,11 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if unsaid else super()._get_help_string(action)
 
     def _fill_text(self, text, width, indent):  # an example is copied as a whole
-        return text if text.startswith("example:") else super()._fill_text(text, width, indent)
+        filled = super()._fill_text
+        parts = text.split("\n\n")
+        return "\n".join(
+            part if part.startswith("example:") else filled(part, width, indent) for part in parts
+        )
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,7 +94,8 @@ def parser(**behind: Callable[[], str]) -> Parser:
     p.add_argument("--version", action="version", version=f"dd-study {__version__}")
     commands = p.add_subparsers(dest="command", required=True)
     for name, options in TABLE.items():
-        told = {"description": options["about"], "epilog": f"example: {options['example']}"}
+        behind_options = f"example: {options['example']}\n\n{EXIT_CODES}"
+        told = {"description": options["about"], "epilog": behind_options}
         c = commands.add_parser(name, help=options["about"], formatter_class=Help, **told)
         c.behind = behind.get(name, str)
         c.set_defaults(refuse=c.error)

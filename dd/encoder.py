@@ -186,7 +186,7 @@ class Pooler(nn.Module):
         return self.norm(q)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """(B, N, D) -> (B, N, V); forbidden tokens at a value no noise can lift."""
+        """(B, N, D) -> (B, N, V); forbidden tokens too low for any noise."""
         return self.to_logits(states).float().masked_fill(~self.allowed, -1e4)
 
     def at_once(self) -> int:

@@ -20,19 +20,20 @@ import numpy as np
 import PIL.Image
 from matplotlib import rc_context, rc_params_from_file
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation
 
 from .files import whole
 
 warnings.filterwarnings("ignore", message="Glyph .* missing")  # people's words, in any script
 
-COLOURS = tuple(
-    "#1b5e9b #c8442e #2e8b57 #8a5aab #d98c1f #5a5a5a #17a2a2 #b03a78 #7a6a2f #333333 #7fb2e5 "
-    "#e59a8f #a9c77e".split()
-)
+# Of what is no source of texts, from Paul Tol's schemes: none near a source's colour, and apart
+# from one another in print and for colour-blind readers.
+COLOURS = "#332288", "#997700", "#44bb99", "#000000", "#994455"
 STYLE = Path(__file__).parent / "assets" / "paper.mplstyle"
 DASHES = ("--", ":", "-.", (0, (1, 3)), (0, (5, 1)))  # of lines across a plot, in turn
 INCH = 0.72  # side of one picture in a grid, at scale 1
-MOST_INSIDE = 4  # entries of a legend inside a plot; a longer one goes below
+BELOW = 32  # points from an axis to the legend under it: room for ticks and label
 
 
 def fill(text, width: int, **more) -> str:
@@ -106,18 +107,29 @@ def image_grid(
         return save(figure, path)
 
 
-def _side_by_side(draw, plots: list[dict], path: str | Path, size, layout, **shared) -> Path:
-    """One panel of a figure for each of `plots`, drawn by draw(axis, **plot)."""
+def _side_by_side(
+    draw, plots: list[dict], path: str | Path, size, layout, note: str = "", **shared
+) -> Path:
+    """One panel of a figure for each of `plots`, drawn by draw(axis, **plot), `note` under them."""
     with style():
         figure = Figure(figsize=size, layout=layout)
         axes = figure.subplots(1, len(plots), squeeze=False, **shared)[0]
         for axis, plot in zip(axes, plots):
             draw(axis, **plot)
+        if note:
+            figure.supxlabel(note, fontsize=7)
         return save(figure, path)
 
 
+def _key(axis, **more) -> None:
+    """The legend under a plot, where it covers nothing."""
+    down = ScaledTranslation(0, -BELOW / 72, axis.figure.dpi_scale_trans)
+    where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
+    axis.legend(**where, bbox_transform=axis.transAxes + down, ncols=2, borderaxespad=0, **more)
+
+
 def _draw_curves(
-    axis, series, lines=None, markers=False, logx=False, legend=True, colours=None, **labels
+    axis, series, lines=None, markers=False, logx=False, colours=None, **labels
 ) -> None:
     for k, (name, (x, y, *ends)) in enumerate(series.items()):
         colour = (colours or {}).get(name, COLOURS[k % len(COLOURS)])
@@ -126,14 +138,14 @@ def _draw_curves(
         if ends:
             axis.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)
     for k, (name, height) in enumerate((lines or {}).items()):
-        dash = DASHES[k % len(DASHES)]
-        axis.axhline(height, color="#555555", linewidth=0.9, linestyle=dash, label=name)
+        colour, (height, *ends) = (colours or {}).get(name, "#555555"), np.atleast_1d(height)
+        look = {"linewidth": 0.9, "linestyle": DASHES[k % len(DASHES)]}
+        axis.axhline(height, color=colour, label=name, **look)
+        if ends:
+            axis.axhspan(*ends, color=colour, alpha=0.12, linewidth=0)
     axis.set(xscale="log" if logx else "linear", **labels)
-    if legend and (len(series) > 1 or lines):
-        many = len(series) + len(lines or {}) > MOST_INSIDE
-        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.25), "ncols": 2}
-        where = below if legend == "below" or many else {}
-        axis.legend(frameon=True, framealpha=0.75, edgecolor="none", **where)
+    if len(series) > 1 or lines:
+        _key(axis)
 
 
 def panels(plots: list[dict], path: str | Path, size=(2.6, 2.2), layout="constrained") -> Path:
@@ -147,8 +159,7 @@ def curves(
     """Line plot.
 
     series   {name: (x, y) or (x, y, low, high)}
-    lines    {name: height}: drawn across, dashed
-    legend   "below" puts it there, where a legend of more than MOST_INSIDE entries always is
+    lines    {name: height or (height, low, high)}: drawn across, dashed
     more     title, markers, logx, colours"""
     plot = {"series": series, "xlabel": xlabel, "ylabel": ylabel, **more}
     return panels([plot], path, size, layout=None)
@@ -165,6 +176,7 @@ def _draw_bars(
     digits: int | None = None,
     marks=(),
     colours: dict | None = None,
+    key: dict | None = None,
 ) -> None:
     names, values, rows = [str(n) for n in names], np.asarray(values, float), np.arange(len(names))
     low, high = (values if v is None else np.asarray(v, float) for v in (low, high))
@@ -186,12 +198,18 @@ def _draw_bars(
         axis.annotate("*", (high[k], k), (2, -2), fontsize=8, **near)
     if not axis.yaxis_inverted():
         axis.invert_yaxis()  # the first name on top; panels share the axis
+    if key:
+        _key(axis, handles=[Patch(color=c, label=name) for name, c in key.items()])
 
 
-def bar_panels(plots: list[dict], path: str | Path, size=None, layout="constrained") -> Path:
-    """Bars of the same names side by side. plots: one dict of `bars`' arguments per panel."""
-    size = size or (2.4 * len(plots) + 1.4, 0.5 + 0.26 * len(plots[0]["names"]))
-    return _side_by_side(_draw_bars, plots, path, size, layout, sharex=True, sharey=True)
+def bar_panels(
+    plots: list[dict], path: str | Path, size=None, layout="constrained", note: str = ""
+) -> Path:
+    """Bars of the same names side by side. plots: one dict of `bars`' arguments per panel; note:
+    a line under all of them."""
+    height = 0.5 + 0.26 * len(plots[0]["names"]) + 0.4 * bool(note)
+    size = size or (2.4 * len(plots) + 1.4, height)
+    return _side_by_side(_draw_bars, plots, path, size, layout, note, sharex=True, sharey=True)
 
 
 def bars(
@@ -202,6 +220,7 @@ def bars(
     low, high    ends of the intervals
     digits       print the values so
     marks        which bars get a *
+    key          {what a colour means: colour}, under the plot
     more         title, colours"""
     plot = {"names": names, "values": values, "ylabel": ylabel, "low": low, "high": high, **more}
     return bar_panels([plot], path, size or (3.8, 0.35 + 0.24 * len(names)), layout=None)

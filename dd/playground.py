@@ -58,7 +58,7 @@ class Playground:
         self.words.layout.width = "auto"  # all of the page's
         self.decoder = widgets.Dropdown(options=decoders, description="decoder")
         self.guidance = widgets.FloatSlider(3, min=0, max=10, step=0.5, description="guidance")
-        self.guidance.continuous_update = False  # draw where the slider is let go, not on its way
+        self.guidance.continuous_update = False  # draw when the slider is released
         names = ("draw", "its own words", "another noise")
         self.draw, self.again, self.noise = (widgets.Button(description=n) for n in names)
         self.draw.button_style = "primary"

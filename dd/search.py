@@ -1,10 +1,10 @@
-"""Judges that draw nothing: the picture is a training drawing that somebody picks. A decoder hides
-what a text says behind how it draws; these show it.
+"""Judges that draw nothing: the picture is a training drawing that is chosen by the text. What a
+decoder adds of its own hides what a text says; these show it.
 
     engine = SearchEngine(load_dataset("emoji").subset("train"))
     pictures = engine.draw(["red apple"], ids)       # called like Decoder.draw
     rows = engine.find(["red apple"], ids)           # the training drawings that those are
-    rows = ideal(engine, images, with_style=False)   # who knows the name and draws without fault
+    rows = ideal(engine, images, with_style=False)   # a perfect decoder that is told the name
 
 Letters: M texts, K training drawings.
 """

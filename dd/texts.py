@@ -41,7 +41,7 @@ def names_turn(dataset: Dataset, seed: int = 0) -> list[str]:
 
 
 def names_style(dataset: Dataset, seed: int = 0) -> list[str]:
-    """The name and the words of the drawing's style: how far those alone lead."""
+    """The name and the words of the drawing's style: what those alone bring."""
     styles = dataset.frame.get("style", [""] * len(dataset))
     return [f"{n} {STYLE_WORDS.get(s, '')}".strip() for n, s in zip(names(dataset), styles)]
 

@@ -1,6 +1,7 @@
 """Side experiments: each row is computed once, and says what it claims to."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ import torch
 from conftest import narrow_features
 
 from dd.decoder import Decoder
+from dd.sources import LABELS
 from dd.study import Study, core, experiments
 
 
@@ -60,10 +62,23 @@ def test_decoder_logs_put_one_training_behind_the_other(cheap_study, tmp_path):
     logs = experiments.decoder_logs(study, tmp_path / "nothing")
     assert {name: list(log["seen"]) for name, log in logs.items()} == {
         "shipped": [1, 2],
-        "shipped, second go": [3],
+        "shipped, second training": [3],
     }
     written = study.path("decoder_training.csv").read_text().splitlines()
     assert written[0] == "run,seen,loss" and len(written) == 4
+
+
+def test_panels_of_trainings_are_titled_by_labels(tmp_path):
+    """Two sources share the similarity; folders end in a key of 12 letters and digits."""
+    folders = {s: tmp_path / f"{s}-0123456789ab" for s in ("captioner_detailed", "similarity")}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "log.jsonl").write_text('{"seen": 1, "loss": 0.9, "probe": 0.5}\n')
+    saved = lambda s: folders.get(s, folders["similarity"]) / "saved"
+    study = SimpleNamespace(rival=saved, probe=range(256))
+    panels = experiments.baseline_panels(study, ("captioner_detailed", "pez", "interrogator"))
+    assert [p["title"] for p in panels] == [LABELS["captioner_detailed"], "image-text similarity"]
+    assert all("256" in p["ylabel"] and {*p["series"]} <= {*p["colours"]} for p in panels)
 
 
 def test_a_notebook_keeps_the_judges_rows_of_differences(cheap_study, monkeypatch):

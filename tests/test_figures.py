@@ -27,8 +27,8 @@ def test_a_name_has_its_colour_wherever_it_stands(tmp_path):
     plain = figures.curves(lines("x", "y"), tmp_path / "plain", "x", "y")
     assert drawn(one) > 50 < drawn(other) and drawn(plain) == 0
     bars = figures.bars(["x", "y"], [1, 2], tmp_path / "bars", "v", colours={"x": RED})
-    marked = figures.bars(["x", "y"], [1, 2], tmp_path / "marked", "v", colours={"x": "#c8442e"})
-    assert drawn(bars) > 500 and drawn(marked, figures.COLOURS[1]) > 500 and drawn(marked) == 0
+    marked = figures.bars(["x", "y"], [1, 2], tmp_path / "marked", "v", colours={"x": "#123456"})
+    assert drawn(bars) > 500 and drawn(marked, "#123456") > 500 and drawn(marked) == 0
 
 
 def test_bars_and_curves_side_by_side(tmp_path):
@@ -40,21 +40,71 @@ def test_bars_and_curves_side_by_side(tmp_path):
     assert drawn(path) > 50
 
 
-def legend_is_below(series, **more):
+def axis_of(draw, **plot):
     with figures.style():
         axis = figures.Figure().subplots()
-        figures._draw_curves(axis, series, **more)
-        axis.figure.canvas.draw()
-        legend = axis.get_legend().get_window_extent()
-    return legend.y1 < axis.get_window_extent().y0
+        draw(axis, **plot)
+        axis.figure.draw_without_rendering()
+    return axis
 
 
-def test_long_legends_never_lie_over_curves():
-    assert not legend_is_below(lines(*"abcd"))
-    assert legend_is_below(lines(*"abcd"), legend="below")
-    assert legend_is_below(lines(*"abcde")) and legend_is_below(
-        lines(*"abc"), lines={"p": 1, "q": 2}
-    )
+def test_legends_never_lie_over_curves_or_labels():
+    across = {"p": 1, "q": 2}
+    for plot in ({"series": lines("a", "b")}, {"series": lines(*"abcdef"), "lines": across}):
+        axis = axis_of(figures._draw_curves, xlabel="x", ylabel="y", **plot)
+        label = axis.xaxis.label.get_window_extent()
+        assert axis.get_legend().get_window_extent().y1 < label.y0
+    assert axis_of(figures._draw_curves, series=lines("a")).get_legend() is None
+
+
+def test_a_line_across_has_its_sources_colour_and_interval():
+    across = {"x": (1.0, 0.5, 2.0), "chance": 0.1}
+    plot = {"series": lines("y"), "lines": across, "colours": {"x": RED}}
+    axis = axis_of(figures._draw_curves, **plot)
+    assert [line.get_color() for line in axis.lines[1:]] == [RED, "#555555"]
+    [band] = axis.patches
+    assert matplotlib.colors.to_hex(band.get_facecolor()) == RED
+    assert (band.get_y(), band.get_height()) == (0.5, 1.5)
+
+
+def test_bars_have_a_key_and_panels_a_note(tmp_path, monkeypatch):
+    plot = {"names": ["x", "y"], "values": [1, 2], "ylabel": "v", "key": {"seen": RED}}
+    legend = axis_of(figures._draw_bars, **plot).get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["seen"]
+    made = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: made.append(figure))
+    figures.bar_panels([plot], tmp_path / "bars", note="* told")
+    assert made[0].get_supxlabel() == "* told"
+
+
+def lab(colours) -> np.ndarray:
+    """Linear RGB (K, 3) -> CIE L*a*b*, in which distances are about those that people see."""
+    to_xyz = [[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0178, 0.1095, 0.8727]]
+    x, y, z = np.cbrt(colours @ np.array(to_xyz).T + 1e-9).T  # white is (1, 1, 1)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+
+
+def linear(colours) -> np.ndarray:
+    rgb = np.array([matplotlib.colors.to_rgb(c) for c in colours])
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+# What people without red, or without green, receptors see (Machado et al. 2009)
+SEEN = {
+    "all": np.eye(3),
+    "no red": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "no green": [[0.3673, 0.8606, -0.2279], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]],
+}
+
+
+def test_colours_of_other_things_are_no_sources_and_can_be_told_apart():
+    other, sources = linear(figures.COLOURS), linear(s.colour for s in SOURCES.values())
+    assert np.linalg.norm(lab(other)[:, None] - lab(sources), axis=-1).min() > 18
+    for who, seen in SEEN.items():
+        points = lab(np.clip(other @ np.array(seen).T, 0, 1))
+        apart = np.linalg.norm(points[:, None] - points, axis=-1)[np.triu_indices(len(other), 1)]
+        assert apart.min() > 18, who
+    assert (other @ [0.2126, 0.7152, 0.0722]).max() < 0.4  # dark enough for a line on white
 
 
 def test_sheet_names_sources_in_their_colours(tmp_path):

@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from dd import report
+from dd.files import write_json
 from dd.report.page import CAPTIONS, FIGURES
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +68,8 @@ def study(tmp_path_factory):
     for name in RUN:
         cells = [new_markdown_cell(TEXT), new_code_cell("1 + 1", outputs=outputs)]
         nbformat.write(new_notebook(cells=cells), folder / "notebooks" / f"{name}.ipynb")
-    (folder / "report" / "explore.html").write_text("<title>Explore</title>")
+    said = {"texts": {"names": ["a cat"]}, "sources": ["names"], "decoders": ["sketch"]}
+    write_json(folder / "explore" / "explore.json", said)
     report.build_report(folder, NAMES)
     return folder
 
@@ -121,6 +123,8 @@ def lost(folder: Path) -> list[str]:
         found += [f"{name}: alt text {a!r}" for a in page.alts if len(a.split()) < 2 or "_" in a]
         found += [f"{name}: raw TeX {t}" for t in re.findall(r"\$[^$]+\$|\\\w+", page.text)]
         found += [f"{name}: no title"] * (not page.title.strip())
+        alone = name != "index.html" and not {"prev", "next"} & set(page.rels)
+        found += [f"{name}: no previous and no next page"] * alone
     return found
 
 
@@ -132,7 +136,7 @@ def test_the_crawl_finds_what_is_wrong(tmp_path):
     (tmp_path / "report").mkdir()
     page = "<a href=no.html></a><a href='#no'></a><img src='https://x.org/a.png' alt=word>$x$"
     (tmp_path / "report" / "a.html").write_text(page + "<a href='https://x.org'></a>")
-    assert len(lost(tmp_path)) == 6
+    assert len(lost(tmp_path)) == 7
 
 
 def test_the_index_shows_what_was_found_and_links_the_rest(study):
@@ -162,7 +166,7 @@ def test_all_tables_figures_and_parameters_have_a_page(study):
 
 
 def test_pages_follow_one_another(study):
-    order = [*RUN, "tables", "figures", "parameters"]
+    order = [*RUN, "tables", "figures", "parameters", "explore"]
     for before, name, after in zip([None, *order], order, [*order[1:], None]):
         page = Page(study / "report" / f"{name}.html")
         assert page.links[0] == "index.html"

@@ -22,7 +22,7 @@ def test_nothing_is_drawn_of_what_a_study_lacks(tmp_path):
     plots = (report.curve, report.ranking, report.narrow, report.second_look, report.rate)
     plots += (report.answered, report.readers, report.classes, report.blends, report.edits)
     plots += (report.styles, report.lengths, report.fid_at_n, report.cut_words, report.by_style)
-    assert all(plot(tmp_path) is None for plot in plots)
+    assert all(plot(tmp_path) is None for plot in plots) and report.recipes(tmp_path, 1) is None
     answers().to_csv(tmp_path / "few_shot.csv", index=False)
     assert report.readers(tmp_path) is None  # one model: nothing to compare
     assert report.classes(tmp_path) is None  # one number of shots: no curve
@@ -52,7 +52,7 @@ def test_a_source_has_one_colour_in_every_figure(tmp_path, monkeypatch):
     points = ("second_eye", "rate_quality", "kid_by_style")
     assert set(drawn) == {"fid_guidance", "fid_at_n", *points, *bars}
     titles = [axis.get_title() for axis in drawn["judges_paired"].axes]
-    assert titles[-1] == "found by search" and len(titles) == 3
+    assert titles[-1] == "found by search\nn = 400" and len(titles) == 3
     legend = drawn["kid_by_style"].legends[0].get_texts()
     assert [text.get_text() for text in legend] == [LABELS["names"], LABELS["dediffusion"]]
     source = {label: key for key, label in LABELS.items()}
@@ -92,8 +92,39 @@ def test_all_numbers_of_words_and_all_cuts_are_drawn(tmp_path, monkeypatch):
     cuts = pd.DataFrame({"decoder": ["a", "a", "b", "b"], "kept": ["whole", "cut"] * 2})
     cuts.assign(paired=0.2, half=0.1).to_csv(tmp_path / "judges_words.csv", index=False)
     report.lengths(tmp_path), report.cut_words(tmp_path)
+    for axis in drawn["lengths"].axes:
+        across, [_, colour] = axis.lines[1], [SOURCES[s].colour for s in ("dediffusion", "names")]
+        assert across.get_color() == colour == to_hex(axis.patches[0].get_facecolor())
+        assert axis.get_title() == "n = 400, one training each"
     assert [len(axis.lines[0].get_xdata()) for axis in drawn["lengths"].axes] == [len(told) - 1] * 2
     assert [len(axis.patches) for axis in drawn["judges_words"].axes] == [2, 2]
+
+
+def test_figures_say_n_and_have_the_intervals_of_their_file(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.setdefault(path.name, figure))
+    asked = pd.concat([answers(), answers().assign(seed="0"), answers().assign(seed="1")])
+    asked.to_csv(tmp_path / "few_shot.csv", index=False)
+    rows = table()
+    rows.to_csv(tmp_path / "reconstruction.csv", index=False)
+    rated = rows[rows["split"] == "test"].assign(words=2.0, bits=3.0)
+    rated.drop(columns="n").to_csv(tmp_path / "rate_quality.csv", index=False)
+    sizes = [rows[rows["split"] == "test"].assign(n=n) for n in (716, 2048, 0)]
+    pd.concat(sizes).to_csv(tmp_path / "fid_at_n.csv", index=False)
+    trained = pd.DataFrame({"name": ["a", "b"] * 2, "probe_loss": [0.1, 0.2, 0.3, 0.4]})
+    report.answered(tmp_path), report.rate(tmp_path), report.fid_at_n(tmp_path)
+    trained.assign(seed=[0, 0, 1, 1]).to_csv(tmp_path / "relaxations.csv", index=False)
+    report.recipes(tmp_path, 256)
+    title = lambda name: drawn[name].axes[0].get_title()
+    assert title("few_shot").endswith("n = 100") and title("rate_quality") == "n = 400"
+    assert title("fid_at_n").startswith("n from 716 to 2,048")
+    note = "n questions, over 2 draws of the examples; * the context holds the answer"
+    assert drawn["few_shot"].get_supxlabel() == note
+    axis = drawn["encoder_relaxations"].axes[0]
+    assert axis.get_title() == "mean of 2 trainings, least to largest"
+    assert "256 validation drawings" in axis.get_xlabel()
+    [ends] = axis.collections
+    assert np.allclose([s[:, 0] for s in ends.get_segments()], [[0.1, 0.3], [0.2, 0.4]])
 
 
 def test_what_a_study_lacks_is_shown_as_shipped(tmp_path, monkeypatch, capsys):

@@ -165,7 +165,7 @@ def test_the_playground_shows_its_page_and_keeps_nothing():
 
 def test_notebooks_lead_from_one_to_the_next():
     """Each ends with summary, exercises and a link to the next; links lead to notebooks."""
-    names = {p.stem for p in PATHS}
+    names = {p.stem for p in PATHS} | {"playground"}
     for name, following in zip(NOTEBOOKS, [*list(NOTEBOOKS)[1:], None]):
         path = ROOT / "notebooks" / f"{name}.ipynb"
         text = "\n".join("".join(c["source"]) for c in cells(path, "markdown"))
@@ -173,6 +173,20 @@ def test_notebooks_lead_from_one_to_the_next():
         assert set(re.findall(r"\]\((\w+)\.ipynb\)", text)) <= names, name
         following = f"]({following}.ipynb)" if following else ""
         assert following in text.split("## Summary")[1], name
+
+
+def test_the_first_cell_says_what_comes_before_and_after():
+    """One line under the title, in the same form in every notebook, from the first to the last."""
+    order = [*NOTEBOOKS, "playground"]
+    assert {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")} == set(order)
+    told = {
+        n: "".join(cells(ROOT / f"notebooks/{n}.ipynb", "markdown")[0]["source"]) for n in order
+    }
+    title = {name: re.match("# ([^:\n]*)", text)[1] for name, text in told.items()}
+    link = lambda name: f"[{title[name]}]({name}.ipynb)" if name else "none"
+    for before, name, after in zip([None, *order], order, [*order[1:], None]):
+        line = " ".join(told[name].split("\n\n")[1].split())
+        assert line == f"Previous: {link(before)}; next: {link(after)}", name
 
 
 DOCUMENTS = [

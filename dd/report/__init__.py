@@ -27,6 +27,7 @@ from .plots import (
     ranking,
     rate,
     readers,
+    recipes,
     second_look,
     shown,
     styles,

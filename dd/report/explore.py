@@ -15,9 +15,10 @@ from .tables import short
 PAGE = Template((Path(__file__).parent / "explore.html").read_text())
 
 
-def explore_page(folder: Path) -> None:
-    """report/explore.html, where notebook 6 has written explore/. What it shows is inside it, for a
-    page that is opened from disk may read no file; the sheets of pictures are linked."""
+def explore_page(folder: Path, nav: list[str]) -> None:
+    """report/explore.html with these links on top, where notebook 6 has written explore/. What it
+    shows is inside it, for a page that is opened from disk may read no file; the sheets of pictures
+    are linked."""
     path = folder / "explore" / "explore.json"
     if not path.exists():
         return
@@ -29,5 +30,5 @@ def explore_page(folder: Path) -> None:
     data = json.dumps(told, ensure_ascii=False).replace("<", "\\u003c")  # no text ends the script
     write_text(
         folder / "report" / "explore.html",
-        PAGE.substitute(name=html.escape(folder.name), data=data),
+        PAGE.substitute(name=html.escape(folder.name), nav="\n".join(nav), data=data),
     )

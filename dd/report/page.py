@@ -199,11 +199,12 @@ def build_report(folder: Path, notebooks) -> Path:
     tables(folder)
     for plot in (curve, rate, narrow, by_style, second_look, ranking, answered, readers):
         plot(folder)
-    explore_page(folder)
     pages = _notebooks(folder, notebooks)  # name: (title, body)
     pages["tables"] = "All tables", "\n".join(_tables(folder))
     pages["figures"] = "All figures", "\n".join(_figures(folder, pages))
     pages["parameters"] = "Parameters", "\n".join(_parameters(folder))
+    if any(p.exists() for p in (folder / "explore" / "explore.json", out / "explore.html")):
+        pages["explore"] = "Explore the pictures", None
     title = {name: head for name, (head, _) in pages.items()}
     near = {name: head.split(":")[0] for name, head in title.items()}
     order = list(pages)
@@ -211,10 +212,10 @@ def build_report(folder: Path, notebooks) -> Path:
         nav = [_link("index", f"Study {folder.name}")]
         nav += [_link(before, f"← {near[before]}", "prev")] if before else []
         nav += [_link(after, f"{near[after]} →", "next")] if after else []
-        if (body := pages[name][1]) is not None:
+        if name == "explore":
+            explore_page(folder, nav)
+        elif (body := pages[name][1]) is not None:
             _write(out / f"{name}.html", f"{title[name]} · {folder.name}", nav, body)
-    if (out / "explore.html").exists():
-        title["explore"] = "Explore the pictures"
     listed = [*notebooks, *(name for name in title if name not in notebooks)]
     link = lambda n: _link(n, title[n]) if n in title else f"{n}: not run in this study"
     nav = ["<a href='#verdicts'>Verdicts</a>", "<a href='#pages'>Pages</a>"]

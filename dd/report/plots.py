@@ -58,11 +58,18 @@ def draws(stem: str, *names: str):
     return of_tables
 
 
+def _counted(n: pd.Series) -> str:
+    """How many pictures or questions rows are of."""
+    low, high = n.min(), n.max()
+    return f"n = {high:,.0f}" if low == high else f"n from {low:,.0f} to {high:,.0f}"
+
+
 def _bars(rows: pd.DataFrame, score: str, ylabel: str, title: str) -> dict:
-    """A panel of bars from rows indexed by source."""
+    """A panel of bars from rows indexed by source; the title ends with their n."""
     value, low, high = (rows[c] for c in (score, f"{score}_lo", f"{score}_hi"))
     names = [LABELS.get(s, s) for s in rows.index]
     ends = {"values": value, "low": low, "high": high}
+    title = f"{title}\n{_counted(rows['n'])}".strip()
     return {"names": names, **ends, "ylabel": ylabel, "title": title, "colours": COLOURS}
 
 
@@ -84,7 +91,7 @@ def curve(table, out, decoder: str | None = None) -> Path | None:
     theirs = {name: (published.GUIDANCE, published.SWEEP[name]) for name in LIKE}
     drawings = {"curve": "test drawings", "val": "validation drawings"}[split]
     name, n = short(ours["decoder"].iloc[0]), ours["n"].max()
-    both = {"xlabel": "guidance", "markers": True, "legend": "below"}
+    both = {"xlabel": "guidance", "markers": True}
     plots = [
         {
             "series": series,
@@ -165,7 +172,8 @@ def second_look(first, second, out) -> Path | None:
     both = first.merge(second, on=["source", "decoder"], suffixes=("", "_2"))
     panels = []
     for decoder, rows in both.groupby("decoder", sort=False):
-        axis = {"xlabel": "FID, EfficientNet-Lite2", "title": f"drawn by {short(decoder)}"}
+        title = f"drawn by {short(decoder)}, {_counted(rows['n'])}"
+        axis = {"xlabel": "FID, EfficientNet-Lite2", "title": title}
         axis["ylabel"] = "" if panels else "FID, EfficientNet-Lite1"
         rows = rows.set_index("source").reindex([s for s in LABELS if s in set(rows["source"])])
         panels.append({"rows": rows, "x": "fid", "y": "fid_2", "axis": axis})
@@ -182,7 +190,9 @@ def by_style(table, out) -> Path | None:
     panels = []
     for decoder, rows in table.groupby("decoder", sort=False):
         axis = {"title": drawn_by(decoder), "ylabel": "" if panels else "KID in the style"}
-        axis |= {"xticks": range(len(names)), "xticklabels": names}
+        of = table.groupby("style")["n"].max()
+        labels = [f"{name}, n = {of[name]:,}" for name in names]
+        axis |= {"xticks": range(len(names)), "xticklabels": labels}
         panel = {"rows": rows.set_index("source"), "x": "x", "y": "kid", "axis": axis}
         panels.append(panel | {"turned": 90})
     size = (2.6 * len(panels) + 2.2, 2.9)
@@ -194,6 +204,7 @@ def styles(table, out) -> Path | None:
     """In how many pictures the style of the original shows: figures/style_recognised."""
     percent = table.set_index("source")[["recognised", "lo", "hi"]] * 100
     percent.columns = ["score", "score_lo", "score_hi"]
+    percent["n"] = table["n"].to_numpy()
     panel = _bars(percent, "score", "style recognised, % of the test drawings", "")
     return figures.bars(path=out, digits=0, **panel)
 
@@ -202,12 +213,26 @@ def styles(table, out) -> Path | None:
 def lengths(table, out) -> Path | None:
     """FID and paired similarity by number of words, and people's name across: figures/lengths."""
     people, ours, plots = table.iloc[0], table.iloc[1:], []
-    both = {"xlabel": "words per text", "markers": True, "colours": COLOURS}
+    title = f"{_counted(table['n'])}, one training each"
+    both = {"xlabel": "words per text", "markers": True, "colours": COLOURS, "title": title}
     for score, label in (("fid", "FID, validation drawings"), ("paired", "paired similarity")):
-        line = (ours["tokens"], *(ours[f"{score}{end}"] for end in ("", "_lo", "_hi")))
-        series, across = {LABELS["dediffusion"]: line}, {LABELS["names"]: people[score]}
+        ends = [score, f"{score}_lo", f"{score}_hi"]
+        series = {LABELS["dediffusion"]: (ours["tokens"], *(ours[end] for end in ends))}
+        across = {LABELS["names"]: people[ends].tolist()}
         plots.append({**both, "series": series, "lines": across, "ylabel": label})
-    return figures.panels(plots, out, size=(2.8, 2.3))
+    return figures.panels(plots, out, size=(2.8, 2.7))
+
+
+@draws("encoder_relaxations", "relaxations")
+def recipes(table, out, drawings: int) -> Path | None:
+    """Loss of the written text by training recipe, on so many validation drawings: the seeds' mean,
+    and from the least to the largest of several: figures/encoder_relaxations."""
+    of, seeds = table.groupby("name", sort=False)["probe_loss"], table["seed"].nunique()
+    ends = {"low": of.min(), "high": of.max()} if seeds > 1 else {}
+    label = f"probe loss (string), {drawings:,} validation drawings"
+    title = f"mean of {seeds} trainings, least to largest" if seeds > 1 else "one training each"
+    look = {"digits": 3, "size": (4.2, 0.35 + 0.24 * len(of)), "title": title}
+    return figures.bars(of.mean().index, of.mean(), out, label, **ends, **look)
 
 
 @draws("fid_at_n", "fid_at_n")
@@ -216,7 +241,9 @@ def fid_at_n(table, out) -> Path | None:
     table["x"] = (1000 / table["n"].where(table["n"] > 0)).fillna(0)
     lines = {s: rows.sort_values("x") for s, rows in table.groupby("source")}
     series = {LABELS[s]: (lines[s]["x"], lines[s]["fid"]) for s in LABELS if s in lines}
-    how = dict(markers=True, size=(4.4, 3.2), legend="below", colours=COLOURS)
+    sizes = table["n"][table["n"] > 0]
+    title = f"n from {sizes.min():,} to {sizes.max():,}; at 0 the line through them"
+    how = dict(markers=True, size=(4.4, 3.2), colours=COLOURS, title=title)
     return figures.curves(series, out, "1000 / n", "FID, test drawings", **how)
 
 
@@ -269,10 +296,11 @@ def picture(folder: Path, name: str):
     return _own_or_shipped(folder, find)
 
 
-@draws("rate_quality", "rate_quality")
-def rate(table, out) -> Path | None:
-    """What a text spends, in words and in bits, against the FID it leaves, from rate_quality.csv:
+@draws("rate_quality", "rate_quality", "reconstruction")
+def rate(table, scores, out) -> Path | None:
+    """Mean length of a source's texts, in words and in bits, against FID, from rate_quality.csv:
     figures/rate_quality. Bits of a language model are there once notebook 8 has run."""
+    n = rows_of(own(scores), "test")["n"]
     prices = {
         "words": "words per text (mean)",
         "bits": "bits per text (unigram model)",
@@ -281,6 +309,7 @@ def rate(table, out) -> Path | None:
     panels = []
     for x, label in prices.items():
         axis = {"xlabel": label, "ylabel": "" if panels else "FID, test drawings"}
+        axis["title"] = _counted(n)
         if x in table:
             panels.append({"rows": table.set_index("source"), "x": x, "y": "fid", "axis": axis})
     size = (1.8 + 2.7 * len(panels), 2.9)
@@ -291,9 +320,16 @@ def exact_match(rows: pd.DataFrame, title: str) -> dict:
     """A panel of bars from few_shot.csv's rows, indexed by context; * where a context holds the
     answer by construction."""
     rows = rows.rename(columns={"lo": "score_lo", "hi": "score_hi"})
-    percent = rows[["score", "score_lo", "score_hi"]] * 100
-    panel = _bars(percent, "score", "exact match, %", title.replace("`", "'"))
-    return panel | {"marks": rows["leak"]}
+    percent = (rows[["score", "score_lo", "score_hi"]] * 100).assign(n=rows["n"])
+    title = title.replace("`", "'")
+    return _bars(percent, "score", "exact match, %", title) | {"marks": rows["leak"]}
+
+
+def _asked_with(rows: pd.DataFrame) -> str:
+    """What stands under bars of answers."""
+    draws = len({*rows["seed"].astype(str)} - {"all"})
+    told = f"n questions, over {draws} draws of the examples; " if draws else ""
+    return f"{told}* the context holds the answer"
 
 
 def _by_context(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -312,7 +348,7 @@ def answered(table, out) -> Path | None:
     for kind in ("all but what", "group", "colour", "style", "what"):
         if len(found := _by_context(most_shots(rows), kind)):
             plots.append(exact_match(found, QUESTIONS[kind]))
-    return figures.bar_panels(plots, out) if plots else None
+    return figures.bar_panels(plots, out, note=_asked_with(rows)) if plots else None
 
 
 @draws("few_shot_readers", "few_shot")
@@ -329,7 +365,7 @@ def readers(table, out) -> Path | None:
         for model in models:
             rows = _by_context(most[most["model"] == model], kind).loc[shown]
             plots.append(exact_match(rows, f"{model}: {QUESTIONS[kind]}"))
-    return figures.bar_panels(plots, out)
+    return figures.bar_panels(plots, out, note=_asked_with(most))
 
 
 @draws("few_shot_classes", "few_shot")
@@ -342,6 +378,7 @@ def classes(table, out) -> Path | None:
         return None
     models, asked = rows["model"].unique(), rows.groupby("context")["model"].nunique()
     columns, plots = ["score", "lo", "hi"], []
+    asked_of = rows.groupby("ways")["n"].max()
     rows = rows[rows["model"] == models[0]].sort_values("shots").set_index(["context", "ways"])
     rows[columns] *= 100
     for ways in (2, 5):
@@ -351,7 +388,8 @@ def classes(table, out) -> Path | None:
             if asked.get(s, 0) == len(models)
         }
         look = {"xlabel": "drawings of each class", "ylabel": "exact match, %", "markers": True}
-        look |= {"title": f"{ways}-way, classes named", "legend": "below", "colours": COLOURS}
+        title = f"{ways}-way, classes named, n = {asked_of[ways]:,}"
+        look |= {"title": title, "colours": COLOURS}
         plots.append({"series": series, "lines": {"chance among the named": 100 / ways}, **look})
     return figures.panels(plots, out, size=(3.6, 3.3))
 
@@ -361,6 +399,7 @@ def _tested(names: pd.Series, rows: pd.DataFrame, score: str, tested, out: Path,
     colours = dict.fromkeys(names, GREY)
     colours |= dict.fromkeys(tested, SOURCES["dediffusion"].colour)
     ends = {"low": rows[score] - rows["half"], "high": rows[score] + rows["half"]}
+    more["title"] = _counted(rows["n"])
     return figures.bars(names, rows[score], out, colours=colours, **ends, **more)
 
 

@@ -215,7 +215,7 @@ def training_log(path: Path) -> pd.DataFrame:
 def decoder_logs(study: Study, demonstration: Path) -> dict[str, pd.DataFrame]:
     """Logs of notebook 2's demonstration and of the shipped decoder's two trainings, as far as they
     are there; written to decoder_training.csv."""
-    first, second, shipped_folder = "shipped", "shipped, second go", shipped(study.decoder)
+    first, second, shipped_folder = "shipped", "shipped, second training", shipped(study.decoder)
     paths = {"this run": demonstration / "denoiser.jsonl"}
     paths |= {first: shipped_folder / "denoiser.jsonl", second: shipped_folder / "more.jsonl"}
     logs = {name: training_log(path) for name, path in paths.items() if path.exists()}
@@ -230,12 +230,14 @@ def decoder_logs(study: Study, demonstration: Path) -> dict[str, pd.DataFrame]:
 def baseline_panels(study: Study, sources) -> list[dict]:
     """How the trainings of these sources went: panels for figures.panels, one a network."""
     folders = {study.rival(source).parent: None for source in sources}  # some share a network
-    panels, both = [], dict(xlabel="images seen", markers=True)
+    colours = dict(zip(("training", "validation"), figures.COLOURS))
+    panels, both = [], dict(xlabel="images seen", markers=True, colours=colours)
     for path in (path for folder in folders for path in folder.glob("*.jsonl")):
         log, kind = training_log(path), path.parent.name.rsplit("-", 1)[0]
-        series, ylabel = {"validation": (log["seen"], log["probe"])}, "cross-entropy a position"
+        series, n = {"validation": (log["seen"], log["probe"])}, len(study.probe)
+        ylabel = f"cross-entropy, n = {n}"
         if kind == "similarity":
-            ylabel = f"own alt text found, of {len(study.probe)}"
+            ylabel = f"own alt text found, of {n}"
         else:
             series = {"training": (log["seen"], log["loss"]), **series}
         title = LABELS.get(kind, "image-text similarity")
@@ -332,7 +334,7 @@ def by_style(study: Study) -> pd.DataFrame:
 
 
 def rate_quality(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
-    """What a text spends against the distance that it leaves: words, and bits under one unigram
+    """Mean length of each source's texts beside their FID: in words, and in bits under one unigram
     model of all sources' validation texts. `rows`: scores of the test drawings, indexed by source.
     Written to rate_quality.csv."""
     sources = [s for s in study.sources if s not in ("soft", "shuffled")]
