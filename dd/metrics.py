@@ -57,7 +57,11 @@ def image_features(
     The block before the 1280-wide head: 352 features of two thousand images give a covariance one
     can trust."""
     tick = Progress(progress, len(images)) if progress else None
-    look = partial(_by_lite, placed(efficientnet(net), last=True), size) if eye == LITE2 else other_eye(eye)
+    look = (
+        partial(_by_lite, placed(efficientnet(net), last=True), size)
+        if eye == LITE2
+        else other_eye(eye)
+    )
     some = lambda rows: look(images[rows]).float().cpu()
     return torch.cat(list(on_every_core(some, len(images), B or rows_at_once(8, 128), tick)))
 
