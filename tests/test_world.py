@@ -3,6 +3,7 @@ pipelines, and the study's table of it; on miniatures of the real classes."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from dd.__main__ import main
 from dd.data import load_dataset
 from dd.decoder import Decoder
 from dd.encoder import Encoder
-from dd.study import BadParameter, check_run, fingerprint
+from dd.study import BadParameter, Study, check_run, fingerprint
 from dd.study.parameters import NOTEBOOKS, ROOT, load_parameters, taken
 from dd.study.run import LEFT_OUT, for_world, prepared
 
@@ -302,6 +303,28 @@ def test_the_study_of_a_world(
     assert drawn.index[0] == "names" and (drawn["n"] == M).all()  # no autoencoder: it only draws
     assert "search" not in table.index and not (folder / "few_shot.csv").exists()
     assert set(pd.read_csv(folder / "blending.csv")["similarity to"]) > {"no parent"}
+
+
+def test_originals_are_of_the_decoders_size_and_the_encoder_sees_its_own(
+    coco, encoder, sd_folder, sd2_folder, tmp_path
+):
+    """As `score` loads originals and `write` shows pictures, whichever size the encoder's is; a
+    judge's originals are of its own."""
+    small = tmp_path / "small"
+    Encoder.load(encoder).save(small)
+    recipe = json.loads((small / "recipe.json").read_text())
+    (small / "recipe.json").write_text(json.dumps(recipe | {"size": 12}))
+    given = dict(world=coco[1], world_images=coco[3], encoder=str(small), n_test=9)
+    study = Study({"study": "sizes", "decoder": str(sd_folder), **given})
+    assert np.array_equal(study.dataset.images, load_dataset(coco[1], coco[3], 16).images)
+    seen = load_dataset(coco[1], coco[3], 12).subset("test", 9)
+    assert study.enc.write(seen.pixels()) == study.texts("dediffusion")
+    assert study.through(str(sd2_folder)).subset("test") is study.subset("test")
+    config = shutil.copytree(sd2_folder, tmp_path / "larger") / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": 12}))
+    judge = study.through(str(tmp_path / "larger"))
+    assert judge.subset("test").images.shape[1] == 24
+    assert list(judge.subset("test").frame["id"]) == list(study.subset("test").frame["id"])
 
 
 def test_what_a_world_lacks_is_told_at_once(coco, tiny_decoder, tmp_path):

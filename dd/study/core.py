@@ -63,6 +63,7 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._models: dict = {}
         self._looked: dict[int, torch.Tensor] = {}
+        self._worlds: dict = {}  # a user's data set by the size of its pictures
 
     def __getattr__(self, name: str):
         if name in PARAMETERS:
@@ -101,12 +102,30 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The world's. One of a user's own in the size that the encoder was trained on; what names
-        no split is for testing."""
+        """The world's. One of a user's own in the size that the decoder draws, as `score` compares
+        originals, or where a notebook draws nothing in the encoder's; what names no split is for
+        testing."""
         if self.is_emoji:
             return load_dataset("emoji")
-        images = None if self.world_images == "beside" else self.world_images
-        return load_dataset(self.world, images, self.enc.size)
+        return self.in_size((self.dec if "decoder" in self.takes else self.enc).size)
+
+    def in_size(self, size: int) -> Dataset:
+        """A user's world in pictures of one size, read once."""
+        if size not in self._worlds:
+            images = None if self.world_images == "beside" else self.world_images
+            self._worlds[size] = load_dataset(self.world, images, size)
+        return self._worlds[size]
+
+    def shown(self, images: Dataset) -> Dataset:
+        """These images as an encoder sees them: those of a user's world in the size that it was
+        trained on, as `write` shows them, be the decoder's another."""
+        if self.is_emoji or self.enc.size == images.images.shape[1]:
+            return images
+        if (which := images.fingerprint()) not in self._worlds:
+            world = self.in_size(self.enc.size)
+            at = {id: row for row, id in enumerate(world.frame["id"])}
+            self._worlds[which] = world.rows([at[id] for id in images.frame["id"]])
+        return self._worlds[which]
 
     @property
     def is_emoji(self) -> bool:
@@ -179,7 +198,8 @@ class Study:
         """Frozen backbone features (M, P, F), computed once; of an encoder's own `backbone`."""
         from ..train import of_images
 
-        images, own = self.subset(split), {"backbone": backbone} if backbone else {}
+        images = self.shown(self.subset(split))
+        own = {"backbone": backbone} if backbone else {}
         make = lambda: {"patches": of_images(partial(backbone_features, **own), images)}
         return self.kept("features", make, images=images, **own)["patches"]
 
@@ -507,8 +527,10 @@ class Study:
             return self
         if decoder not in self._models:
             other = type(self)({**self.parameters, "decoder": decoder}, self.takes)
-            other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
-            other.ideal, other.judging = self.ideal, True
+            other.texts, other.ideal, other.judging = self.texts, self.ideal, True
+            other._worlds = self._worlds
+            if self.is_emoji or other.dec.size == self.dec.size:  # else it has originals of its own
+                other.subsets, other.dataset = self.subsets, self.dataset
             self._models[decoder] = other
         return self._models[decoder]
 
