@@ -107,7 +107,7 @@ def write_world(args) -> None:
     if len(args.pictures) > 1:
         raise BadData(f"{args.pictures[1]}: --out takes the texts of one data set; give one")
     args.world = args.pictures[0]
-    dataset = pictures(args, encoder.size, captions=False).subset(split_of(args), args.n or None)
+    dataset = of_split(args, encoder.size, captions=False)[1].subset("all", args.n or None)
     facts = dict(weights=folder_hash(shipped(args.encoder)), size=encoder.size)
     write_shares(out, dataset, lambda rows: encoder.write(dataset.pixels(rows)), STEP, **facts)
 
@@ -306,8 +306,27 @@ def pictures(args, size: int, **more):
     return dataset
 
 
-def split_of(args) -> str:
-    return args.split if args.world == "emoji" else "all"
+def of_split(args, size: int, **more):
+    """-> (split, the images of `pictures` that are of it). That of --split; else the test split in a
+    world with splits, which is told, unless --ids names the images; all in one without."""
+    from .data import BadData
+    from .runtime import say
+
+    dataset = pictures(args, size, split=None, **more)
+    there = sorted(set(dataset.frame["split"]))
+    if args.world == "outside" or there == ["all"]:
+        if args.split:
+            problem = f"{args.world} names no splits; leave --split out, all its images are used"
+            raise BadData(f"--split {args.split}: {problem}")
+        return "all", dataset
+    split = args.split or (there[0] if len(there) == 1 else "all" if args.ids else "test")
+    if not args.split and split not in there:
+        split = "all"
+    some = dataset.subset(split)
+    if not args.split:
+        named = f"split {split}: {len(some)} of {len(dataset)} images"
+        say(f"note: {one_line(args.world)}: {named}; --split takes one of {', '.join(there)}")
+    return split, some
 
 
 def score(args) -> None:
@@ -333,8 +352,7 @@ def score(args) -> None:
     else:
         decoder = Decoder.load(args.decoder, args.revision, judge=True)
         guidances = args.guidance
-    split, rows = split_of(args), []
-    dataset = pictures(args, decoder.size, captions=False).subset(split)
+    split, dataset = of_split(args, decoder.size, captions=False)
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
     metrics.require_enough(len(covered), metrics.width(args.features))
@@ -348,7 +366,7 @@ def score(args) -> None:
     look = lambda rows: metrics.image_features(covered.images[rows], eye=args.features)
     told = "look at the originals"
     real = torch.cat(cache.kept_in_chunks(None, len(covered), STEP, look, told, "images"))
-    kept = None
+    kept, rows = None, []
     if args.keep:
         facts = dict(decoder=model_hash(args.decoder), revision=args.revision, step=STEP)
         kept = Path(args.keep), dict(images=covered, texts=texts, eye=args.features, **facts)
@@ -508,7 +526,7 @@ def described(args, load, describe, **how) -> None:
 
     out, model = parquet(args.out), dict(model=args.model, revision=args.revision)
     load(args.model, args.revision)  # before the pictures
-    dataset = pictures(args, args.size).subset(split_of(args))
+    _, dataset = of_split(args, args.size)
     work = lambda rows: describe(dataset.rows(range(len(dataset))[rows]), **model, **how)
     facts = dict(what=args.command, weights=cache.model_hash(args.model), size=args.size)
     write_shares(out, dataset, work, args.batch, **facts, **model, **how)

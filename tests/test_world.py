@@ -216,6 +216,35 @@ def test_texts_of_a_world_are_of_pictures_of_the_decoders_size(
     assert "a data set; give --out FILE" in capsys.readouterr().err
 
 
+def test_a_worlds_own_splits_are_kept_apart(coco, encoder, tmp_path, capsys):
+    """--split in any world that has some; else the test split, told, and not one training row."""
+    world, out = tmp_path / "captions.csv", tmp_path / "texts.parquet"
+    table = pd.DataFrame({"file_name": [f"COCO_{i:012}.png" for i in range(9)], "text": "a"})
+    table["id"], table["split"] = [f"i{k}" for k in range(9)], [*["train"] * 4, *["val"] * 3, "", ""]
+    told = lambda: [x for x in capsys.readouterr().err.splitlines() if "split" in x.split()]
+
+    def texts(*more, code=0) -> list[str]:
+        words = ["write", str(world), *coco[2:], "--encoder", str(encoder), "--out", str(out)]
+        assert main([*words, *more]) == code
+        return list(written(out)) if code == 0 else []
+
+    table.to_csv(world, index=False)
+    assert texts() == ["i7", "i8"]  # named as none, where others are
+    assert "split test: 2 of 9 images; --split takes one of test, train, val" in told()[-1]
+    assert texts("--split", "val") == ["i4", "i5", "i6"] and not told()
+    assert texts("--split", "train", "--n", "1")[0] in ("i0", "i1", "i2", "i3")
+    assert texts("--split", "novel", code=2) == [] and "has no split 'novel'" in told()[-1]
+    (tmp_path / "ids").write_text("i5\ni0\n")
+    assert texts("--ids", str(tmp_path / "ids")) == ["i5", "i0"]  # these alone
+    assert "split all: 2 of 2 images" in told()[-1]
+    table[:7].to_csv(world, index=False)
+    assert len(texts()) == 7 and "split all: 7 of 7 images" in told()[-1]
+    table.drop(columns="split").to_csv(world, index=False)
+    assert len(texts()) == 9 and not told()
+    assert texts("--split", "test", code=2) == []
+    assert "names no splits; leave --split out" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_three_commands(
     coco, encoder, sd2_folder, judge, clip_folder, tmp_path, monkeypatch, capsys
