@@ -296,6 +296,25 @@ def run_here(name: str, parameters: dict, folder: Path) -> None:
             shell.push({p: parameters[p] for p in taken(name)})
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_of_another_world_that_is_run_as_it_is(name, tmp_path, capsys):
+    """By Papermill or by hand, not by `run`: a cell of the emoji world alone steps aside."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
+    of_emoji = lambda cell: "emoji" in cell.metadata.get("tags", ()) and cell.cell_type == "code"
+    for world, told in (("my.json", LEFT_OUT.strip("*") + "\n"), ("emoji", "")):
+        shell = InteractiveShell()
+        shell.push({"world": world} if "world" in taken(name) else {})
+        begin = f"from dd.study import Study\nstudy = Study.of_notebook({name!r}, globals())"
+        shell.run_cell(begin).raise_error()
+        shell.run_cell("print('another')").raise_error()
+        assert capsys.readouterr().out == "another\n"
+        for cell in filter(of_emoji, cells if told else ()):
+            shell.run_cell(cell.source).raise_error()
+            assert capsys.readouterr().out == told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("judge", ["sdxl"], indirect=True)
 def test_the_study_of_a_world(

@@ -9,6 +9,7 @@ Letters: M images, P patches, F features, D width, C and h latents.
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,7 +38,16 @@ from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
 from . import cache
 from .cache import fingerprint, folder_hash
-from .parameters import MANY, PARAMETERS, BadParameter, check, results_root, taken
+from .parameters import (
+    LEFT_OUT,
+    MANY,
+    PARAMETERS,
+    ROOT,
+    BadParameter,
+    check,
+    results_root,
+    taken,
+)
 
 ROW = ["world", "split", "source", "decoder", "guidance", "seed"]
 SCORES = "n fid fid_lo fid_hi kid kid_lo kid_hi paired paired_lo paired_hi r_at_1".split()
@@ -46,6 +56,17 @@ COLUMNS = [*ROW, *SCORES, *WITHIN]
 TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
 SWEPT, FURTHER = keys("swept", without="chosen"), {s: keys(s) for s in ("novel", "outside")}
 FLOORS = ("real", "autoencoder", "ideal_name", "ideal_style")  # and ceilings: no text is drawn
+
+
+def stepping_aside(notebook: str):
+    """The lines of a cell -> the same; of a cell tagged `emoji`, which `run` leaves out in another
+    world, one that says so: for who runs the notebook as it is."""
+    path, cells = ROOT / "notebooks" / f"{notebook}.ipynb", []
+    if path.exists():
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    emoji = {"".join(c["source"]).strip() for c in cells if "emoji" in c["metadata"].get("tags", ())}
+    told = f"print({LEFT_OUT.strip('*')!r})\n"
+    return lambda lines: [told] if "".join(lines).strip() in emoji else lines
 
 
 class Study:
@@ -82,6 +103,8 @@ class Study:
         if isinstance(given.get("study"), Study):  # the cell is run once more
             given["study"] = given["study"].parameters["study"]
         study = cls(given, tuple(dict.fromkeys((*taken(notebook), *given))))
+        if not study.is_emoji and (shell := names.get("get_ipython")):
+            shell().input_transformers_cleanup.append(stepping_aside(notebook))
         write_json(study.path(f"parameters/{notebook}.json"), study.parameters)
         return study
 

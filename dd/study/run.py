@@ -15,6 +15,7 @@ from ..files import alone_in, check_writable, read_json, whole, write_json
 from ..sources import INCEPTION, LITE2, keys
 from .cache import STAGES, folder_hash, key
 from .parameters import (
+    LEFT_OUT,
     NOTEBOOKS,
     PARAMETERS,
     ROOT,
@@ -26,7 +27,6 @@ from .parameters import (
     taken,
 )
 
-LEFT_OUT = "*Left out: of the emoji world alone.*"
 ELSEWHERE = """> **This run is of another world.** The sentences below were written about the emoji
 > world and its decoder `sketch`. Here the images are those of `{world}` and the decoder is
 > `{decoder}`: where they say *drawing*, read *image*; what they say was found, was found there.
