@@ -307,8 +307,8 @@ def pictures(args, size: int, **more):
 
 
 def of_split(args, size: int, **more):
-    """-> (split, the images of `pictures` that are of it). That of --split; else the test split in a
-    world with splits, which is told, unless --ids names the images; all in one without."""
+    """-> (split, the images of `pictures` that are of it): that of --split; else, in a world with
+    splits, the test split, which is told, unless --ids names the images; all in one without."""
     from .data import BadData
     from .runtime import say
 
@@ -397,30 +397,45 @@ def drawn_scores(
 
     kept   (folder, all that pictures depend on but for `drawing`): their features are kept there,
            and read back if they are there
-    folder where pictures are written to, as they are drawn"""
+    folder where pictures are written to, as they are drawn; each says what it is of, so that those
+           of features that were kept are drawn again where they are not there"""
     from urllib.parse import quote
 
     import torch
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     from . import metrics
     from .files import whole
-    from .runtime import process
+    from .runtime import process, say, shared
     from .study import cache
 
     ids, guidance = list(dataset.frame["id"]), drawing["guidance"]
     at = f" at guidance {guidance:g}" if guidance == guidance else ""  # search has none
-    path = kept and kept[0] / cache.key("draw", **kept[1], **drawing)
+    path, mark = kept and kept[0] / cache.key("draw", **kept[1], **drawing), PngInfo()
+    mark.add_text("drawn", path.name if path else "")
+    file = lambda id: folder / f"{quote(id, safe='')}.png"
 
-    def look(rows: slice) -> dict:
+    def pictures(rows: slice):
         drawn = decoder.draw(texts[rows], ids[rows], **drawing)
         for id, picture in zip(ids[rows] if folder else (), drawn):
-            with whole(folder / f"{quote(id, safe='')}.png") as temporary:
-                Image.fromarray(picture).save(temporary)
-        return {"eye": metrics.image_features(drawn, eye=eye)}
+            with whole(file(id)) as temporary:
+                Image.fromarray(picture).save(temporary, pnginfo=mark)
+        return drawn
 
-    what = f"draw {decoder.name}{at}"
-    chunks = cache.kept_in_chunks(path, len(ids), STEP, look, what)
+    def there(id: str):
+        with suppress(OSError), Image.open(file(id)) as picture:
+            return picture.info.get("drawn") == path.name
+
+    def lost(rows: slice) -> None:
+        if not all(map(there, ids[rows])):
+            say(f"note: {folder}: not all pictures of kept features are there; drawn again")
+            pictures(rows)
+
+    look = lambda rows: {"eye": metrics.image_features(pictures(rows), eye=eye)}
+    chunks = cache.kept_in_chunks(path, len(ids), STEP, look, f"draw {decoder.name}{at}")
+    if folder and path:
+        shared(lost, len(ids), STEP)
     if process():
         return {}
     classes = None if dataset.styles is None else (dataset.styles,) * 2

@@ -46,7 +46,8 @@ def test_torchrun_leaves_every_option_to_the_command():
     """As the documents start it. Without `--` it stops at --n, the beginning of many of its own."""
     from torch.distributed.run import get_args_parser
 
-    told = "".join((ROOT / "docs" / f"{page}.md").read_text() for page in ("paper_scale", "training"))
+    pages = (ROOT / "docs" / f"{page}.md" for page in ("paper_scale", "training"))
+    told = "".join(page.read_text() for page in pages)
     started = re.findall("torchrun (.* dd [^`#\n]*)", told)
     assert len(started) == 3
     for words in started:

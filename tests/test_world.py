@@ -220,7 +220,8 @@ def test_a_worlds_own_splits_are_kept_apart(coco, encoder, tmp_path, capsys):
     """--split in any world that has some; else the test split, told, and not one training row."""
     world, out = tmp_path / "captions.csv", tmp_path / "texts.parquet"
     table = pd.DataFrame({"file_name": [f"COCO_{i:012}.png" for i in range(9)], "text": "a"})
-    table["id"], table["split"] = [f"i{k}" for k in range(9)], [*["train"] * 4, *["val"] * 3, "", ""]
+    table["id"] = [f"i{k}" for k in range(9)]
+    table["split"] = [*["train"] * 4, *["val"] * 3, "", ""]
     told = lambda: [x for x in capsys.readouterr().err.splitlines() if "split" in x.split()]
 
     def texts(*more, code=0) -> list[str]:
@@ -243,6 +244,32 @@ def test_a_worlds_own_splits_are_kept_apart(coco, encoder, tmp_path, capsys):
     assert len(texts()) == 9 and not told()
     assert texts("--split", "test", code=2) == []
     assert "names no splits; leave --split out" in capsys.readouterr().err
+
+
+def test_pictures_of_kept_scores_are_drawn_again_where_they_are_not_there(
+    coco, sd2_folder, clip_folder, tmp_path, monkeypatch, capsys
+):
+    """Nor are those of other texts taken for them."""
+    ids, P, calls, draw = map(str, range(40)), tmp_path / "P" / "sd2-1-0", [], Decoder.draw
+    table = pd.DataFrame({"id": list(ids), "text": "red"})
+    table.to_csv(tmp_path / "a.csv", index=False)
+    table.assign(text="blue").to_csv(tmp_path / "b.csv", index=False)
+    how = [*coco, "--decoder", str(sd2_folder), "--features", str(clip_folder), "--steps", "1"]
+    how += ["--guidance", "1", "--keep", str(tmp_path / "K")]
+    monkeypatch.setattr(Decoder, "draw", lambda *a, **k: calls.append(1) or draw(*a, **k))
+
+    def score(name: str, *more) -> str:
+        assert main(["score", str(tmp_path / name), *how, *more]) == 0
+        return capsys.readouterr().err
+
+    plain, pictures = score("a.csv"), ("--pictures", str(tmp_path / "P"))
+    assert not P.exists() and "drawn again" not in plain
+    assert score("a.csv", *pictures).count("drawn again") == 1 and len(calls) == 2
+    first = {p.name: p.read_bytes() for p in P.iterdir()}
+    assert len(first) == 40 and "drawn again" not in score("a.csv", *pictures) and len(calls) == 2
+    score("b.csv", *pictures)
+    assert "drawn again" in score("a.csv", *pictures) and len(calls) == 4
+    assert {p.name: p.read_bytes() for p in P.iterdir()} == first
 
 
 @pytest.mark.slow

@@ -64,7 +64,8 @@ def stepping_aside(notebook: str):
     path, cells = ROOT / "notebooks" / f"{notebook}.ipynb", []
     if path.exists():
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    emoji = {"".join(c["source"]).strip() for c in cells if "emoji" in c["metadata"].get("tags", ())}
+    tagged = (cell for cell in cells if "emoji" in cell["metadata"].get("tags", ()))
+    emoji = {"".join(cell["source"]).strip() for cell in tagged}
     told = f"print({LEFT_OUT.strip('*')!r})\n"
     return lambda lines: [told] if "".join(lines).strip() in emoji else lines
 
