@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 
 from .. import baselines, metrics
+from ..commands import RECIPE
 from ..data import Dataset, load_dataset
 from ..decoder import GUIDE, Decoder
 from ..encoder import Encoder, backbone_features, relax
@@ -32,7 +33,7 @@ from ..runtime import (
     whole_model,
 )
 from ..search import SearchEngine, ideal
-from ..sources import LENGTHS, LITE2, SEARCH, keys
+from ..sources import LENGTHS, LITE0, LITE2, SEARCH, keys
 from ..texts import WRITERS as PLAIN
 from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
@@ -273,6 +274,13 @@ class Study:
         """Folder of a training on the train split: other inputs, another folder."""
         images, decoder = self.subset("train"), self.trained_through
         return self.place(stage, kind, images=images, decoder=decoder, seed=self.seed, **inputs)
+
+    @property
+    def recipe(self) -> dict:
+        """What notebook 3's training changes of RECIPE: only what is not its default, or the
+        default's training would be another one, too."""
+        asked = dict(B=self.batch, rule=self.rule, backbone=self.backbone)
+        return {k: v for k, v in asked.items() if v not in (RECIPE[k], "auto", LITE0)}
 
     def trained_encoder(self, kind: str, N: int, seen: int) -> Encoder:
         """An encoder beside the study's own: N words, trained through this study's decoder."""
