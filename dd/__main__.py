@@ -119,7 +119,7 @@ def write_world(args) -> None:
     if len(args.pictures) > 1:
         raise BadData(f"{args.pictures[1]}: --out takes the texts of one data set; give one")
     args.world = args.pictures[0]
-    dataset = pictures(args, encoder.size, captions=False).subset(split_of(args), args.n or None)
+    dataset = of_split(args, encoder.size, captions=False)[1].subset("all", args.n or None)
     facts = dict(weights=folder_hash(shipped(args.encoder)), size=encoder.size)
     write_shares(out, dataset, lambda rows: encoder.write(dataset.pixels(rows)), STEP, **facts)
 
@@ -318,8 +318,27 @@ def pictures(args, size: int, **more):
     return dataset
 
 
-def split_of(args) -> str:
-    return args.split if args.world == "emoji" else "all"
+def of_split(args, size: int, **more):
+    """-> (split, the images of `pictures` that are of it): that of --split; else, in a world with
+    splits, the test split, which is told, unless --ids names the images; all in one without."""
+    from .data import BadData
+    from .runtime import say
+
+    dataset = pictures(args, size, split=None, **more)
+    there = sorted(set(dataset.frame["split"]))
+    if args.world == "outside" or there == ["all"]:
+        if args.split:
+            problem = f"{args.world} names no splits; leave --split out, all its images are used"
+            raise BadData(f"--split {args.split}: {problem}")
+        return "all", dataset
+    split = args.split or (there[0] if len(there) == 1 else "all" if args.ids else "test")
+    if not args.split and split not in there:
+        split = "all"
+    some = dataset.subset(split)
+    if not args.split:
+        named = f"split {split}: {len(some)} of {len(dataset)} images"
+        say(f"note: {one_line(args.world)}: {named}; --split takes one of {', '.join(there)}")
+    return split, some
 
 
 def score(args) -> None:
@@ -345,8 +364,7 @@ def score(args) -> None:
     else:
         decoder = Decoder.load(args.decoder, args.revision, judge=True)
         guidances = args.guidance
-    split, rows = split_of(args), []
-    dataset = pictures(args, decoder.size, captions=False).subset(split)
+    split, dataset = of_split(args, decoder.size, captions=False)
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
     metrics.require_enough(len(covered), metrics.width(args.features))
@@ -360,7 +378,7 @@ def score(args) -> None:
     look = lambda rows: metrics.image_features(covered.images[rows], eye=args.features)
     told = "look at the originals"
     real = torch.cat(cache.kept_in_chunks(None, len(covered), STEP, look, told, "images"))
-    kept = None
+    kept, rows = None, []
     if args.keep:
         facts = dict(decoder=model_hash(args.decoder), revision=args.revision, step=STEP)
         kept = Path(args.keep), dict(images=covered, texts=texts, eye=args.features, **facts)
@@ -391,30 +409,45 @@ def drawn_scores(
 
     kept   (folder, all that pictures depend on but for `drawing`): their features are kept there,
            and read back if they are there
-    folder where pictures are written to, as they are drawn"""
+    folder where pictures are written to, as they are drawn; each says what it is of, so that those
+           of features that were kept are drawn again where they are not there"""
     from urllib.parse import quote
 
     import torch
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     from . import metrics
     from .files import whole
-    from .runtime import process
+    from .runtime import process, say, shared
     from .study import cache
 
     ids, guidance = list(dataset.frame["id"]), drawing["guidance"]
     at = f" at guidance {guidance:g}" if guidance == guidance else ""  # search has none
-    path = kept and kept[0] / cache.key("draw", **kept[1], **drawing)
+    path, mark = kept and kept[0] / cache.key("draw", **kept[1], **drawing), PngInfo()
+    mark.add_text("drawn", path.name if path else "")
+    file = lambda id: folder / f"{quote(id, safe='')}.png"
 
-    def look(rows: slice) -> dict:
+    def pictures(rows: slice):
         drawn = decoder.draw(texts[rows], ids[rows], **drawing)
         for id, picture in zip(ids[rows] if folder else (), drawn):
-            with whole(folder / f"{quote(id, safe='')}.png") as temporary:
-                Image.fromarray(picture).save(temporary)
-        return {"eye": metrics.image_features(drawn, eye=eye)}
+            with whole(file(id)) as temporary:
+                Image.fromarray(picture).save(temporary, pnginfo=mark)
+        return drawn
 
-    what = f"draw {decoder.name}{at}"
-    chunks = cache.kept_in_chunks(path, len(ids), STEP, look, what)
+    def there(id: str):
+        with suppress(OSError), Image.open(file(id)) as picture:
+            return picture.info.get("drawn") == path.name
+
+    def lost(rows: slice) -> None:
+        if not all(map(there, ids[rows])):
+            say(f"note: {folder}: not all pictures of kept features are there; drawn again")
+            pictures(rows)
+
+    look = lambda rows: {"eye": metrics.image_features(pictures(rows), eye=eye)}
+    chunks = cache.kept_in_chunks(path, len(ids), STEP, look, f"draw {decoder.name}{at}")
+    if folder and path:
+        shared(lost, len(ids), STEP)
     if process():
         return {}
     classes = None if dataset.styles is None else (dataset.styles,) * 2
@@ -524,7 +557,7 @@ def described(args, load, describe, **how) -> None:
 
     out, model = parquet(args.out), dict(model=args.model, revision=args.revision)
     load(args.model, args.revision)  # before the pictures
-    dataset = pictures(args, args.size).subset(split_of(args))
+    _, dataset = of_split(args, args.size)
     work = lambda rows: describe(dataset.rows(range(len(dataset))[rows]), **model, **how)
     facts = dict(what=args.command, weights=cache.model_hash(args.model), size=args.size)
     write_shares(out, dataset, work, args.batch, **facts, **model, **how)

@@ -140,7 +140,7 @@ def load_dataset(
     images: str | Path | None = None,
     size: int = 64,
     on_bad: str = "stop",
-    split: str = "test",
+    split: str | None = "test",
     captions: bool = True,
 ) -> Dataset:
     """Read a dataset.
@@ -153,7 +153,8 @@ def load_dataset(
              transparent ones laid on white
     on_bad   "stop": raise BadData at the first bad record; "skip": leave it out and say so in
              `dataset.skipped`
-    split    the split that images get when the file names none
+    split    the split that images get when the file names none; None: "test" where it names that of
+             others, "all" in a data set without splits
     captions whether there must be some: without, a folder of nothing but pictures is read, too
 
     What takes more than IN_MEMORY is read once to see that it can be, and again when asked for.
@@ -202,6 +203,7 @@ def load_dataset(
     if not kept:
         raise BadData(f"{path}: no usable image; {bad.first}")
     frame, called = pd.DataFrame(list(kept.values())), path.absolute().name
+    frame["split"] = frame["split"].fillna("test" if frame["split"].notna().any() else "all")
     several, files = (frame.pop("rows") > 1).sum(), frame.pop("file").value_counts()
     if several:
         bad.notes.append(f"{called}: images with several rows, each a caption: {several}")

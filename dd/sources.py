@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 LENGTHS = (4, 8, 16, 24)  # words per De-Diffusion text compared, as the paper's Table 4 does
 
+LITE0 = "lite0"  # the encoder's backbone: dd/encoder.py
 LITE2, INCEPTION = "lite2", "inception:"  # what looks at pictures: dd/metrics.py
 DECODERS = ("sketch", "judge-a", "judge-b")  # shipped; encoders are trained through the first
 SEARCH = "search"  # the judge that draws nothing: dd/search.py

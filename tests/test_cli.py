@@ -137,7 +137,7 @@ def test_options_reach_the_command():
     assert {k: getattr(args, k) for k in RECIPE} == RECIPE | {"tau_start": 2.0}
     assert set(subparsers()["train-encoder"]._option_string_actions["--rule"].choices) == set(RULES)
     args = parser().parse_args(["score", "a.csv", "--guidance", "1", "2.5"])
-    assert (args.guidance, args.split, args.steps) == ([1.0, 2.5], "test", 8)
+    assert (args.guidance, args.split, args.steps) == ([1.0, 2.5], None, 8)
     assert parser().parse_args(["score", "a.csv"]).guidance == [3.0]
     args = parser().parse_args(["run", "full", "-p", "a=1", "-p", "b=2"])
     assert (args.study, args.parameter) == ("full", ["a=1", "b=2"])
@@ -332,7 +332,7 @@ def test_score_of_the_outside_drawings(told, cheap_scores, tmp_path, monkeypatch
     frame = READ("outside").subset("test", 40).frame
     frame.rename(columns={"name": "text"})[["id", "text"]].to_csv(tmp_path / "names.csv")
     csv = tmp_path / "table.csv"
-    told("score", tmp_path / "names.csv", "--world", "outside", *QUICK, "--out", csv)
+    told("score", tmp_path / "names.csv", "--world", "outside", *QUICK[2:], "--out", csv)
     (row,) = pd.read_csv(csv).to_dict("records")
     assert (row["world"], row["split"], row["n"]) == ("outside", "all", 40)
     assert row["kid_within"] > 0  # its sets are styles

@@ -32,6 +32,8 @@ from dd.study.parameters import LEAST_FID, NOTEBOOKS, table, taken
         (dict(rivals="captioner"), "list needed"),
         (dict(judges=[]), "one or more different names"),
         (dict(sampler="euler"), "one of"),
+        (dict(batch=0), "1 to"),
+        (dict(rule="some"), "one of ('auto', 'alphanumeric', 'word_final', 'all')"),
         (dict(study="../up"), "names a folder"),
         (dict(seed=-1), "0 to"),
         (dict(contexts=["names", "dediffusion_8"]), "but lengths_seen is 0"),
@@ -54,6 +56,17 @@ def test_all_mistakes_are_told_at_once_a_line_each():
     with pytest.raises(BadParameter) as caught:
         check_run(dict(n_test=100, tokens=31, judges=["judge-z", "sketch"]))
     assert len(str(caught.value).split("\n")) == 4
+
+
+def test_a_training_that_cannot_be_is_refused_before_the_first_notebook():
+    with pytest.raises(BadParameter) as caught:
+        check_run(dict(batch=2048, encoder_seen=1024, n_train=1024, backbone="nowhere"))
+    lines = str(caught.value).split("\n")
+    assert [line.split(";")[0] for line in lines[1:]] == [
+        f"batch is 2048, more than {name}, 1024" for name in ("encoder_seen", "n_train")
+    ]
+    assert lines[0].startswith("backbone 'nowhere': neither shipped, nor a folder of one")
+    check_run(dict(batch=2048, n_train=512, encoder_seen=512), only=("01_data",))
 
 
 def test_good_parameters_are_kept_and_the_others_have_defaults():

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from made_results import answers, by_style, judged, searched, table
+import pytest
+from made_results import answers, by_style, curve, gaps, judged, searched, table
 from matplotlib.colors import to_hex
 
 from dd import figures, report
+from dd.files import write_json
 from dd.sources import LABELS, SOURCES
 
 
@@ -26,6 +28,42 @@ def test_nothing_is_drawn_of_what_a_study_lacks(tmp_path):
     answers().to_csv(tmp_path / "few_shot.csv", index=False)
     assert report.readers(tmp_path) is None  # one model: nothing to compare
     assert report.classes(tmp_path) is None  # one number of shots: no curve
+
+
+@pytest.mark.parametrize("world", ["emoji", "mine"])
+def test_other_worlds_have_images_not_drawings(tmp_path, monkeypatch, world):
+    """Headings, axes, titles and captions of what is there in any world."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    again = table().query("split == 'test'").assign(seed=1)
+    rows = pd.concat([table(), again, curve(90.0).assign(decoder="sketch")])
+    rows.assign(world=world).to_csv(folder / "reconstruction.csv", index=False)
+    gaps().to_csv(folder / "differences.csv", index=False)
+    test = rows[rows["split"] == "test"]
+    test.assign(words=2.0, bits=3.0).to_csv(folder / "rate_quality.csv", index=False)
+    test.to_csv(folder / "fid_at_n.csv", index=False)
+    write_json(folder / "parameters" / "05_reconstruction.json", {"world": world})
+    drawn, texts, save = {}, [], figures.save
+    monkeypatch.setattr(
+        figures,
+        "save",
+        lambda figure, path: drawn.update({path.name: figure}) or save(figure, path),
+    )
+    report.fid_at_n(folder)
+    report.build_report(folder, [])
+    for name in ("fid_guidance", "rate_quality", "fid_at_n"):
+        axis = drawn[name].axes[0]
+        texts.append(f"{axis.get_title()} {axis.get_xlabel()} {axis.get_ylabel()}")
+    texts += [
+        (folder / "tables" / f"{name}.md").read_text() for name in ("reconstruction", "noise")
+    ]
+    pages = [(folder / "report" / f"{page}.html").read_text() for page in ("tables", "figures")]
+    told, other = ("drawing", "image") if world == "emoji" else ("image", "drawing")
+    for text in (*texts, *pages):
+        assert f"{told}s" in text and f"{other}s" not in text
+    for text in (f"on the same test {told}s", f"FID over guidance on test {told}s"):
+        assert text in pages[0]
+    assert f"FID against the number of {told}s." in pages[1]
 
 
 def test_a_source_has_one_colour_in_every_figure(tmp_path, monkeypatch):

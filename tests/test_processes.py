@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,21 @@ def world(whole_dataset, folder: Path, M: int = 67) -> Path:
     table = {"file_name": [f"{i}.png" for i in range(M)], "text": frame["name"]}
     pd.DataFrame(table).to_csv(folder / "metadata.csv", index=False)
     return folder
+
+
+def test_torchrun_leaves_every_option_to_the_command():
+    """As the documents start it. Without `--` it stops at --n, the beginning of many of its own."""
+    from torch.distributed.run import get_args_parser
+
+    pages = (ROOT / "docs" / f"{page}.md" for page in ("paper_scale", "training"))
+    told = "".join(page.read_text() for page in pages)
+    started = re.findall("torchrun (.* dd [^`#\n]*)", told)
+    assert len(started) == 3
+    for words in started:
+        words = words.replace("...", "--n 40").split()
+        given = get_args_parser().parse_args(words)
+        there = [given.training_script, *given.training_script_args]
+        assert given.module and there == words[words.index("dd") :]
 
 
 @pytest.mark.slow

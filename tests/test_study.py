@@ -270,3 +270,29 @@ def test_a_notebook_cannot_use_what_it_does_not_take():
         study.subset("test")
     with pytest.raises(BadParameter, match="n_novel"):
         Study.of_notebook("05_metrics", {}).through("judge-a").n_novel  # noqa: B018
+
+
+def test_notebook_3_trains_by_its_parameters(
+    study, tiny_folder, whole_dataset, clip_folder, tmp_path, monkeypatch
+):
+    """Batch, rule and backbone, as `train-encoder` takes them; the defaults change no key."""
+    import dd.train
+    from dd.study import experiments
+    from dd.study.parameters import ROOT
+
+    cells = json.loads((ROOT / "notebooks" / "03_encoder.ipynb").read_text())["cells"]
+    (source,) = ("".join(c["source"]) for c in cells if "train_encoder(train, dec, run" in str(c))
+    assert study.recipe == {}
+    changed = dict(batch=32, rule="all", backbone=str(clip_folder))
+    sizes = dict(n_train=256, tokens=3, encoder_seen=128, decoder=str(tiny_folder))
+    mine = Study({"study": "mine", **sizes, **changed})
+    mine.dataset = whole_dataset
+    asked, train, make = {}, mine.subset("train"), dd.train.train_encoder
+    monkeypatch.setattr(dd.train, "train_encoder", lambda *a, **k: make(*a, **asked | k))
+    asked |= dict(width=32, blocks=1, least=0)
+    names = dict(dd=dd, study=mine, experiments=experiments, train=train, dec=mine.dec)
+    names |= dict(probe=train.subset("all", 8), latents=mine.latents("train"))
+    exec(source, names)
+    recipe = json.loads((mine.path("encoder") / "recipe.json").read_text())
+    assert (recipe["B"], recipe["rule"], recipe["backbone"]) == tuple(changed.values())
+    assert names["run"] != mine.training("encoder_run/", "train_encoder", tokens=3, seen=128)

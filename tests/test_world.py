@@ -3,6 +3,7 @@ pipelines, and the study's table of it; on miniatures of the real classes."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from dd.__main__ import main
 from dd.data import load_dataset
 from dd.decoder import Decoder
 from dd.encoder import Encoder
-from dd.study import BadParameter, check_run, fingerprint
+from dd.study import BadParameter, Study, check_run, fingerprint
 from dd.study.parameters import NOTEBOOKS, ROOT, load_parameters, taken
 from dd.study.run import LEFT_OUT, for_world, prepared
 
@@ -215,6 +216,62 @@ def test_texts_of_a_world_are_of_pictures_of_the_decoders_size(
     assert "a data set; give --out FILE" in capsys.readouterr().err
 
 
+def test_a_worlds_own_splits_are_kept_apart(coco, encoder, tmp_path, capsys):
+    """--split in any world that has some; else the test split, told, and not one training row."""
+    world, out = tmp_path / "captions.csv", tmp_path / "texts.parquet"
+    table = pd.DataFrame({"file_name": [f"COCO_{i:012}.png" for i in range(9)], "text": "a"})
+    table["id"] = [f"i{k}" for k in range(9)]
+    table["split"] = [*["train"] * 4, *["val"] * 3, "", ""]
+    told = lambda: [x for x in capsys.readouterr().err.splitlines() if "split" in x.split()]
+
+    def texts(*more, code=0) -> list[str]:
+        words = ["write", str(world), *coco[2:], "--encoder", str(encoder), "--out", str(out)]
+        assert main([*words, *more]) == code
+        return list(written(out)) if code == 0 else []
+
+    table.to_csv(world, index=False)
+    assert texts() == ["i7", "i8"]  # named as none, where others are
+    assert "split test: 2 of 9 images; --split takes one of test, train, val" in told()[-1]
+    assert texts("--split", "val") == ["i4", "i5", "i6"] and not told()
+    assert texts("--split", "train", "--n", "1")[0] in ("i0", "i1", "i2", "i3")
+    assert texts("--split", "novel", code=2) == [] and "has no split 'novel'" in told()[-1]
+    (tmp_path / "ids").write_text("i5\ni0\n")
+    assert texts("--ids", str(tmp_path / "ids")) == ["i5", "i0"]  # these alone
+    assert "split all: 2 of 2 images" in told()[-1]
+    table[:7].to_csv(world, index=False)
+    assert len(texts()) == 7 and "split all: 7 of 7 images" in told()[-1]
+    table.drop(columns="split").to_csv(world, index=False)
+    assert len(texts()) == 9 and not told()
+    assert texts("--split", "test", code=2) == []
+    assert "names no splits; leave --split out" in capsys.readouterr().err
+
+
+def test_pictures_of_kept_scores_are_drawn_again_where_they_are_not_there(
+    coco, sd2_folder, clip_folder, tmp_path, monkeypatch, capsys
+):
+    """Nor are those of other texts taken for them."""
+    ids, P, calls, draw = map(str, range(40)), tmp_path / "P" / "sd2-1-0", [], Decoder.draw
+    table = pd.DataFrame({"id": list(ids), "text": "red"})
+    table.to_csv(tmp_path / "a.csv", index=False)
+    table.assign(text="blue").to_csv(tmp_path / "b.csv", index=False)
+    how = [*coco, "--decoder", str(sd2_folder), "--features", str(clip_folder), "--steps", "1"]
+    how += ["--guidance", "1", "--keep", str(tmp_path / "K")]
+    monkeypatch.setattr(Decoder, "draw", lambda *a, **k: calls.append(1) or draw(*a, **k))
+
+    def score(name: str, *more) -> str:
+        assert main(["score", str(tmp_path / name), *how, *more]) == 0
+        return capsys.readouterr().err
+
+    plain, pictures = score("a.csv"), ("--pictures", str(tmp_path / "P"))
+    assert not P.exists() and "drawn again" not in plain
+    assert score("a.csv", *pictures).count("drawn again") == 1 and len(calls) == 2
+    first = {p.name: p.read_bytes() for p in P.iterdir()}
+    assert len(first) == 40 and "drawn again" not in score("a.csv", *pictures) and len(calls) == 2
+    score("b.csv", *pictures)
+    assert "drawn again" in score("a.csv", *pictures) and len(calls) == 4
+    assert {p.name: p.read_bytes() for p in P.iterdir()} == first
+
+
 @pytest.mark.slow
 def test_three_commands(
     coco, encoder, sd2_folder, judge, clip_folder, tmp_path, monkeypatch, capsys
@@ -266,6 +323,25 @@ def run_here(name: str, parameters: dict, folder: Path) -> None:
             shell.push({p: parameters[p] for p in taken(name)})
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_of_another_world_that_is_run_as_it_is(name, tmp_path, capsys):
+    """By Papermill or by hand, not by `run`: a cell of the emoji world alone steps aside."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
+    of_emoji = lambda cell: "emoji" in cell.metadata.get("tags", ()) and cell.cell_type == "code"
+    for world, told in (("my.json", LEFT_OUT.strip("*") + "\n"), ("emoji", "")):
+        shell = InteractiveShell()
+        shell.push({"world": world} if "world" in taken(name) else {})
+        begin = f"from dd.study import Study\nstudy = Study.of_notebook({name!r}, globals())"
+        shell.run_cell(begin).raise_error()
+        shell.run_cell("print('another')").raise_error()
+        assert capsys.readouterr().out == "another\n"
+        for cell in filter(of_emoji, cells if told else ()):
+            shell.run_cell(cell.source).raise_error()
+            assert capsys.readouterr().out == told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("judge", ["sdxl"], indirect=True)
 def test_the_study_of_a_world(
@@ -302,6 +378,28 @@ def test_the_study_of_a_world(
     assert drawn.index[0] == "names" and (drawn["n"] == M).all()  # no autoencoder: it only draws
     assert "search" not in table.index and not (folder / "few_shot.csv").exists()
     assert set(pd.read_csv(folder / "blending.csv")["similarity to"]) > {"no parent"}
+
+
+def test_originals_are_of_the_decoders_size_and_the_encoder_sees_its_own(
+    coco, encoder, sd_folder, sd2_folder, tmp_path
+):
+    """As `score` loads originals and `write` shows pictures, whichever size the encoder's is; a
+    judge's originals are of its own."""
+    small = tmp_path / "small"
+    Encoder.load(encoder).save(small)
+    recipe = json.loads((small / "recipe.json").read_text())
+    (small / "recipe.json").write_text(json.dumps(recipe | {"size": 12}))
+    given = dict(world=coco[1], world_images=coco[3], encoder=str(small), n_test=9)
+    study = Study({"study": "sizes", "decoder": str(sd_folder), **given})
+    assert np.array_equal(study.dataset.images, load_dataset(coco[1], coco[3], 16).images)
+    seen = load_dataset(coco[1], coco[3], 12).subset("test", 9)
+    assert study.enc.write(seen.pixels()) == study.texts("dediffusion")
+    assert study.through(str(sd2_folder)).subset("test") is study.subset("test")
+    config = shutil.copytree(sd2_folder, tmp_path / "larger") / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": 12}))
+    judge = study.through(str(tmp_path / "larger"))
+    assert judge.subset("test").images.shape[1] == 24
+    assert list(judge.subset("test").frame["id"]) == list(study.subset("test").frame["id"])
 
 
 def test_what_a_world_lacks_is_told_at_once(coco, tiny_decoder, tmp_path):

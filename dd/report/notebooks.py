@@ -62,7 +62,7 @@ def body(nb, figures: Path, pages) -> str:
             data, png = output.data, "".join(output.data.pop("image/png").split())
             stem = output.metadata.get("image/png", {}).get("figure")
             if stem and (figures / f"{stem}.png").exists():
-                data["text/html"] = image(f"../figures/{stem}.png", caption(stem))
+                data["text/html"] = image(f"../figures/{stem}.png", caption(stem, figures.parent))
             else:
                 data["text/html"] = image(f"data:image/png;base64,{png}", f"Picture of: {heading}")
     as_html = lambda source: MarkdownWithMath(renderer=_Text(pages)).render(source)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from functools import partial
 from pathlib import Path
 from string import Template
 
@@ -35,6 +36,7 @@ from .tables import (
     source_table,
     tables,
     verdict_line,
+    worded,
 )
 
 HERE = Path(__file__).parent
@@ -49,9 +51,10 @@ LEGEND = (
 escape = html.escape
 
 
-def caption(stem: str) -> str:
-    """What the figure of this name shows."""
-    return CAPTIONS.get(stem, f"Figure: {stem.replace('_', ' ')}")
+def caption(stem: str, folder: Path) -> str:
+    """What a study's figure of this name shows."""
+    told = CAPTIONS.get(stem)
+    return worded(told, folder) if told else f"Figure: {stem.replace('_', ' ')}"
 
 
 def image(source: str, alt: str) -> str:
@@ -60,8 +63,8 @@ def image(source: str, alt: str) -> str:
     return shown if source.startswith("data:") else f"<a href='{escape(source)}'>{shown}</a>"
 
 
-def _figure(stem: str) -> str:
-    told = caption(stem)
+def _figure(stem: str, folder: Path) -> str:
+    told = caption(stem, folder)
     shown = image(f"../figures/{stem}.png", told)
     return f"<figure>{shown}<figcaption>{escape(told)}</figcaption></figure>"
 
@@ -73,7 +76,7 @@ def _link(name: str, title: str, rel: str = "") -> str:
 def _finding(folder: Path) -> list[str]:
     """The headline, its picture, and the table of the test drawings."""
     table, sheet = read_table(folder), "reconstruction_sheet"
-    lines = [_figure(sheet)] if (folder / "figures" / f"{sheet}.png").exists() else []
+    lines = [_figure(sheet, folder)] if (folder / "figures" / f"{sheet}.png").exists() else []
     if table is None:
         return [*lines, "<p>No reconstruction table yet: notebook 05_reconstruction writes it.</p>"]
     small = [f"{LEGEND} FID and KID in {seen_by(folder)}."]
@@ -105,11 +108,12 @@ def _tables(folder: Path) -> list[str]:
     """Every table, and the paper's own inconsistencies."""
     table = read_table(folder)
     found = {} if table is None else dict(blocks(table))
+    on = lambda text: worded(text, folder)
     found |= {
-        "De-Diffusion minus other sources, on the same test drawings": ahead(folder),
+        on("De-Diffusion minus other sources, on the same test drawings"): ahead(folder),
         "KID style by style, each a narrow target set": kid_by_style(folder),
         "How far the starting noise moves a row: mean and range over its draws": noises(folder),
-        "FID over guidance on test drawings, read four ways": guidance_summary(folder),
+        on("FID over guidance on test drawings, read four ways"): guidance_summary(folder),
         "Trained through x drawn by: paired similarity, * where the two are one": crossing(folder),
     }
     found |= dict(few_shot_tables(folder))
@@ -132,13 +136,13 @@ def _tables(folder: Path) -> list[str]:
 def _figures(folder: Path, pages) -> list[str]:
     """Every figure with its caption, by the notebook that makes it."""
     left = {p.stem for p in (folder / "figures").glob("*.png")}
-    lines = ["<h1>All figures</h1>"]
+    lines, figure = ["<h1>All figures</h1>"], partial(_figure, folder=folder)
     for name, figures in FIGURES.items():
         shown = [stem for stem in figures if stem in left]
         left -= set(shown)
         head = _link(name, pages[name][0]) if name in pages else name
-        lines += [f"<h2>{head}</h2>", *map(_figure, shown)] if shown else []
-    return [*lines, *(["<h2>Others</h2>", *map(_figure, sorted(left))] if left else [])]
+        lines += [f"<h2>{head}</h2>", *map(figure, shown)] if shown else []
+    return [*lines, *(["<h2>Others</h2>", *map(figure, sorted(left))] if left else [])]
 
 
 def _parameters(folder: Path) -> list[str]:

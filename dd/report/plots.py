@@ -13,11 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import figures, published
-from ..files import read_json
 from ..sources import LABELS, SOURCES
 from .tables import (
     QUESTIONS,
     drawn_by,
+    is_emoji,
     most_shots,
     own,
     pooled,
@@ -25,6 +25,7 @@ from .tables import (
     rows_of,
     short,
     trained_through,
+    worded,
 )
 
 COLOURS = {row.label: row.colour for row in SOURCES.values()}
@@ -90,6 +91,7 @@ def curve(table, out, decoder: str | None = None) -> Path | None:
         series[LABELS[source]] = tuple(rows.to_numpy().T)
     theirs = {name: (published.GUIDANCE, published.SWEEP[name]) for name in LIKE}
     drawings = {"curve": "test drawings", "val": "validation drawings"}[split]
+    drawings = worded(drawings, table)
     name, n = short(ours["decoder"].iloc[0]), ours["n"].max()
     both = {"xlabel": "guidance", "markers": True}
     plots = [
@@ -244,7 +246,8 @@ def fid_at_n(table, out) -> Path | None:
     sizes = table["n"][table["n"] > 0]
     title = f"n from {sizes.min():,} to {sizes.max():,}; at 0 the line through them"
     how = dict(markers=True, size=(4.4, 3.2), colours=COLOURS, title=title)
-    return figures.curves(series, out, "1000 / n", "FID, test drawings", **how)
+    label = worded("FID, test drawings", out.parents[1])
+    return figures.curves(series, out, "1000 / n", label, **how)
 
 
 @draws("judges_words", "judges_words")
@@ -261,9 +264,7 @@ def cut_words(table, out) -> Path | None:
 
 
 def _own_or_shipped(folder: Path, find: Callable):
-    told = map(read_json, Path(folder).glob("parameters/*.json"))
-    other = any(parameters.get("world", "emoji") != "emoji" for parameters in told)
-    for of in (Path(folder), SHIPPED)[: 1 if other else 2]:
+    for of in (Path(folder), SHIPPED)[: 2 if is_emoji(folder) else 1]:
         if (found := find(of)) is not None:
             print(f"Of the study {of.name}:")
             return found
@@ -306,10 +307,9 @@ def rate(table, scores, out) -> Path | None:
         "bits": "bits per text (unigram model)",
         "bits_lm": "bits per text (language model)",
     }
-    panels = []
+    panels, fid = [], worded("FID, test drawings", out.parents[1])
     for x, label in prices.items():
-        axis = {"xlabel": label, "ylabel": "" if panels else "FID, test drawings"}
-        axis["title"] = _counted(n)
+        axis = {"xlabel": label, "ylabel": "" if panels else fid, "title": _counted(n)}
         if x in table:
             panels.append({"rows": table.set_index("source"), "x": x, "y": "fid", "axis": axis})
     size = (1.8 + 2.7 * len(panels), 2.9)

@@ -65,6 +65,21 @@ def seen_by(folder: Path) -> str:
     return "EfficientNet-Lite2 features, not comparable with Inception's"
 
 
+def is_emoji(of: pd.DataFrame | Path) -> bool:
+    """Whether a table of a study, or its folder, is of the emoji world."""
+    if isinstance(of, pd.DataFrame):
+        return of.iloc[0].get("world", "emoji") == "emoji"
+    told = map(read_json, Path(of).glob("parameters/*.json"))
+    return all(parameters.get("world", "emoji") == "emoji" for parameters in told)
+
+
+def worded(text: str, of: pd.DataFrame | Path) -> str:
+    """What we say of drawings; in another world than emoji they are images."""
+    if is_emoji(of):
+        return text
+    return text.replace("drawing", "image").replace("Drawing", "Image")
+
+
 def has_styles(table: pd.DataFrame) -> bool:
     """Whether any row has a KID inside styles: other worlds than emoji have none."""
     return "kid_within" in table and bool(table["kid_within"].notna().any())
@@ -78,8 +93,7 @@ def own(table: pd.DataFrame) -> pd.DataFrame:
 def trained_through(table: pd.DataFrame) -> str | None:
     """The decoder that the encoder was trained through: the study's own in the emoji world. In
     another one it need not be: None."""
-    first = table.iloc[0]
-    return first["decoder"] if first.get("world", "emoji") == "emoji" else None
+    return table["decoder"].iloc[0] if is_emoji(table) else None
 
 
 def rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -145,6 +159,7 @@ def blocks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     for k, decoder in enumerate(table["decoder"].unique()):
         for split, title in SPLITS.items():
             text = source_table(table[table["decoder"] == decoder], split)
+            title = worded(title, table)
             if len(text):
                 found.append((title if k == 0 else f"{title}, {drawn_by(decoder)}", text))
     return found
@@ -159,7 +174,8 @@ def noises(folder: Path) -> pd.DataFrame | None:
     table = table[table["split"].isin(SPLITS) & table.duplicated(by, keep=False)]
     for (decoder, split, source), draws in table.groupby(by, sort=False):
         over = draws[["fid", "kid", "paired"]].agg(["mean", "min", "max"])
-        row = {"drawn by": short(decoder), "drawings": split, "text source": LABELS[source]}
+        row = {"drawn by": short(decoder), worded("drawings", folder): split}
+        row |= {"text source": LABELS[source]}
         row |= {"draws": str(len(draws)), "FID": number(".1f", *over["fid"])}
         row |= {"KID": number(".2f", *over["kid"]), "paired": number(".3f", *over["paired"])}
         rows.append(row)

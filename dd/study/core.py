@@ -9,6 +9,7 @@ Letters: M images, P patches, F features, D width, C and h latents.
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import pandas as pd
 import torch
 
 from .. import baselines, metrics
+from ..commands import RECIPE
 from ..data import Dataset, load_dataset
 from ..decoder import GUIDE, Decoder
 from ..encoder import Encoder, backbone_features, relax
@@ -31,13 +33,22 @@ from ..runtime import (
     whole_model,
 )
 from ..search import SearchEngine, ideal
-from ..sources import LENGTHS, LITE2, SEARCH, keys
+from ..sources import LENGTHS, LITE0, LITE2, SEARCH, keys
 from ..texts import WRITERS as PLAIN
 from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
 from . import cache
 from .cache import fingerprint, folder_hash
-from .parameters import MANY, PARAMETERS, BadParameter, check, results_root, taken
+from .parameters import (
+    LEFT_OUT,
+    MANY,
+    PARAMETERS,
+    ROOT,
+    BadParameter,
+    check,
+    results_root,
+    taken,
+)
 
 ROW = ["world", "split", "source", "decoder", "guidance", "seed"]
 SCORES = "n fid fid_lo fid_hi kid kid_lo kid_hi paired paired_lo paired_hi r_at_1".split()
@@ -46,6 +57,18 @@ COLUMNS = [*ROW, *SCORES, *WITHIN]
 TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
 SWEPT, FURTHER = keys("swept", without="chosen"), {s: keys(s) for s in ("novel", "outside")}
 FLOORS = ("real", "autoencoder", "ideal_name", "ideal_style")  # and ceilings: no text is drawn
+
+
+def stepping_aside(notebook: str):
+    """The lines of a cell -> the same; of a cell tagged `emoji`, which `run` leaves out in another
+    world, one that says so: for who runs the notebook as it is."""
+    path, cells = ROOT / "notebooks" / f"{notebook}.ipynb", []
+    if path.exists():
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    tagged = (cell for cell in cells if "emoji" in cell["metadata"].get("tags", ()))
+    emoji = {"".join(cell["source"]).strip() for cell in tagged}
+    told = f"print({LEFT_OUT.strip('*')!r})\n"
+    return lambda lines: [told] if "".join(lines).strip() in emoji else lines
 
 
 class Study:
@@ -63,6 +86,7 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._models: dict = {}
         self._looked: dict[int, torch.Tensor] = {}
+        self._worlds: dict = {}  # a user's data set by the size of its pictures
 
     def __getattr__(self, name: str):
         if name in PARAMETERS:
@@ -81,6 +105,8 @@ class Study:
         if isinstance(given.get("study"), Study):  # the cell is run once more
             given["study"] = given["study"].parameters["study"]
         study = cls(given, tuple(dict.fromkeys((*taken(notebook), *given))))
+        if not study.is_emoji and (shell := names.get("get_ipython")):
+            shell().input_transformers_cleanup.append(stepping_aside(notebook))
         write_json(study.path(f"parameters/{notebook}.json"), study.parameters)
         return study
 
@@ -101,12 +127,30 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The world's. One of a user's own in the size that the encoder was trained on; what names
-        no split is for testing."""
+        """The world's. One of a user's own in the size that the decoder draws, as `score` compares
+        originals, or where a notebook draws nothing in the encoder's; what names no split is for
+        testing."""
         if self.is_emoji:
             return load_dataset("emoji")
-        images = None if self.world_images == "beside" else self.world_images
-        return load_dataset(self.world, images, self.enc.size)
+        return self.in_size((self.dec if "decoder" in self.takes else self.enc).size)
+
+    def in_size(self, size: int) -> Dataset:
+        """A user's world in pictures of one size, read once."""
+        if size not in self._worlds:
+            images = None if self.world_images == "beside" else self.world_images
+            self._worlds[size] = load_dataset(self.world, images, size)
+        return self._worlds[size]
+
+    def shown(self, images: Dataset) -> Dataset:
+        """These images as an encoder sees them: those of a user's world in the size that it was
+        trained on, as `write` shows them, be the decoder's another."""
+        if self.is_emoji or self.enc.size == images.images.shape[1]:
+            return images
+        if (which := images.fingerprint()) not in self._worlds:
+            world = self.in_size(self.enc.size)
+            at = {id: row for row, id in enumerate(world.frame["id"])}
+            self._worlds[which] = world.rows([at[id] for id in images.frame["id"]])
+        return self._worlds[which]
 
     @property
     def is_emoji(self) -> bool:
@@ -179,7 +223,8 @@ class Study:
         """Frozen backbone features (M, P, F), computed once; of an encoder's own `backbone`."""
         from ..train import of_images
 
-        images, own = self.subset(split), {"backbone": backbone} if backbone else {}
+        images = self.shown(self.subset(split))
+        own = {"backbone": backbone} if backbone else {}
         make = lambda: {"patches": of_images(partial(backbone_features, **own), images)}
         return self.kept("features", make, images=images, **own)["patches"]
 
@@ -229,6 +274,13 @@ class Study:
         """Folder of a training on the train split: other inputs, another folder."""
         images, decoder = self.subset("train"), self.trained_through
         return self.place(stage, kind, images=images, decoder=decoder, seed=self.seed, **inputs)
+
+    @property
+    def recipe(self) -> dict:
+        """What notebook 3's training changes of RECIPE: only what is not its default, or the
+        default's training would be another one, too."""
+        asked = dict(B=self.batch, rule=self.rule, backbone=self.backbone)
+        return {k: v for k, v in asked.items() if v not in (RECIPE[k], "auto", LITE0)}
 
     def trained_encoder(self, kind: str, N: int, seen: int) -> Encoder:
         """An encoder beside the study's own: N words, trained through this study's decoder."""
@@ -509,8 +561,10 @@ class Study:
             rivals = [s for s in self.parameters.get("rivals", ()) if s in keys("again")]
             changed = dict(decoder=decoder, rivals=rivals, noise_seeds=1, n_novel=0)
             other = type(self)({**self.parameters, **changed}, self.takes)
-            other.subsets, other.dataset, other.texts = self.subsets, self.dataset, self.texts
-            other.ideal, other.judging = self.ideal, True
+            other.texts, other.ideal, other.judging = self.texts, self.ideal, True
+            other._worlds = self._worlds
+            if self.is_emoji or other.dec.size == self.dec.size:  # else it has originals of its own
+                other.subsets, other.dataset = self.subsets, self.dataset
             self._models[decoder] = other
         return self._models[decoder]
 

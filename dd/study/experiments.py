@@ -95,9 +95,9 @@ def differences(study: Study, by: dict[str, Study]) -> pd.DataFrame:
     was drawn, by each decoder of `by`, the mean over all starting noises; the same drawings are
     resampled for both (`resamples`). Written to differences.csv, where the rows of other decoders
     that reconstruction.csv has stay."""
-    images, real, rows = study.subset("test"), study.real("test"), []
-    guidance = study.guidance_of()
+    images, rows, guidance = study.subset("test"), [], study.guidance_of()
     for name, drawing in by.items():
+        real = drawing.real("test")  # in this decoder's size
 
         def drawn(source: str, name=name, drawing=drawing) -> list[torch.Tensor]:
             noises = range(drawing.noise_seeds if source in keys("again") else 1)
@@ -382,7 +382,7 @@ def cut_words(study: Study, guidance: dict[str, float]) -> pd.DataFrame:
     decoder draws from each. Written to judges_words.csv; `half` is half the interval's width."""
     test, rng, rows = study.subset("test"), random.Random(study.seed), []
     few = spread(len(test), min(CUT, len(test) // 3))
-    images, real, texts = test.rows(few), study.real("test")[few], study.texts("dediffusion")
+    images, texts = test.rows(few), study.texts("dediffusion")
     pairs = [(texts[i].split(), known) for i, known in zip(few, own_words(images))]
     fitting = [[w for w in text if w in known] for text, known in pairs]
     cuts = {
@@ -392,6 +392,7 @@ def cut_words(study: Study, guidance: dict[str, float]) -> pd.DataFrame:
         "as many, any words": [rng.sample(t, len(fit)) for (t, _), fit in zip(pairs, fitting)],
     }
     for name, by in study.by_each.items():
+        real = by.real("test")[few]
         for kind, cut in cuts.items():
             said, ids = [" ".join(text) for text in cut], list(images.frame["id"])
             drawing, how = by.drawing(images, said, guidance[name]), by.how(guidance[name])

@@ -14,10 +14,12 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from ..commands import GROUPS, RECIPE
 from ..messages import nearest, shown
-from ..sources import LENGTHS, LITE2, keys
+from ..sources import LENGTHS, LITE0, LITE2, keys
 
 ROOT = Path(__file__).parent.parent.parent
+LEFT_OUT = "*Left out: of the emoji world alone.*"  # in the place of a notebook's cell
 
 
 class BadParameter(ValueError):
@@ -72,6 +74,14 @@ PARAMETERS = {
     "probe_seen": seen(0, "images each other training recipe sees in notebook 3; 0: no comparison"),
     "training_seeds": P(1, "how often each training recipe of notebook 3 is trained", 1, 20),
     "tokens": P(16, "N, words De-Diffusion writes per image", 1, 75),
+    "batch": P(RECIPE["B"], "images a step of notebook 3's training", 1, MANY),
+    "rule": P(
+        *("auto", "tokens that may be written, as `train-encoder --rule`; auto: its default"),
+        among=("auto", *GROUPS["recipe"]["--rule"]["choices"]),
+    ),
+    "backbone": P(
+        LITE0, "what looks at pictures in that training: lite0, or as `train-encoder --backbone`"
+    ),
     "n_test": drawings(360, "test drawings judged; 0: all"),
     "n_train": drawings(
         2560, "training drawings that encoder, baselines and examples are taken from; 0: all", 256
@@ -149,7 +159,8 @@ NOTEBOOKS = {
     "00_digits": "seed",
     "01_data": f"seed {_WORLD}",
     "02_decoder": f"seed {_WORLD} decoder n_train decoder_seen autoencoder_seen steps sampler",
-    "03_encoder": f"seed {_WORLD} decoder n_train encoder_seen probe_seen training_seeds tokens",
+    "03_encoder": f"seed {_WORLD} decoder n_train encoder_seen probe_seen training_seeds tokens "
+    "batch rule backbone",
     "04_texts": f"seed {_WORLD} n_train n_test decoder rivals rivals_seen",
     "05_metrics": f"seed {_WORLD} decoder n_test steps sampler",
     "05_reconstruction": f"{_DRAWING} n_train n_val n_novel n_outside guidances rivals "

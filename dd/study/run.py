@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from ..files import alone_in, check_writable, read_json, whole, write_json
-from ..sources import INCEPTION, LITE2, keys
+from ..sources import INCEPTION, LITE0, LITE2, keys
 from .cache import STAGES, folder_hash, key
 from .parameters import (
+    LEFT_OUT,
     NOTEBOOKS,
     PARAMETERS,
     ROOT,
@@ -26,7 +27,6 @@ from .parameters import (
     taken,
 )
 
-LEFT_OUT = "*Left out: of the emoji world alone.*"
 ELSEWHERE = """> **This run is of another world.** The sentences below were written about the emoji
 > world and its decoder `sketch`. Here the images are those of `{world}` and the decoder is
 > `{decoder}`: where they say *drawing*, read *image*; what they say was found, was found there.
@@ -68,6 +68,12 @@ def load_encoder(name: str) -> None:
     Encoder.load(Path(name)).size  # noqa: B018, asked whether it is known
 
 
+def load_backbone(name: str) -> None:
+    from ..encoder import tower
+
+    tower(name)
+
+
 def check_run(parameters: dict, only: tuple[str, ...] = ()) -> dict:
     """What a run, whole or of `only` some notebooks, needs beyond types and ranges, refused before
     the first notebook rather than by the last; all mistakes at once."""
@@ -92,6 +98,12 @@ def check_run(parameters: dict, only: tuple[str, ...] = ()) -> dict:
         if n not in known_good
     }
     told += [line for lines in wrong.values() for line in lines]
+    if "backbone" in used and (backbone := parameters["backbone"]) != LITE0:
+        told += unreadable(load_backbone, backbone)
+    for name in ("encoder_seen", "n_train"):
+        if "batch" in used and 0 < parameters[name] < parameters["batch"]:
+            short = f"batch is {parameters['batch']}, more than {name}, {parameters[name]}"
+            told.append(f"{short}; use a smaller batch or more images")
     for name in models("language_models"):
         load = llm.package if name in llm.PACKAGES else llm.LanguageModel.load
         told += unreadable(load, name)
@@ -129,7 +141,7 @@ def wrong_world(parameters: dict) -> list[str]:
 
 EMOJI = (
     *("n_novel", "n_outside", "probe_seen", "lengths_seen", "cross_seen", "hard_prompts"),
-    *("sampler_check", "eyes"),
+    *("sampler_check", "eyes", "batch", "rule", "backbone"),
 )
 
 
@@ -223,10 +235,10 @@ def prepared(parameters: dict, only: tuple[str, ...] = ()) -> dict:
     from ..runtime import shipped
 
     parameters = check_run(parameters, only)
-    named = ("trained", "shipped", "emoji", "beside", LITE2, *PACKAGES)
+    named = ("trained", "shipped", "emoji", "beside", LITE0, LITE2, *PACKAGES)
     is_path = lambda name: name not in named and shipped(name) == Path(name)
     resolved = lambda n: str(Path(n).resolve()) if is_path(n) and Path(n).exists() else n
-    for name in ("decoder", "encoder", "world", "world_images", "features"):
+    for name in ("decoder", "encoder", "world", "world_images", "features", "backbone"):
         prefix = INCEPTION if parameters[name].startswith(INCEPTION) else ""
         parameters[name] = prefix + resolved(parameters[name].removeprefix(prefix))
     for name in ("judges", "language_models"):
