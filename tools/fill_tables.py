@@ -159,7 +159,6 @@ TABLES = {
     "fid": lambda: across("fid"),
     "kid_within": lambda: across("kid_within"),
     "paired": lambda: across("paired"),
-    "noise": lambda: report.noises(FULL),
     "lengths": lengths,
     "recipes": recipes,
     "smollm2": lambda: asked("Questions (smollm2): exact match, by shots"),

@@ -328,7 +328,7 @@ def exact_match(rows: pd.DataFrame, title: str) -> dict:
 def _asked_with(rows: pd.DataFrame) -> str:
     """What stands under bars of answers."""
     draws = len({*rows["seed"].astype(str)} - {"all"})
-    told = f"n questions, over {draws} draws of the examples; " if draws else ""
+    told = f"n questions, over {draws} draws of the examples; " if draws > 1 else ""
     return f"{told}* the context holds the answer"
 
 
