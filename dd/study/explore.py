@@ -43,8 +43,9 @@ def gather(study: Study) -> dict:
     table has not. Drawings are spread over the test split; pictures are of the first noise."""
     images, real = study.subset("test"), study.real("test")
     rows = spread(len(images), DRAWINGS)
-    sources = [s for s in SOURCES if s in (*JUDGED, *study.rivals)]
-    guidance = study.guidance_of()
+    guidance, wanted = study.guidance_of(), (*JUDGED, *study.rivals)
+    by_all = lambda source: all((name, source) in guidance for name in study.by_each)
+    sources = [s for s in SOURCES if s in wanted and by_all(s)]  # judges do not draw every rival
 
     def pictures(name: str, source: str) -> tuple[torch.Tensor, np.ndarray]:
         """Image features of all test drawings' pictures, and the chosen pictures."""
