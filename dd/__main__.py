@@ -331,9 +331,8 @@ def of_split(args, size: int, **more):
             problem = f"{args.world} names no splits; leave --split out, all its images are used"
             raise BadData(f"--split {args.split}: {problem}")
         return "all", dataset
-    split = args.split or (there[0] if len(there) == 1 else "all" if args.ids else "test")
-    if not args.split and split not in there:
-        split = "all"
+    tested = "test" if "test" in there and not args.ids else "all"
+    split = args.split or (there[0] if len(there) == 1 else tested)
     some = dataset.subset(split)
     if not args.split:
         named = f"split {split}: {len(some)} of {len(dataset)} images"

@@ -189,11 +189,10 @@ def by_style(table, out) -> Path | None:
     names, sources = list(table["style"].unique()), list(table["source"].unique())
     aside = {s: 0.18 * (k - (len(sources) - 1) / 2) for k, s in enumerate(sources)}
     table["x"] = table["style"].map(names.index) + table["source"].map(aside)
-    panels = []
+    of, panels = table.groupby("style")["n"].max(), []
+    labels = [f"{name}, n = {of[name]:,}" for name in names]
     for decoder, rows in table.groupby("decoder", sort=False):
         axis = {"title": drawn_by(decoder), "ylabel": "" if panels else "KID in the style"}
-        of = table.groupby("style")["n"].max()
-        labels = [f"{name}, n = {of[name]:,}" for name in names]
         axis |= {"xticks": range(len(names)), "xticklabels": labels}
         panel = {"rows": rows.set_index("source"), "x": "x", "y": "kid", "axis": axis}
         panels.append(panel | {"turned": 90})

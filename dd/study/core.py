@@ -9,7 +9,6 @@ Letters: M images, P patches, F features, D width, C and h latents.
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property, partial
 from pathlib import Path
@@ -64,7 +63,7 @@ def stepping_aside(notebook: str):
     world, one that says so: for who runs the notebook as it is."""
     path, cells = ROOT / "notebooks" / f"{notebook}.ipynb", []
     if path.exists():
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = read_json(path)["cells"]
     tagged = (cell for cell in cells if "emoji" in cell["metadata"].get("tags", ()))
     emoji = {"".join(cell["source"]).strip() for cell in tagged}
     told = f"print({LEFT_OUT.strip('*')!r})\n"
@@ -86,7 +85,8 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._models: dict = {}
         self._looked: dict[int, torch.Tensor] = {}
-        self._worlds: dict = {}  # a user's data set by the size of its pictures
+        # a user's data set by the size of its pictures, and what encoders see of its subsets
+        self._worlds: dict = {}
 
     def __getattr__(self, name: str):
         if name in PARAMETERS:
