@@ -334,7 +334,7 @@ def of_split(args, size: int, **more):
     tested = "test" if "test" in there and not args.ids else "all"
     split = args.split or (there[0] if len(there) == 1 else tested)
     some = dataset.subset(split)
-    if not args.split:
+    if not args.split and len(there) > 1:  # there is a choice
         named = f"split {split}: {len(some)} of {len(dataset)} images"
         say(f"note: {one_line(args.world)}: {named}; --split takes one of {', '.join(there)}")
     return split, some
