@@ -405,10 +405,11 @@ def train_finish(
     return vae
 
 
-def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> None:
+def make_decoder(name: str, out: Path, *, start: str | None = None, **changed) -> None:
     """A part of RECIPES, in which `changed` replaces entries, or all of them in order, from the
     emoji dataset's train split, into folders of `out`, where a part finds what it needs. `start`:
-    the autoencoder and the denoisers go on from the shipped ones.
+    the autoencoder and the denoisers go on from the "shipped" ones, or from those that an earlier
+    training left in a folder.
 
     The finish writes `out/finished`: float16 pipeline folders with their logs and recipes."""
     from diffusers import AutoencoderTiny
@@ -422,19 +423,20 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
     quiet()
     dataset, recipe = load_dataset("emoji").subset("train"), {**RECIPES[name], **changed}
     folder = out / name
+    before = lambda part: part if start == "shipped" else needed(Path(start), part)
     if name == "autoencoder":
-        go_on = Decoder.load("sketch").vae if start else None
+        go_on = Decoder.load(before("sketch")).vae if start else None
         made = train_autoencoder(dataset, folder, start=go_on, **recipe)
     elif (kind := name.removesuffix("-guide")) != name:
-        shipped = start and not (out / kind / "made").is_dir()
-        of = Decoder.load(kind if shipped else needed(out, kind)).pipeline
+        earlier = start and not (out / kind / "made").is_dir()
+        of = Decoder.load(before(kind) if earlier else needed(out, kind)).pipeline
         torch.manual_seed(recipe["seed"])
         fresh, learn = new_guide(kind, of), dict(kind=kind, guide=True)
         made = train_denoiser(dataset, of.vae, folder, start=fresh, **learn, **recipe)
         made = Decoder(made, kind).denoiser
     elif name in DECODERS:
         vae = AutoencoderTiny.from_pretrained(needed(out, "autoencoder"), use_safetensors=True)
-        go_on = Decoder.load(name).pipeline if start else None
+        go_on = Decoder.load(before(name)).pipeline if start else None
         made = train_denoiser(dataset, vae, folder, kind=name, start=go_on, **recipe)
     else:
         guides = {kind: needed(out, f"{kind}-guide") for kind in DECODERS}  # before the hours of it
@@ -442,7 +444,7 @@ def make_decoder(name: str, out: Path, *, start: bool = False, **changed) -> Non
         finished = train_finish(dataset, decoders, folder, **recipe)
         for kind, decoder in decoders.items():
             decoder.pipeline.register_modules(vae=finished)
-            told = {"name": kind, "captions": CAPTION_MIXTURES[kind], "start": start}
+            told = {"name": kind, "captions": CAPTION_MIXTURES[kind], "start": bool(start)}
             told |= {"train_images": len(dataset), "images": dataset.fingerprint()}
             told |= {"torch": torch.__version__}
             parts = ("autoencoder", kind, f"{kind}-guide", name)

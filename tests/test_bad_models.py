@@ -929,3 +929,10 @@ def test_results_named_from_here_are_written_here(told, one_notebook, tmp_path, 
     monkeypatch.setenv("DD_RESULTS", "out")
     assert told("run", "quick")[0] == 0
     assert (tmp_path / "where").read_text() == str(tmp_path / "here" / "out")
+
+
+def test_a_part_that_another_needs_is_named(refused, tmp_path):
+    anew = ("train-decoder", "--out", tmp_path)
+    assert "run `train-decoder --name autoencoder` first" in refused(*anew, "--name", "sketch")
+    line = refused(*anew, "--name", "judge-b-guide", "--start", tmp_path / "none")
+    assert f"{tmp_path}/none/judge-b/made: not there; run `train-decoder --name judge-b`" in line
