@@ -99,7 +99,7 @@ def write(args) -> None:
     try:
         pictures = picture_files(args.pictures, encoder.size)
     except BadData as error:
-        worlds = [p for p in args.pictures if Path(p).is_dir() or Path(p).suffix in WORLDS]
+        worlds = [p for p in args.pictures if Path(p).is_dir() or Path(p).suffix.lower() in WORLDS]
         raise BadData(f"{worlds[0]}: a data set; give --out FILE" if worlds else error) from None
     texts = written(args, encoder, pictures)
     several = len(texts) > 1
@@ -347,7 +347,8 @@ def score(args) -> None:
     from . import metrics
     from .data import load_dataset
     from .decoder import Decoder
-    from .files import write_csv, write_text
+    from .files import check_not_read, check_writable, write_csv, write_text
+    from .reading import Bad, texts_by_id
     from .runtime import process, say
     from .search import SearchEngine
     from .sources import SEARCH
@@ -356,8 +357,14 @@ def score(args) -> None:
     from .texts import read_texts, readability
     from .vocab import unread
 
-    if not Path(args.file).exists():
-        raise FileNotFoundError(f"{args.file}: no such file of captions")
+    if args.out:
+        check_writable(told_ids := Path(args.out).with_suffix(".ids.txt"))
+        check_not_read(told_ids, vars(args).values())
+    # too few texts are told of before a decoder and pictures are loaded
+    D, bad = metrics.width(args.features), Bad(args.on_bad)
+    if (M := len(texts_by_id(args.file, bad))) <= D:
+        tell(bad)
+        metrics.require_enough(M, D)
     if searches := args.decoder == SEARCH:
         decoder, guidances = SearchEngine(load_dataset("emoji").subset("train")), [float("nan")]
     else:
@@ -366,14 +373,14 @@ def score(args) -> None:
     split, dataset = of_split(args, decoder.size, captions=False)
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
-    metrics.require_enough(len(covered), metrics.width(args.features))
+    metrics.require_enough(len(covered), D)
     unreadable, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
     for line in lines:
         say(line)
     ids = sorted(covered.frame["id"])
     which = fingerprint(ids)  # the same images, the same 12 digits
     if args.out and not process():
-        write_text(Path(args.out).with_suffix(".ids.txt"), "".join(f"{id}\n" for id in ids))
+        write_text(told_ids, "".join(f"{id}\n" for id in ids))
     look = lambda rows: metrics.image_features(covered.images[rows], eye=args.features)
     told = "look at the originals"
     real = torch.cat(cache.kept_in_chunks(None, len(covered), STEP, look, told, "images"))

@@ -33,7 +33,9 @@ COLUMNS = {  # of a table, and the other names that each may have
 }
 KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a decimal"}
 KINDS |= {str: "text", list: "a list", dict: "an object", bytes: "bytes"}
-SOURCE = re.compile(r"""\s*[\[{]\s*['"]""")  # a list or an object, printed by Python, too
+# a list, an object or a tuple, printed by Python, too
+SOURCE = re.compile(r"""\s*([\[{]\s*['"]|\(['"].*['"],?\)\s*$)""")
+OR_SKIP = " (or use --on-bad skip)"  # at the end of what is told of a bad record
 MOST_SIZE = 2**31  # bytes that the texts of a Parquet file may unpack to
 
 
@@ -60,7 +62,7 @@ class Bad:
             yield
         except BadData as error:
             if self.on_bad == "stop":
-                raise BadData(f"{where}: {error} (or use --on-bad skip)") from None
+                raise BadData(f"{where}: {error}{OR_SKIP}") from None
             self.skipped.append(one_line(f"{where}: {error}"))
 
     @property
@@ -203,8 +205,8 @@ def _csv(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
             continue
         with bad.at(where := f"{path.name}, row {start + 1}"):
             fields, after = fields_at(start)
-            inner = [line for field in fields for line in field.split("\n")[1:]]
-            if any(line.count(delimiter) + 1 >= len(header) for line in inner):
+            like_rows = [line.count(delimiter) + 1 >= len(header) for line in lines[start:after]]
+            if sum(like_rows) > 1:
                 several = f"lines {start + 1} to {after} are one row and look like several"
                 raise BadData(f"{several}; close the quote, or take out the line breaks")
             if len(fields) != len(header):
@@ -239,7 +241,8 @@ def _parquet(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
             raise BadData(f"{path}: {size / 1e9:,.1f} GB or more of texts; split it")
 
     if not path.is_file():
-        raise BadData(f"{path}: no such file")
+        what = "a folder; give the file in it" if path.is_dir() else "no such file"
+        raise BadData(f"{path}: {what}")
     known, row, size = sum(COLUMNS.values(), ()), 0, 0
     try:
         schema = ParquetFile(path).schema
@@ -328,7 +331,7 @@ def near_misses(ids, known) -> dict[str, str]:
 def captions_of(value, empty: bool = False) -> list[str]:
     """Text, or a list of texts, or text that is a JSON list of them, as table cells hold it. With
     `empty`, a text may say nothing."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{", "("):
         try:
             value = parsed(value)
         except ValueError:  # "[blurred] a cat" is text
@@ -390,6 +393,8 @@ def square(image: Image.Image, size: int, changes: list | None = None) -> Image.
 def eight_bits(image: Image.Image, tags: dict, format: str | None) -> Image.Image:
     """Grey of more than 8 bits by the range that the file states; others as they are.
     tags: those of a TIFF file."""
+    if 2 in tags.get(339, ()):  # SampleFormat; Pillow reads such levels of 8 bits as unsigned
+        raise BadData("levels with a sign have no stated range; save it without")
     stated = image.mode.startswith("I;16") or (image.mode == "I" and format == "PPM")
     if not stated and image.mode in ("I", "F"):
         what = "decimal numbers" if image.mode == "F" else "32 bits"
@@ -409,7 +414,8 @@ def read_picture(source, size: int, changes: list | None = None) -> np.ndarray:
     its EXIF orientation says; of an animation the first picture; `changes` as in `square`. BadData
     for whatever is wrong, with the `name` of a stream that has one."""
     if isinstance(source, Path) and not source.is_file():
-        raise BadData(f"missing image {source}; add it")
+        folder = f"{source} is a folder; give a picture file"
+        raise BadData(folder if source.is_dir() else f"missing image {source}; add it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -94,8 +94,9 @@ def of_folder(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
     texts = {f.stem for f in files if f.suffix == ".txt"}
     stems = Counter(f.stem for f in files if f.suffix.lower() in kinds)
     if not needed and stems and not texts & stems.keys():
-        pictures = [f.name for f in files if f.suffix.lower() in kinds]
-        yield from (Record(name, id_of(name), name, [""]) for name in pictures)
+        for name in (f.name for f in files if f.suffix.lower() in kinds):
+            with bad.at(name):
+                yield Record(name, id_of(name), name, [""])
         return
     if not texts & stems.keys():
         columns = "add one with columns file_name, text, or a .txt beside each picture"

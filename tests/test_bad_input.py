@@ -9,6 +9,7 @@ import json
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from dd import baselines, data, reading, texts
+from dd import baselines, data, metrics, reading, texts
 from dd.__main__ import main
 from dd.reading import read_picture
 from dd.study import few_shot
@@ -106,6 +107,9 @@ def told(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(baselines, name, asked)
 
     later("captioner"), later("contrastive")
+    # `score` takes a few texts, and ends where it would look at the originals
+    monkeypatch.setattr(metrics, "WIDTH", 0)
+    monkeypatch.setattr(metrics, "image_features", lambda *a, **k: metrics.require_enough(0, 0))
 
     def told(*words):
         read.clear(), calls.clear()
@@ -175,6 +179,10 @@ WORLDS = {
         {"captions.csv": HEAD + 'a.png,"one\nb.png,two\nc.png,"\n'},
         "captions.csv, row 2: lines 2 to 4 are one row and look like several; close the quote",
     ),
+    "quotes that swallow a row, text between": (
+        {"captions.csv": 'id,text,file_name\n1,"one,a.png\n2,two",b.png\n'},
+        "captions.csv, row 2: lines 2 to 3 are one row and look like several; close the quote",
+    ),
     "a caption of two lines": (
         {"captions.csv": HEAD + 'a.png,"one\nmore"\nb.png,two\n'},
         {"a.png": ["one\nmore"], "b.png": ["two"]},
@@ -208,6 +216,14 @@ WORLDS = {
     "a CSV column of Python lists": (
         {"captions.csv": HEAD + "a.png,\"['one', 'uno']\"\n"},
         "captions.csv, row 2: \"['one', 'uno']\" is not JSON; write text or a JSON list",
+    ),
+    "a CSV column of Python tuples": (
+        {"captions.csv": HEAD + "a.png,\"('one', 'uno')\"\n"},
+        "captions.csv, row 2: \"('one', 'uno')\" is not JSON; write text or a JSON list",
+    ),
+    "quotes and brackets in a caption": (
+        {"captions.csv": HEAD + "a.png,('one') of two\n"},
+        {"a.png": ["('one') of two"]},
     ),
     "a Parquet column of lists": (
         {"x.parquet": table(file_name=["a.png"], text=[["one", "uno"]])},
@@ -387,7 +403,7 @@ WORLDS = {
     ),
     "a folder as file name": (
         {"captions.csv": HEAD + ".,one\n"},
-        "captions.csv, row 2: missing image",
+        "captions.csv, row 2: w is a folder; give a picture file or remove the row",
     ),
     "a name no disk can have": (
         {"captions.jsonl": rows({"file_name": "a\0.png", "text": "one"})},
@@ -598,17 +614,25 @@ def test_a_folder_without_pictures_and_one_that_is_read_and_written(told, tmp_pa
     from dd.encoder import Encoder
 
     Encoder.new(tiny_decoder, 3, D=32, blocks=1).save(tmp_path / "encoder")
-    put(tmp_path, {"w/a.heic": b"x", "t.csv": "id,text\n7,one\n"})
-    words = ("write", "w", "--encoder", "encoder", "--out", "o.parquet")
-    assert "or pictures alone (PNG, JPEG, " in told(*words)[1][-1]
+    put(tmp_path, {"w/a.heic": b"x", "t.csv": "id,text\n7,one\n", "t.ids.txt": "7\n", "T.CSV": ""})
+    how = ("--encoder", "encoder", "--out", "o.parquet")
+    assert "or pictures alone (PNG, JPEG, " in told("write", "w", *how)[1][-1]
+    assert "T.CSV: a data set; give --out FILE" in told("write", "T.CSV", *how[:2])[1][-1]
+    for name in (b"a.png", b"\xff.png"):
+        (tmp_path / "v").mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9), RED).save(tmp_path / "v" / os.fsdecode(name))
+    code, lines, _ = told("write", "v", *how, "--on-bad", "skip")
+    assert code == 0 and lines[0].startswith("left out: \\udcff.png: the id '\\udcff.png' has half")
     for words in (
+        ("score", "t.csv", "--ids", "t.ids.txt"),  # which are written beside the table
         ("write", "t.csv", "--encoder", "encoder"),
         ("score", "./t.csv"),
         ("ask", tmp_path / "t.csv", "--captions", "c.json"),
     ):
         code, lines, _ = told(*words, "--out", "t.csv")
-        assert code == 2 and "t.csv is read, too, and would be replaced" in lines[-1]
+        assert code == 2 and " is read, too, and would be replaced" in lines[-1]
     assert (tmp_path / "t.csv").read_text() == "id,text\n7,one\n"
+    assert (tmp_path / "t.ids.txt").read_text() == "7\n"
 
 
 # -- texts with ids: score and ask ---------------------------------------------------------------
@@ -666,6 +690,7 @@ TEXTS = {
     "binary": ("x.jsonl", b"\0\1\2", "x.jsonl: not a text file"),
     "a picture": ("x.csv", PNG + b"\xff\xfe", "x.csv: line 1 is not UTF-8"),
     "another suffix": ("x.txt", "one", "x.txt: cannot read .txt; use .csv, .jsonl, .parquet"),
+    "a folder": ("x.parquet", Path.mkdir, "x.parquet: a folder; give the file in it"),
     "a half-character": ("x.jsonl", rows({"id": 7, "text": "\ud83d"}), "has half a character"),
 }
 NAMES = {"a.png": "7", "b.png": "9", "c.png": "008"}
@@ -924,6 +949,8 @@ GREY = {
     ),
     "32 bits": ("tiff", raw_tiff([0, 1, 2, 2**31], 32), "grey levels of 32 bits"),
     "float": ("tiff", raw_tiff([0, 0.25, 0.75, 1], 32, kind=3), "grey levels of decimal numbers"),
+    "16 bits with a sign": ("tiff", raw_tiff([0, 1, 2, 3], 16, kind=2), "levels with a sign"),
+    "8 bits with a sign": ("tiff", raw_tiff([0, 1, 2, 3], 8, kind=2), "levels with a sign"),
     "8 bits": ("png", grey([0, 64, 192, 255], np.uint8), [0, 64, 192, 255]),
     "1 bit": ("png", lambda p: Image.new("1", (4, 4), 1).save(p), [255] * 4),
 }
