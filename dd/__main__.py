@@ -613,6 +613,8 @@ def ask(args) -> None:
     bad = Bad(args.on_bad)
     if args.examples and not args.shots:
         raise BadData("--examples: none is shown with --shots 0; give --shots, too")
+    if args.captions:
+        few_shot.require_cider()
     contexts = {id: text for id, (_, text) in texts_by_id(args.file, bad, empty=True).items()}
     query = lambda id, field: few_shot.query(contexts[id], field, short=False)
 

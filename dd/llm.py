@@ -56,21 +56,19 @@ class Prompt:
         return self.instruction + "".join(self.examples) + self.query
 
 
-def package(name: str):
-    """Where a model's package is installed, its ModuleSpec; nothing of it is read."""
+def package_file(name: str) -> Path:
+    """The GGUF file inside a model's package."""
     module, how = PACKAGES[name]
     found = importlib.util.find_spec(module)
     if found is None:
         raise FileNotFoundError(f"language model {name!r}: its package is not installed; {how}")
-    return found
-
-
-def package_file(name: str) -> Path:
-    """The GGUF file inside a model's package."""
-    found = package(name)
-    if name == "gemma3":  # its package joins the file's pieces and checks them
-        return Path(importlib.import_module(found.name).assemble())
-    return next(Path(found.submodule_search_locations[0]).glob("*.gguf"))  # needs no import
+    try:
+        if name == "gemma3":  # its package joins the file's pieces and checks them
+            return Path(importlib.import_module(module).assemble())
+        return next(Path(found.submodule_search_locations[0]).glob("*.gguf"))  # needs no import
+    except (ImportError, StopIteration) as error:
+        lacks = f"its package is not whole ({str(error) or 'no .gguf in it'})"
+        raise FileNotFoundError(f"language model {name!r}: {lacks}; {how}") from None
 
 
 class LanguageModel:

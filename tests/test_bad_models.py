@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_baselines import blip
 
-from dd import data, files, metrics
+from dd import data, files, llm, metrics
 
 ROOT = Path(__file__).parent.parent
 
@@ -535,7 +535,31 @@ def test_batches_shrink_as_latents_grow(tiny_decoder, monkeypatch):
     assert most(8)[1] == 32 and most(16)[1] == 8 and most(64)[1] == 1
 
 
-def test_too_few_captions_for_fid_are_refused_before_drawing(
+def test_too_few_captions_for_fid_are_refused_before_anything_is_loaded(
+    refused, told, nothing_is_loaded, tmp_path
+):
+    (tmp_path / "m.csv").write_text("id,text\n1,red\n2,red, blue\n")
+    words = ("score", tmp_path / "m.csv", "--on-bad", "skip", "--out", tmp_path / "t.csv")
+    code, (left, line) = told(*words)
+    assert code == 2 and left.startswith("left out: m.csv, row 3: 3 fields for 2 columns")
+    assert "FID needs more images than its 352 feature dimensions; got 1" in line
+    assert "m.csv, row 3: 3 fields" in refused(*words[:2])
+    assert [p.name for p in tmp_path.iterdir()] == ["m.csv"]
+
+
+def test_captions_are_not_written_where_cider_is_missing(
+    refused, nothing_is_loaded, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
+    (tmp_path / "m.csv").write_text("id,text\n1,red\n")
+    for words in (
+        ("ask", tmp_path / "m.csv", "--captions", "c.json"),
+        ("run", "quick", "-p", "captions=400"),
+    ):
+        assert "CIDEr: its package is not installed; pip install" in refused(*words)
+
+
+def test_too_few_captions_of_known_images_are_refused_before_drawing(
     refused, forty, tiny_folder, tmp_path, monkeypatch
 ):
     from dd.decoder import Decoder
@@ -574,12 +598,16 @@ def test_a_value_that_is_no_yaml_is_refused(value, refused):
 
 
 def test_a_run_with_a_model_that_cannot_be_read_does_not_begin(
-    refused, tiny_folder, llm_folder, tmp_path
+    refused, tiny_folder, llm_folder, tmp_path, monkeypatch
 ):
     bad, lm = (
         shutil.copytree(f, tmp_path / n) for f, n in ((tiny_folder, "bad"), (llm_folder, "lm"))
     )
     cut(bad / "vae"), cut(lm)
+    (tmp_path / "half_a_package").mkdir()
+    (tmp_path / "half_a_package" / "__init__.py").write_text("def assemble():\n    import half")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(llm.PACKAGES, "gemma3", ("half_a_package", "pip install it"))
     for given, message in (
         ("encoder=nosuch", "encoder 'nosuch': neither shipped"),
         (f"encoder={bad}", "encoder"),
@@ -587,8 +615,32 @@ def test_a_run_with_a_model_that_cannot_be_read_does_not_begin(
         (f"judges=[{bad}]", "its part vae cannot be read"),
         ("decoder=emoji", "no file named model_index.json"),
         (f"language_models=[{lm}]", "language model"),
+        ("language_models=[gemma3]", "its package is not whole (No module named 'half'); pip in"),
+        ("features=nosuch", "features 'nosuch': neither shipped"),
     ):
         assert message in refused("run", "quick", "-p", given), given
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("file_name,text\n0.png,red\n", "1 images for testing; FID by these features needs 353"),
+        ("file_name,text,split\n0.png,red,train\n", "has no split 'test'; it has ['train']"),
+        ("id,text\n0.png,red\n", "captions.csv, row 2: no file_name column; call one so, of ['id"),
+    ],
+)
+def test_a_run_in_a_world_that_cannot_be_used_does_not_begin(
+    text, message, refused, tiny_folder, tiny_decoder, tmp_path
+):
+    from dd.encoder import Encoder
+
+    Encoder.new(tiny_decoder, 3, D=32, blocks=1).save(tmp_path / "encoder")
+    own_folder(tmp_path, ["red"])
+    (tmp_path / "captions.csv").write_text(text)
+    given = dict(world=tmp_path, decoder=tiny_folder, encoder=tmp_path / "encoder")
+    line = refused("run", "quick", *(f"-p{name}={value}" for name, value in given.items()))
+    assert message in line and "--on-bad" not in line  # `run` has no such option
     assert not (tmp_path / "results").exists()
 
 

@@ -117,6 +117,7 @@ def test_two_workers_make_the_serial_runs_numbers_though_one_is_killed(here, mon
         ("notebooks: [03_encode]\ngrid: {seed: [1]}", "no notebook .* did you mean '03_encoder'"),
         ("study: x\ngrid: {judges: [[judge-a], [judge-a, ]]}", "two cells are called"),
         ("parameters: qiuck\ngrid: {seed: [1]}", "no parameter file"),
+        ("notebooks: [[03_encoder]]\ngrid: {seed: [1]}", "no notebook .'03_encoder'."),
         ("grid: [", "no YAML"),
         ("grid: {}", "a list of values for each parameter"),
         ("notebooks: 03_encoder\ngrid: {seed: [1]}", "notebooks: a list of names needed"),

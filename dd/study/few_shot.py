@@ -274,13 +274,18 @@ def vqa_accuracy(said: str, answers: list[str]) -> float:
     return float(np.mean([min(1.0, (sum(agree) - a) / 3) for a in agree]))
 
 
-def cider(said: list[str], references: list[list[str]]) -> np.ndarray:
-    """CIDEr of each caption in percent, by pycocoevalcap, on `words` (its own tokenizer needs
-    Java). Document frequencies are those of the references given."""
+def require_cider() -> None:
+    """FileNotFoundError where its package is missing: asked before a model writes captions."""
     if importlib.util.find_spec("pycocoevalcap") is None:
         raise FileNotFoundError(
             "CIDEr: its package is not installed; pip install --no-deps pycocoevalcap==1.2"
         )
+
+
+def cider(said: list[str], references: list[list[str]]) -> np.ndarray:
+    """CIDEr of each caption in percent, by pycocoevalcap, on `words` (its own tokenizer needs
+    Java). Document frequencies are those of the references given."""
+    require_cider()
     from pycocoevalcap.cider.cider import Cider
 
     given = {i: [simple(r) or "-" for r in some] for i, some in enumerate(references)}

@@ -183,9 +183,9 @@ def taken(notebook: str) -> tuple[str, ...]:
 
 def check_notebooks(names, where: str) -> None:
     """BadParameter where `names`, from `where`, has one that is no notebook's."""
-    if strange := [name for name in names if name not in NOTEBOOKS]:
+    if strange := [name for name in names if name not in [*NOTEBOOKS]]:  # a list may be named
         hint = nearest(strange[0], NOTEBOOKS) or f"; there are {', '.join(NOTEBOOKS)}"
-        raise BadParameter(f"{where}: no notebook {strange[0]!r}{hint}")
+        raise BadParameter(f"{where}: no notebook {shown(strange[0])}{hint}")
 
 
 def mistake(name: str, value) -> str:

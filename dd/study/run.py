@@ -8,13 +8,14 @@ import os
 import shutil
 import sys
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from ..files import alone_in, check_writable, read_json, whole, write_json
 from ..sources import INCEPTION, LITE0, LITE2, keys
 from .cache import STAGES, folder_hash, key
 from .parameters import (
+    LEAST_FID,
     LEFT_OUT,
     NOTEBOOKS,
     PARAMETERS,
@@ -47,12 +48,14 @@ SECONDS = {  # of `quick` on two cores
 }
 
 
-def unreadable(load, name: str | Path) -> list[str]:
-    """What is wrong with a model, by loading it: a line, or none."""
+def unreadable(load, *given) -> list[str]:
+    """What is wrong with a model or a data set, by loading it: a line, or none."""
+    from ..reading import OR_SKIP
+
     try:
-        load(name)
+        load(*given)
     except (ValueError, OSError) as error:
-        return [str(error)]
+        return [str(error).removesuffix(OR_SKIP)]  # `run` has no such option
     return []
 
 
@@ -74,17 +77,36 @@ def load_backbone(name: str) -> None:
     tower(name)
 
 
+@cache  # the cells of a sweep have one world
+def load_world(world: str, images: str, least: int) -> None:
+    """BadData where it cannot be read or has fewer than `least` images for testing."""
+    from ..data import BadData, load_dataset
+
+    tested = load_dataset(world, None if images == "beside" else images).subset("test")
+    if len(tested) < least:
+        told = f"{len(tested)} images for testing; FID by these features needs {least}"
+        raise BadData(f"world {world!r} has {told}")
+
+
 def check_run(parameters: dict, only: tuple[str, ...] = ()) -> dict:
     """What a run, whole or of `only` some notebooks, needs beyond types and ranges, refused before
     the first notebook rather than by the last; all mistakes at once."""
-    from .. import llm
+    from .. import llm, metrics
     from ..runtime import shipped
+    from .few_shot import require_cider
 
-    parameters, told = check(parameters), []
-    told += wrong_world(parameters) if parameters["world"] != "emoji" else []
+    parameters, told, for_fid = check(parameters), [], LEAST_FID
+    own_world = parameters["world"] != "emoji"
+    told += wrong_world(parameters) if own_world else []
+    try:
+        for_fid = metrics.width(parameters["features"]) + 1
+        metrics.other_eye.cache_clear()  # each notebook's kernel loads its own
+    except (ValueError, OSError) as error:
+        told.append(str(error))
     for name, p in PARAMETERS.items():
-        if 0 < p.least and 0 < parameters[name] < p.least:
-            needed = f"0 or at least {p.least} needed: {p.meaning}"
+        least = for_fid if p.least == LEAST_FID else p.least
+        if 0 < least and 0 < parameters[name] < least:
+            needed = f"0 or at least {least} needed: {p.meaning}"
             told.append(f"{name} is {parameters[name]}; {needed}")
     used = {name for notebook in only or NOTEBOOKS for name in taken(notebook)}
     models = lambda kind: parameters[kind] if kind in used else []
@@ -105,8 +127,10 @@ def check_run(parameters: dict, only: tuple[str, ...] = ()) -> dict:
             short = f"batch is {parameters['batch']}, more than {name}, {parameters[name]}"
             told.append(f"{short}; use a smaller batch or more images")
     for name in models("language_models"):
-        load = llm.package if name in llm.PACKAGES else llm.LanguageModel.load
+        load = llm.package_file if name in llm.PACKAGES else llm.LanguageModel.load
         told += unreadable(load, name)
+    if "captions" in used and parameters["captions"]:
+        told += unreadable(require_cider)
     if shipped(own).resolve() in [shipped(judge).resolve() for judge in judges]:
         told.append(
             f"judges is {judges}; {own} is the study's own decoder, a judge must be another"
@@ -116,6 +140,10 @@ def check_run(parameters: dict, only: tuple[str, ...] = ()) -> dict:
         most = read_json(tokenizer).get("model_max_length", 77) - 2
     if parameters["tokens"] > most:
         told.append(f"tokens is {parameters['tokens']}; decoder {own} reads at most {most}")
+    if own_world and "world" in used and not told:  # last: it takes time
+        least = for_fid if set(JUDGING) & set(only or NOTEBOOKS) else 1
+        given = (parameters[name] for name in ("world", "world_images"))
+        told += unreadable(load_world, *given, least)
     if told:
         raise BadParameter("\n".join(told))
     return parameters
@@ -139,6 +167,7 @@ def wrong_world(parameters: dict) -> list[str]:
     return told
 
 
+JUDGING = ("05_metrics", "05_reconstruction", "06_judges")  # by FID, in every world
 EMOJI = (
     *("n_novel", "n_outside", "probe_seen", "lengths_seen", "cross_seen", "hard_prompts"),
     *("sampler_check", "eyes", "batch", "rule", "backbone"),
