@@ -254,12 +254,13 @@ def explain(args) -> None:
     from .explain import explained, figure
     from .reading import BadData
     from .runtime import say
+    from .vocab import unread
 
     only_png(args)
     encoder, id = Encoder.load(args.encoder), args.picture
     if own := Path(id).is_file():  # before all that takes time
         image, name = picture_files([id], encoder.size)[0], Path(id).name
-    emoji = load_dataset("emoji")
+    decoder, emoji = Decoder.load(args.decoder, args.revision), load_dataset("emoji")
     if not own:
         at = {known: row for row, known in enumerate(emoji.frame["id"])}
         if id not in at:
@@ -269,9 +270,11 @@ def explain(args) -> None:
         image, name = emoji.images[at[id]], f"{row['name']} ({id})"
         if row["split"] == "train":
             say(f"note: {id} is a training drawing: decoder and encoder have seen it")
-    decoder = Decoder.load(args.decoder, args.revision)
     centre = metrics.image_features(emoji.subset("test", 256).images).mean(0)
     found = explained(encoder, decoder, image, id, centre, args.noises, **how_drawn(args))
+    facts, lines = unread(decoder.tokenizer, [found.text], decoder.name)
+    for line in lines:
+        say(line)
     figure(found, args.out, name)
     answer(
         args,
@@ -282,6 +285,7 @@ def explain(args) -> None:
             "paired": found.whole,
             "noises": args.noises,
             "words": records(found.table()),
+            **facts,
         },
     )
 

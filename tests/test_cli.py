@@ -260,6 +260,7 @@ def test_explain_a_drawing_by_its_id(told, whole_dataset, tiny_folder, tmp_path,
     made = json.loads(shown.out)
     assert " ".join(row["word"] for row in made["words"]) == made["text"]
     assert set(made["words"][0]) == {"position", "word", "adds", "half"}
+    assert "note: tiny does not know" in shown.err and made["unknown"] > 0  # it learnt few words
     assert (tmp_path / "e.png").stat().st_size > 10_000 and "training drawing" not in shown.err
     seen = whole_dataset.subset("train", 1).frame["id"].iloc[0]
     shown = told("explain", seen, *how)
