@@ -487,6 +487,7 @@ def check(args) -> None:
     from .decoder import Decoder
     from .encoder import Encoder
     from .files import read_csv, read_json, write_csv
+    from .reading import Bad, texts_by_id
     from .runtime import numbers
     from .study.cache import model_hash
 
@@ -520,8 +521,11 @@ def check(args) -> None:
     how = {k: made_with[k] for k in ("steps", "sampler", "seed")}
     for source in args.sources:
         known = source.removesuffix("_anew")
-        told = pd.read_parquet(file(known))
-        drawn, texts = dataset.rows([at[i] for i in told["id"]]), told["text"].tolist()
+        told = texts_by_id(file(known), Bad(), empty=True)
+        if strange := [id for id in told if id not in at]:
+            other = f"{strange[0]!r} is no {split} drawing of the emoji world, the only one checked"
+            raise BadData(f"{file(known)}: {other}")
+        drawn, texts = dataset.rows([at[i] for i in told]), [text for _, text in told.values()]
         if real is None:  # a study's sources are all of the same drawings
             real = metrics.image_features(drawn.images)
         if source == ANEW:

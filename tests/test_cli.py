@@ -397,6 +397,14 @@ def test_check_draws_published_texts_again(told, cheap_scores, tmp_path, monkeyp
         (("check", "mnie"), "there are results of mine; did you mean 'mine'?"),
     ):
         assert main(list(words)) == 2 and message in capsys.readouterr().err
+    kept, of_another = texts.read_bytes(), pd.DataFrame({"id": ["a.png"], "text": ["x"]})
+    for damage, message in (
+        (lambda: of_another.to_parquet(texts), "'a.png' is no novel drawing of the emoji world"),
+        (lambda: texts.write_bytes(b"half"), "dediffusion.parquet: not a usable Parquet file"),
+    ):
+        damage()
+        assert main([*again, "dediffusion"]) == 2 and message in capsys.readouterr().err
+    texts.write_bytes(kept)
     (folder / "weights.json").write_text(json.dumps({"sketch": "other", "judge-a": "another"}))
     assert main([*again, "dediffusion"]) == 2
     assert "drawn by other weights of sketch" in capsys.readouterr().err
