@@ -840,8 +840,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # closed by whoever started the command
     sys.stdout.reconfigure(errors="backslashreplace")  # a locale without the letters of a path
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:  # before a command has begun
+        print("\ndd: stopped", file=sys.stderr)
+        code = 130
     with suppress(OSError):  # told of already
         sys.stdout.close()
     sys.exit(code)

@@ -77,9 +77,10 @@ def check_writable(path: str | Path, folder: bool = False) -> None:
         raise OSError(f"{path} is a device or a pipe, which would be replaced; give a file")
     if not folder:
         _beside(path).exists()  # OSError if the name is too long
-    places = (*[path] * folder, *path.absolute().parents)
-    near = next(p for p in places if p.exists())
+    near = Path()
     try:
+        places = (*[path] * folder, *path.absolute().parents)  # OSError if we are in none
+        near = next(p for p in places if p.exists())
         tempfile.TemporaryFile(dir=near).close()
         disk = shutil.disk_usage(near)
         if disk.total and disk.free < LEAST_ROOM:  # some network folders say 0 of 0

@@ -905,6 +905,27 @@ def test_a_bare_environment(settings, tiny_decoder, tmp_path):
     assert shown.returncode == 0 and len(shown.stdout.splitlines()) == 2, shown.stderr
 
 
+@pytest.mark.parametrize(
+    "begin, message",
+    [
+        # Ctrl-C before the command has begun
+        ("import dd.commands as c; c.parser = lambda **k: stop()", "stopped"),
+        ("os.makedirs('gone'); os.chdir('gone'); os.rmdir('../gone')", "x.png: cannot be written"),
+        ("os.close(1); sys.stdout = None", "no such results"),
+    ],
+)
+def test_a_process_that_is_stopped_early_or_stands_nowhere_says_one_line(begin, message, tmp_path):
+    words = ["claims", "none"] if "close" in begin else ["draw", "red", "--out", "x.png"]
+    code = f"import os, runpy, signal, sys, time; sys.argv = {['dd', *words]}\n"
+    code += "def stop(): os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
+    code += f"{begin}\nrunpy.run_module('dd', run_name='__main__')"
+    how = dict(cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    shown = subprocess.run([sys.executable, "-c", code], timeout=110, **how)
+    assert shown.returncode in (2, 130)
+    (line,) = shown.stderr.decode().strip().splitlines()
+    assert message in line
+
+
 def test_every_option_that_a_message_names_exists():
     """Options in the code's own texts, but for those of pip."""
     from dd.__main__ import parser
