@@ -96,7 +96,7 @@ class Pictures:
     """The files of a data set that would fill the memory: read anew whenever they are asked for,
     and indexed by rows as the array uint8 (M, size, size, 3) that they stand for."""
 
-    def __init__(self, files: list[Path], size: int):
+    def __init__(self, files: list[Path | bytes], size: int):  # bytes: what such a file holds
         self.files, self.shape, self.dtype = files, (len(files), size, size, 3), np.dtype("uint8")
 
     def __len__(self) -> int:
@@ -106,11 +106,14 @@ class Pictures:
         """One picture, a slice of them read at once, or chosen rows, which are not read yet."""
         if isinstance(rows, slice):
             with ThreadPoolExecutor() as pool:  # decoding lets other threads run
-                read = pool.map(lambda file: read_picture(file, self.shape[1]), self.files[rows])
+                read = pool.map(self._read, self.files[rows])
                 return np.stack(list(read))
         if np.ndim(rows) == 0:
-            return read_picture(self.files[rows], self.shape[1])
+            return self._read(self.files[rows])
         return Pictures([self.files[row] for row in rows], self.shape[1])
+
+    def _read(self, file: Path | bytes) -> np.ndarray:
+        return read_picture(io.BytesIO(file) if isinstance(file, bytes) else file, self.shape[1])
 
 
 def spread(M: int, n: int) -> np.ndarray:
@@ -227,10 +230,11 @@ def _load_built_in(name: str, size: int) -> Dataset:
     import pandas as pd
 
     frame = pd.read_parquet(path)
-    pictures = [read_picture(io.BytesIO(b), size) for b in frame.pop("image")]
+    pictures = Pictures(list(frame.pop("image")), size)
     frame["keywords"] = [list(k) for k in frame["keywords"]]
     frame["captions"] = [[n, *k] for n, k in zip(frame["name"], frame["keywords"])]
-    return Dataset(name, frame, np.stack(pictures))
+    held = pictures if np.prod(pictures.shape) > IN_MEMORY else np.stack(list(pictures))
+    return Dataset(name, frame, held)
 
 
 def _picture(folder: Path, name: str, size: int) -> tuple[Path, np.ndarray]:

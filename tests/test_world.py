@@ -19,6 +19,7 @@ from PIL import Image
 import dd.__main__ as commands
 from dd import data, metrics, train
 from dd.__main__ import main
+from dd.captions import alt_text_phrases
 from dd.data import load_dataset
 from dd.decoder import Decoder
 from dd.encoder import Encoder
@@ -400,6 +401,32 @@ def test_originals_are_of_the_decoders_size_and_the_encoder_sees_its_own(
     judge = study.through(str(tmp_path / "larger"))
     assert judge.subset("test").images.shape[1] == 24
     assert list(judge.subset("test").frame["id"]) == list(study.subset("test").frame["id"])
+
+
+def test_emoji_are_of_the_decoders_size_too(
+    tiny_folder, sd_folder, whole_dataset, tmp_path, monkeypatch
+):
+    """Drawn, compared and trained on in 16 pixels, written of in the shipped encoder's 64; judges,
+    the search engine and drawings of other hands each in theirs."""
+    monkeypatch.setattr(data, "IN_MEMORY", 0)  # and not held, as of 512 pixels they would not be
+    study = Study({"study": "small", "decoder": str(sd_folder), "n_test": 5, "steps": 1})
+    test, plain = study.subset("test"), whole_dataset.subset("test", 5)
+    assert isinstance(test.images, data.Pictures) and len(study.dataset) == len(whole_dataset)
+    assert list(test.frame["id"]) == list(plain.frame["id"])
+    assert alt_text_phrases(test) == alt_text_phrases(plain)
+    assert test.images.shape[1:] == study.drawn("names", "test", 2.0)[1].shape[1:] == (16, 16, 3)
+    assert study.latents("test").shape[1:] == (study.dec.C, study.dec.h, study.dec.h)
+    assert study.texts("dediffusion") == Encoder.load("encoder").write(plain.pixels())
+    assert torch.equal(study.real("test"), metrics.image_features(test.images[:]))
+    outside = study.subset("outside").rows(range(4))
+    assert outside.images.shape[1] == 16 and study.shown(outside).images.shape[1] == 64
+    judge = study.through(str(tiny_folder))
+    assert np.array_equal(judge.subset("test").images[:], plain.images)
+    assert torch.equal(judge.real("test"), metrics.image_features(plain.images))
+    assert judge.engine.shown.images.shape[1] == 64 and study.engine.shown.images.shape[1] == 16
+    assert study.through(study.decoder) is study and judge.texts("names") == study.texts("names")
+    trained = Study({**study.parameters, "encoder": "trained"})  # by a notebook, not yet
+    assert trained.shown(test) is test
 
 
 def test_what_a_world_lacks_is_told_at_once(coco, tiny_decoder, tmp_path):

@@ -32,7 +32,7 @@ from ..runtime import (
     whole_model,
 )
 from ..search import SearchEngine, ideal
-from ..sources import LENGTHS, LITE0, LITE2, SEARCH, keys
+from ..sources import DECODERS, LENGTHS, LITE0, LITE2, SEARCH, keys
 from ..texts import WRITERS as PLAIN
 from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
@@ -55,6 +55,7 @@ WITHIN = ["kid_within", "kid_within_lo", "kid_within_hi"]  # inside a style, ave
 COLUMNS = [*ROW, *SCORES, *WITHIN]
 TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
 SWEPT, FURTHER = keys("swept", without="chosen"), {s: keys(s) for s in ("novel", "outside")}
+DRAWN = 64  # pixels per side of what the shipped decoders draw
 FLOORS = ("real", "autoencoder", "ideal_name", "ideal_style")  # and ceilings: no text is drawn
 
 
@@ -85,7 +86,7 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._models: dict = {}
         self._looked: dict[int, torch.Tensor] = {}
-        # a user's data set by the size of its pictures, and what encoders see of its subsets
+        # data sets by name and size of their pictures, and subsets in another size
         self._worlds: dict = {}
 
     def __getattr__(self, name: str):
@@ -127,30 +128,40 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The world's. One of a user's own in the size that the decoder draws, as `score` compares
-        originals, or where a notebook draws nothing in the encoder's; what names no split is for
-        testing."""
-        if self.is_emoji:
-            return load_dataset("emoji")
-        return self.in_size((self.dec if "decoder" in self.takes else self.enc).size)
+        """The world's; of a user's own, what names no split is for testing."""
+        return self.in_size(self.size)
 
-    def in_size(self, size: int) -> Dataset:
-        """A user's world in pictures of one size, read once."""
-        if size not in self._worlds:
-            images = None if self.world_images == "beside" else self.world_images
-            self._worlds[size] = load_dataset(self.world, images, size)
-        return self._worlds[size]
+    @cached_property
+    def size(self) -> int:
+        """Pixels per side of its images: what the decoder draws, as `score` compares originals, or
+        where a notebook draws nothing what the encoder sees. Shipped ones are not loaded for it."""
+        if "decoder" in self.takes:
+            return DRAWN if self.decoder in DECODERS else self.dec.size
+        return DRAWN if self.is_emoji else self.enc.size
 
-    def shown(self, images: Dataset) -> Dataset:
-        """These images as an encoder sees them: those of a user's world in the size that it was
-        trained on, as `write` shows them, be the decoder's another."""
-        if self.is_emoji or self.enc.size == images.images.shape[1]:
+    def in_size(self, size: int, world: str = "") -> Dataset:
+        """The world, or another by its name, in pictures of one size, read once."""
+        if (world, size) not in self._worlds:
+            beside = world or self.is_emoji or self.world_images == "beside"
+            name = world or ("emoji" if self.is_emoji else self.world)
+            read = load_dataset(name, None if beside else self.world_images, size)
+            self._worlds[world, size] = read
+        return self._worlds[world, size]
+
+    def sized(self, images: Dataset, size: int) -> Dataset:
+        """The same images in pictures of another size."""
+        if images.images.shape[1] == size:
             return images
-        if (which := images.fingerprint()) not in self._worlds:
-            world = self.in_size(self.enc.size)
+        if (which := (images.fingerprint(), size)) not in self._worlds:
+            world = self.in_size(size, "outside" if images.name == "outside" else "")
             at = {id: row for row, id in enumerate(world.frame["id"])}
             self._worlds[which] = world.rows([at[id] for id in images.frame["id"]])
         return self._worlds[which]
+
+    def shown(self, images: Dataset) -> Dataset:
+        """These images as the encoder sees them, in the size that it was trained on, as `write`
+        shows them, be the decoder's another."""
+        return self.sized(images, self.size if self.encoder == "trained" else self.enc.size)
 
     @property
     def is_emoji(self) -> bool:
@@ -179,7 +190,7 @@ class Study:
             return split
         if split not in self.subsets:
             of, n = ("test", "curve") if split == "curve" else (split, f"n_{split}")
-            dataset = self.dataset if split != "outside" else load_dataset("outside")
+            dataset = self.dataset if split != "outside" else self.in_size(self.size, split)
             of = "test" if split == "outside" else of
             self.subsets[split] = dataset.subset(of, getattr(self, n) or None)
         return self.subsets[split]
@@ -226,7 +237,8 @@ class Study:
         images = self.shown(self.subset(split))
         own = {"backbone": backbone} if backbone else {}
         make = lambda: {"patches": of_images(partial(backbone_features, **own), images)}
-        return self.kept("features", make, images=images, **own)["patches"]
+        which = {"backbone": cache.model_hash(backbone)} if backbone else {}  # it may have learnt
+        return self.kept("features", make, images=images, **which)["patches"]
 
     def latents(self, split: str | Dataset) -> torch.Tensor:
         """Decoder latents z_0 (M, C, h, h), computed once."""
@@ -561,10 +573,10 @@ class Study:
             rivals = [s for s in self.parameters.get("rivals", ()) if s in keys("again")]
             changed = dict(decoder=decoder, rivals=rivals, noise_seeds=1, n_novel=0)
             other = type(self)({**self.parameters, **changed}, self.takes)
-            other.texts, other.ideal, other.judging = self.texts, self.ideal, True
-            other._worlds = self._worlds
-            if self.is_emoji or other.dec.size == self.dec.size:  # else it has originals of its own
+            other.texts, other._worlds, other.judging = self.texts, self._worlds, True
+            if other.size == self.size:  # else it has originals of its own
                 other.subsets, other.dataset = self.subsets, self.dataset
+                other.ideal = self.ideal
             self._models[decoder] = other
         return self._models[decoder]
 

@@ -273,11 +273,13 @@ def crossed(study: Study, guidance: dict[str, float]) -> pd.DataFrame:
     images, rows = study.dataset.subset("test", CROSSED), []
     for trained, by in study.by_each.items():
         encoder = by.trained_encoder("crossed", study.tokens, study.cross_seen)
-        texts = to_strings(encoder.tokenizer, encoder.ids(study.patches(images)))
+        seen = by.patches(by.sized(images, by.size))
+        texts = to_strings(encoder.tokenizer, encoder.ids(seen))
         facts = dict(seed=study.seed, of=images.frame["name"].iloc[0], example=texts[0])
         for name, judged in study.by_each.items():
             row = dict(trained_through=trained, decoder=name, guidance=guidance[name], **facts)
-            rows.append({**row, **drawn_scores(judged, images, texts, guidance[name])})
+            own = judged.sized(images, judged.size)
+            rows.append({**row, **drawn_scores(judged, own, texts, guidance[name])})
     return written(study, "crossed.csv", pd.DataFrame(rows))
 
 
@@ -285,23 +287,24 @@ def second_eye(study: Study, sources) -> pd.DataFrame:
     """The test drawings' scores once more, by another network: EfficientNet-Lite1 reads the kept
     pictures of every decoder. Does the ranking depend on the network? Written to second_eye.csv
     (columns of reconstruction.csv)."""
-    images, rows, real = study.subset("test"), [], []
-    used = study.guidance_of()
+    rows, real, used = [], {}, study.guidance_of()
     look = lambda pictures: metrics.image_features(pictures, net=1)
 
-    def scores(source: str, name: str, pictures: np.ndarray) -> dict:
-        if not real:
-            real.append(look(images.images))
+    def scores(source: str, name: str, pictures: np.ndarray, images: Dataset) -> dict:
+        size = images.images.shape[1]
+        if size not in real:
+            real[size] = look(images.images)
         say(f"second network: {source}, drawn by {name}")
-        return metrics.score(real[0], look(pictures))
+        return metrics.score(real[size], look(pictures))
 
     for name, by in study.by_each.items():
+        images = by.subset("test")  # in this decoder's size
         for source in (s for s in sources if (name, s) in used):
             guidance = float(used[name, source])
             features, pictures = by.drawn(source, "test", guidance)
             facts = dict(world=study.dataset.name, split="test", source=source, decoder=name)
             kept = study.kept(
-                *("score", lambda s=source, p=pictures, n=name: scores(s, n, p)),
+                *("score", lambda s=source, p=pictures, n=name, i=images: scores(s, n, p, i)),
                 real=made_by("look", images=images, net=1),
                 fake=made_by("look", pictures=features, net=1),
             )
@@ -316,15 +319,14 @@ def by_style(study: Study) -> pd.DataFrame:
     """KID of the test drawings style by style, each a narrow target set, from the texts of NARROW,
     by every decoder and by the search engine. Written to kid_by_style.csv; styles of fewer than
     metrics.LEAST_IN_CLASS drawings are left out."""
-    real, styles = study.real("test"), study.subset("test").styles
-    guidance, rows = study.guidance_of(), []
+    styles, guidance, rows = study.subset("test").styles, study.guidance_of(), []
     draw = lambda by, of: lambda s: by.drawn(s, "test", float(guidance[of, s]))[0]
-    drawers = {name: draw(by, name) for name, by in study.by_each.items()}
-    drawers[SEARCH] = lambda s: study.features_of(study.hits(s, "test"))
-    for (name, pictures), source in product(drawers.items(), NARROW):
+    drawers = {name: (by, draw(by, name)) for name, by in study.by_each.items()}
+    drawers[SEARCH] = study, lambda s: study.features_of(study.hits(s, "test"))
+    for (name, (by, pictures)), source in product(drawers.items(), NARROW):
         if (name, source) not in guidance:  # rows of an earlier version have no such source
             continue
-        facts = dict(decoder=name, source=source, seed=study.seed)
+        facts, real = dict(decoder=name, source=source, seed=study.seed), by.real("test")
         kids = metrics.IntraClassKID(real, pictures(source), styles, styles).each(seed=study.seed)
         columns = ("style", "n", "kid", "kid_lo", "kid_hi")
         rows += [facts | dict(zip(columns, (style, *kid))) for style, kid in kids.items()]
