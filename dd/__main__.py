@@ -768,7 +768,8 @@ def train_encoder(args) -> None:
         probe = dataset.subset("val", 256) if "val" in set(dataset.frame["split"]) else None
         images = dataset.subset("train")
         images = images.subset("all", round(args.data * len(images)))
-        options = given(args, "seen", "checkpoint_every", "accumulate", *RECIPE)
+        own = ("seen", "checkpoint_every", "accumulate", "train_backbone")
+        options = given(args, *own, *RECIPE)
         made = train(images, decoder, out, probe=probe, **options)
         if not process():
             made.save(out, half=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,17 +44,18 @@ from .vocab import allowed_tokens, to_strings
 SIZE, P = 128, 64  # backbone input in pixels; 8 x 8 patches
 BLOCKS = (2, 4, 10)  # EfficientNet-Lite0 blocks whose maps are kept (strides 4, 8, 16)
 FEATURES = 24 + 40 + 112 + 3  # F: their channels, and the mean colour of the patch
+OWN = "backbone"  # the folder of one that has learnt, in an encoder's
 # Numbers of (B, N, V) held at one time, on a CPU and on a GPU: two images of 75 CLIP tokens, or the
 # whole batch of a study of drawings.
 ROOM = 2**23, 2**25
 
 
 def backbone_features(
-    pixels: torch.Tensor, B: int | None = None, backbone: str | None = None
+    pixels: torch.Tensor, B: int | None = None, backbone: str | Tower | None = None
 ) -> torch.Tensor:
-    """pixels (M, 3, H, W) in [-1, 1] -> frozen features (M, P, F) float16, on the CPU: of a `tower`
+    """pixels (M, 3, H, W) in [-1, 1] -> features (M, P, F) float16, on the CPU: of a tower, or one
     by its name, else ImageNet's of EfficientNet-Lite0."""
-    net = tower(backbone) if backbone else placed(efficientnet(0))
+    net = tower(backbone) if isinstance(backbone, str) else backbone or placed(efficientnet(0))
 
     def some(rows):
         x = pixels[rows].to(device())
@@ -69,26 +69,36 @@ def backbone_features(
     return torch.cat(list(on_every_core(some, len(pixels), B or rows_at_once(8, 128))))
 
 
-@cache
-def tower(name: str) -> Callable:
-    """What sees in a CLIP, SigLIP or DINOv2 of transformers, frozen, by folder or Hub id@commit
-    -> a function of pixels (B, 3, H, W) in [-1, 1], brought to its own size and normalisation, that
-    gives its last patch tokens before any pooling, (B, P, F)."""
-    how, net, whose = seeing(name, "backbone")
-    net = getattr(net, "vision_model", net)
-    with reading(f"{whose}: its image processor"):
-        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (how.image_mean, how.image_std))
-        sides = dict(how.crop_size if getattr(how, "do_center_crop", False) else how.size)
-        size = sides.get("height") or sides["shortest_edge"]
+class Tower(nn.Module):
+    """What sees in a CLIP, SigLIP or DINOv2 of transformers, by folder or Hub id@commit, frozen
+    until it is told to learn: pixels (B, 3, H, W) in [-1, 1], brought to its own size and
+    normalisation -> its last patch tokens before any pooling, (B, P, F)."""
 
-    def look(pixels: torch.Tensor) -> torch.Tensor:
-        given = (resize(pixels, size) / 2 + 0.5 - mean.to(pixels)) / std.to(pixels)
-        return net(pixel_values=given).last_hidden_state[:, -P:]
+    def __init__(self, name: str):
+        super().__init__()
+        self.processor, net, whose = seeing(name, "backbone")
+        self.net, how = getattr(net, "vision_model", net), self.processor
+        with reading(f"{whose}: its image processor"):
+            self.mean, self.std = (
+                torch.tensor(x).view(3, 1, 1) for x in (how.image_mean, how.image_std)
+            )
+            sides = dict(how.crop_size if getattr(how, "do_center_crop", False) else how.size)
+            self.size = sides.get("height") or sides["shortest_edge"]
+        with reading(whose, "gives no patch tokens", "use a CLIP, SigLIP or DINOv2"):
+            self.P = (self.size // self.net.config.patch_size) ** 2
+            self(torch.zeros(1, 3, self.size, self.size, device=device()))
 
-    with reading(whose, "gives no patch tokens", "use a CLIP, SigLIP or DINOv2"):
-        P = (size // net.config.patch_size) ** 2
-        look(torch.zeros(1, 3, size, size, device=device()))
-    return look
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        given = resize(pixels, self.size) / 2 + 0.5
+        given = (given - self.mean.to(pixels)) / self.std.to(pixels)
+        return self.net(pixel_values=given).last_hidden_state[:, -self.P :]
+
+    def save(self, folder: Path) -> None:
+        self.net.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+
+tower = cache(Tower)  # one that stays frozen, for all who ask
 
 
 def temperature(s: int, S: int, start: float = 2.0, end: float = 0.3) -> float:
@@ -212,6 +222,7 @@ class Encoder:
     def __init__(self, pooler: Pooler, tokenizer: Tokenizer, name: str = "encoder"):
         self.pooler, self.tokenizer = pooler.to(device()), tokenizer
         self.name, self.recipe = name, {}
+        self.tower: Tower | None = None  # a backbone that learns with the pooler
 
     @property
     def size(self) -> int:
@@ -236,16 +247,18 @@ class Encoder:
         seed=0,
         tie=False,
         backbone=None,
+        train_backbone=False,
     ) -> Encoder:
         """An untrained encoder for a decoder's vocabulary."""
         if not 1 <= N <= decoder.L - 2:
             raise ValueError(f"tokens is {N}; the decoder's context holds 1 to {decoder.L - 2}")
         if D % 4:
             raise ValueError(f"width is {D}; four heads share it: use a multiple of 4")
-        seen = {}
+        seen, own = {}, None
         if backbone:
             backbone = str(Path(backbone).resolve()) if Path(backbone).exists() else backbone
-            shape = backbone_features(torch.zeros(1, 3, 8, 8), backbone=backbone).shape
+            own = Tower(backbone).requires_grad_() if train_backbone else None
+            shape = backbone_features(torch.zeros(1, 3, 8, 8), backbone=own or backbone).shape
             seen = dict(P=shape[1], F=shape[2], backbone=backbone)
         torch.manual_seed(seed)
         pooler = Pooler(N=N, V=decoder.V, D=D, blocks=blocks, **seen)
@@ -257,7 +270,7 @@ class Encoder:
             # words alike to the decoder begin alike, at the scale of a fresh layer
             pooler.to_logits.weight.data.copy_(F.normalize(table.detach().cpu().float()) * 0.6)
         made = cls(pooler, decoder.tokenizer.backend_tokenizer)
-        made.recipe["size"] = decoder.size
+        made.recipe["size"], made.tower = decoder.size, own
         return made
 
     @classmethod
@@ -276,16 +289,21 @@ class Encoder:
         if (n := tokenizer.get_vocab_size()) > pooler.config.V:
             problem = f"its tokenizer has {n} tokens, its pooler {pooler.config.V}"
             raise BadData(f"{whose}: {problem}; they must belong together")
+        if (path / OWN).is_dir():  # what it was before it learnt does not matter
+            pooler.config.backbone = str((path / OWN).resolve())
         made, recipe = cls(pooler.eval().requires_grad_(False), tokenizer, path.name), "recipe.json"
         made.recipe = read_json(path / recipe) if (path / recipe).exists() else {}
         return made
 
     def save(self, path: Path, half: bool = False) -> None:
-        """Safetensors, config, tokenizer, and the recipe of a trained one. `half`: in float16."""
+        """Safetensors, config, tokenizer, and the recipe of a trained one; a backbone that has
+        learnt in a folder of its own. `half`: the pooler in float16."""
         pooler = copy.deepcopy(self.pooler).cpu()
         with whole(path) as folder:
             (pooler.half() if half else pooler).save(folder)
             self.tokenizer.save(str(folder / "tokenizer.json"))
+            if self.tower:
+                self.tower.save(folder / OWN)
             write_json(folder / "recipe.json", self.recipe)
 
     @torch.no_grad()
@@ -299,7 +317,7 @@ class Encoder:
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels (M, 3, H, W) in [-1, 1] -> (M, P, F) float16, by its own backbone."""
-        return backbone_features(pixels, backbone=self.pooler.config.backbone)
+        return backbone_features(pixels, backbone=self.tower or self.pooler.config.backbone)
 
     def write(self, pixels: torch.Tensor) -> list[str]:
         """pixels (B, 3, H, W) in [-1, 1] -> B strings."""

@@ -401,7 +401,8 @@ def check_recipe(path: Path, recipe: dict) -> dict:
         return {}
     facts, wanted = load_facts(path), json.loads(json.dumps(recipe))
     made = facts.get("recipe", {})
-    other = [f"{k} {made.get(k)!r}, now {v!r}" for k, v in wanted.items() if made.get(k) != v]
+    both = [(k, made.get(k), wanted.get(k)) for k in {**wanted, **made}]
+    other = [f"{k} {then!r}, now {now!r}" for k, then, now in both if then != now]
     if other:
         raise ValueError(
             f"{path} holds a run with {'; '.join(other)}: "

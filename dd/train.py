@@ -300,12 +300,14 @@ def train_encoder(
     probe: Dataset | None = None,
     checkpoint_every: int = 100,
     accumulate: int = 1,
+    train_backbone: bool = False,
     patches: torch.Tensor | None = None,
     z_all: torch.Tensor | None = None,
     **changed,
 ) -> Encoder:
     """De-Diffusion: image -> relaxed tokens -> frozen decoder -> its own denoising loss, for `seen`
-    images. Only the pooler learns. `changed` replaces entries of RECIPE.
+    images. Only the pooler learns, with `train_backbone` its tower, too. `changed` replaces entries
+    of RECIPE.
 
     probe           held-out images: their argmax text is shown and its loss logged now and then
     accumulate      parts that each process computes its share of a batch in, one after another
@@ -319,6 +321,10 @@ def train_encoder(
     recipe["rule"] = recipe["rule"] or surviving_rule(decoder.tokenizer)
     recipe["decoder"] = weights_hash(decoder.denoiser, decoder.text_encoder)
     recipe["latents"] = latents_hash(decoder.vae)
+    if train_backbone:  # not told where it is not so: older checkpoints have no such entry
+        recipe["train_backbone"] = True
+        if not recipe["backbone"]:
+            raise ValueError("the default backbone stays frozen; give one that is to learn")
     r, steps = SimpleNamespace(**recipe), seen // recipe["B"]
     if 0 < seen < r.B:
         raise ValueError(f"{seen} images seen are less than one batch of {r.B}: use more of them")
@@ -334,7 +340,10 @@ def train_encoder(
     made = dict(
         D=r.width, blocks=r.blocks, rule=r.rule, seed=r.seed, tie=r.tie, backbone=r.backbone
     )
-    encoder = Encoder.new(decoder, r.tokens, **made)
+    encoder = Encoder.new(decoder, r.tokens, **made, train_backbone=train_backbone)
+    net = encoder.pooler
+    if train_backbone:
+        net = nn.ModuleDict({"pooler": net, "backbone": encoder.tower})
     if r.least:
         texts = (
             [alt_text(p, limit=10_000) for p in alt_text_phrases(dataset)]
@@ -359,7 +368,8 @@ def train_encoder(
     words = encoder.pooler.allowed.nonzero().flatten().cpu()
     some = torch.randint(len(words), (1000, r.tokens), generator=generator(r.seed, "round trip"))
     say_round_trip(words[some], "random texts", unless=1.0)
-    if held := patches is not None or isinstance(dataset.images, np.ndarray):
+    fits = patches is not None or isinstance(dataset.images, np.ndarray)
+    if held := fits and not train_backbone:
         patches = of_images(encoder.features, dataset, accelerator) if patches is None else patches
         z_all = of_images(decoder.encode, dataset, accelerator) if z_all is None else z_all
     shape = z_all.shape[1:] if held else (decoder.C, decoder.h, decoder.h)
@@ -368,14 +378,17 @@ def train_encoder(
         if held:
             return patches[rows], z_all[rows]
         pixels = dataset.pixels(rows)
-        return encoder.features(pixels), decoder.encode(pixels)
+        if not train_backbone:
+            return encoder.features(pixels), decoder.encode(pixels)
+        with autocast():
+            return encoder.tower(pixels.to(device())), decoder.encode(pixels)
 
     if probe is not None and not process():
         probe_patches, probe_z = of_images(encoder.features, probe), encode_all(decoder, probe)
-    parameters = list(encoder.pooler.parameters())
+    parameters = list(net.parameters())
     optimizer = {
         "adamw": lambda: adamw(parameters, r.peak, weight_decay=0.01),
-        "muon": lambda: MuonAndAdamW(encoder.pooler, r.peak),
+        "muon": lambda: MuonAndAdamW(net, r.peak),
         "adafactor": lambda: torch.optim.Adafactor(parameters, lr=r.peak),
     }[r.optimizer]()
 
@@ -425,7 +438,8 @@ def train_encoder(
             say(f"note: that is too little; {fix}")
 
     def probed() -> dict:
-        ids = encoder.ids(probe_patches)  # (M, N)
+        now = of_images(encoder.features, probe) if train_backbone else probe_patches
+        ids = encoder.ids(now)  # (M, N)
         texts = to_strings(decoder.tokenizer, ids)
         loss = decoder.probe_loss(probe_z, texts, list(probe.frame["id"])).mean()
         return {
@@ -437,7 +451,7 @@ def train_encoder(
         }
 
     options = dict(warmup=min(50, steps // 10), checkpoint_every=checkpoint_every)
-    run = (encoder.pooler, optimizer, batch_loss, out, "encoder", recipe, len(dataset))
+    run = (net, optimizer, batch_loss, out, "encoder", recipe, len(dataset))
     for log in training_loop(*run, **options, accelerator=accelerator):
         if log.due():
             facts = {} if probe is None else probed()

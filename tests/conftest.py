@@ -438,6 +438,20 @@ def clip_folder(tmp_path_factory, bpe_tokenizer):
     return folder
 
 
+@pytest.fixture(scope="session")
+def dinov2_folder(tmp_path_factory):
+    """DINOv2 in miniature, likewise."""
+    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
+
+    folder = tmp_path_factory.mktemp("dinos") / "dinov2"
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=24, num_hidden_layers=1, num_attention_heads=2)
+    Dinov2Model(Dinov2Config(image_size=28, patch_size=14, **sizes)).save_pretrained(folder)
+    size = dict(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    BitImageProcessorPil(**size).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def told(capsys):
     """Run a command -> (exit code, what it said on stderr, without the lines about the machine)."""

@@ -58,14 +58,16 @@ def test_torchrun_leaves_every_option_to_the_command():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("learns", [(), ("--train-backbone",)])
 def test_two_processes_go_on_from_one_and_end_as_one_would(
-    whole_dataset, tiny_folder, tmp_path, monkeypatch
+    learns, whole_dataset, tiny_folder, clip_folder, tmp_path, monkeypatch
 ):
     """The same losses at an equal batch, noise and all; told once, kept once."""
     world(whole_dataset, tmp_path)
     how = ("train-encoder", "--world", tmp_path, "--decoder", tiny_folder, "--seen", 192)
     how += ("--batch", 16, "--tokens", 4, "--width", 32, "--blocks", 1, "--least", 0)
     how += ("--peak", 5e-3, "--noise", 1, "--tau-start", 2, "--hard-from", 0.8)
+    how += ("--backbone", clip_folder, *learns)
     how = [*map(str, how), "--precision", "float32", "--checkpoint-every", "2", "--out"]
     assert main([*how, str(tmp_path / "one")]) == 0
     with monkeypatch.context() as patch, pytest.raises(Killed):

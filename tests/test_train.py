@@ -9,7 +9,7 @@ from conftest import Killed, assert_same, killed_after, tiny_vae
 
 from dd.baselines import train_captioner, train_similarity
 from dd.decoder import Decoder
-from dd.encoder import Encoder, relax
+from dd.encoder import Encoder, relax, tower
 from dd.make_decoders import (
     RECIPES,
     one_step,
@@ -337,7 +337,7 @@ def test_captioner_refuses_a_vocabulary_of_pieces(
 
 
 @pytest.fixture
-def trainings(go, small_dataset, small_patches, tiny_decoder, tiny_folder):
+def trainings(go, small_dataset, small_patches, tiny_decoder, tiny_folder, clip_folder):
     """name -> a training of a few steps into a folder -> everything it made, {name: tensor}."""
     few, every = small_dataset.subset("all", 16), dict(checkpoint_every=2)
     taught = dict(patches=small_patches, **every)
@@ -370,10 +370,16 @@ def trainings(go, small_dataset, small_patches, tiny_decoder, tiny_folder):
         return train_finish(few, {"sketch": decoder}, out, **options).state_dict()
 
     encoder = lambda out, **options: go(out, **options).pooler.state_dict()
+
+    def whole_encoder(out):
+        made = go(out, backbone=str(clip_folder), train_backbone=True)
+        return made.pooler.state_dict() | made.tower.state_dict()
+
     return {
         "encoder": lambda out: encoder(out, noise=0.0, hard_from=0.5),
         "encoder, muon": lambda out: encoder(out, optimizer="muon", repeats=0.1),
         "encoder, sampled": lambda out: encoder(out, noise=1.0, tau_start=2.0, hard_from=1.0),
+        "encoder, backbone": whole_encoder,
         "denoiser": denoiser,
         "autoencoder": autoencoder,
         "finish": finish,
@@ -386,6 +392,7 @@ NAMES = (
     "encoder",
     "encoder, muon",
     "encoder, sampled",
+    "encoder, backbone",
     "denoiser",
     "autoencoder",
     "finish",
@@ -409,6 +416,31 @@ def test_killed_and_resumed_is_the_same(trainings, name, tmp_path, monkeypatch):
     lines = [(tmp_path / out / f"{stage}.jsonl").read_text() for out in ("whole", "cut")]
     said = [[{**json.loads(i), "seconds": 0} for i in text.splitlines()] for text in lines]
     assert said[0] == said[1] and len(said[0]) >= 4
+
+
+@pytest.mark.parametrize("kind", ["clip", "dinov2"])
+def test_a_backbone_may_learn_too(go, kind, small_dataset, tmp_path, request, float32):
+    """The loss reaches all of it that patch tokens come from; it is saved with the encoder and is
+    its own: the frozen one is as it was."""
+    name = str(request.getfixturevalue(f"{kind}_folder"))
+    pixels, options = small_dataset.pixels(slice(0, 8)), dict(backbone=name, noise=1.0)
+    frozen = tower(name)(pixels)
+    made = go(tmp_path / "e", **options, train_backbone=True, probe=small_dataset.subset("all", 8))
+    before, after = (net.state_dict() for net in (tower(name), made.tower))
+    still = {k for k in before if torch.equal(before[k], after[k])}
+    # k's bias moves no softmax; the others are after the tokens, or for masked ones
+    allowed = ("k_proj.bias", "key.bias", "post_layernorm.weight", "post_layernorm.bias")
+    assert all(k.endswith((*allowed, "mask_token", "position_ids")) for k in still), still
+    assert torch.equal(tower(name)(pixels), frozen)
+    assert (made.tower(pixels) - frozen).abs().max() > 0.01
+    made.save(tmp_path / "e")
+    again = Encoder.load(tmp_path / "e")
+    assert torch.equal(again.features(pixels), made.features(pixels))
+    assert again.write(pixels) == made.write(pixels)
+    with pytest.raises(ValueError, match="train_backbone True, now None"):
+        go(tmp_path / "e", **options)
+    with pytest.raises(ValueError, match="the default backbone stays frozen"):
+        go(tmp_path / "other", train_backbone=True)
 
 
 def test_finish_changes_how_latents_are_drawn_and_never_the_latents(

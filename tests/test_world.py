@@ -501,16 +501,9 @@ def test_memory_does_not_grow_with_the_images(
         assert many < few + 60, used
 
 
-def test_other_eyes(clip_folder, small_dataset, tmp_path, capsys):
-    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
-
-    torch.manual_seed(0)
-    sizes = dict(hidden_size=24, num_hidden_layers=1, num_attention_heads=2)
-    Dinov2Model(Dinov2Config(image_size=28, patch_size=14, **sizes)).save_pretrained(tmp_path)
-    size = dict(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
-    BitImageProcessorPil(**size).save_pretrained(tmp_path)
+def test_other_eyes(clip_folder, dinov2_folder, small_dataset):
     images = small_dataset.images[:10]
-    for folder, D in ((clip_folder, 16), (tmp_path, 24)):
+    for folder, D in ((clip_folder, 16), (dinov2_folder, 24)):
         assert metrics.width(str(folder)) == D
         seen = metrics.image_features(images, eye=str(folder))
         assert seen.shape == (10, D) and seen.dtype == torch.float32
