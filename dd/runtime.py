@@ -199,9 +199,9 @@ def compute_dtype() -> torch.dtype | None:
     cpu = Path("/proc/cpuinfo")
     flags = cpu.read_text() if cpu.exists() else ""
     fast = [f"this processor has {f}" for f in ("amx_bf16", "avx512_bf16") if f in flags]
-    if device().type == "cuda":
-        fast = ["GPU"]
-    why = fast[0] if fast else "no bfloat16 arithmetic on this processor"
+    if gpu := device().type == "cuda":  # one before Ampere (T4, V100) only imitates it, slowly
+        fast = ["GPU"] * torch.cuda.is_bf16_supported(including_emulation=False)
+    why = fast[0] if fast else f"no bfloat16 arithmetic on this {'GPU' if gpu else 'processor'}"
     say(f"numbers: {'bfloat16 autocast' if fast else 'float32'} ({why})")
     return torch.bfloat16 if fast else None
 

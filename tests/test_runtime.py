@@ -86,6 +86,18 @@ def test_plain_float32_is_everywhere_and_ends(monkeypatch):
     assert isinstance(autocast(), torch.autocast)
 
 
+@pytest.mark.parametrize("in_hardware, format", [(True, torch.bfloat16), (False, None)])
+def test_a_gpu_that_only_imitates_bfloat16_computes_in_float32(
+    in_hardware, format, monkeypatch, capsys
+):
+    monkeypatch.setattr(runtime, "device", lambda: torch.device("cuda"))
+    supported = lambda including_emulation: including_emulation or in_hardware
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert runtime.compute_dtype.__wrapped__() is format
+    told = "bfloat16 autocast (GPU)" if format else "float32 (no bfloat16 arithmetic on this GPU)"
+    assert told in capsys.readouterr().err
+
+
 def test_an_image_has_the_noise_that_the_whole_batch_has():
     new = lambda: runtime.generator(0, "test")
     rng, whole = new(), torch.rand((5, 3, 7), generator=new())
