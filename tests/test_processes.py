@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,14 +23,32 @@ from dd.encoder import Encoder
 ROOT = Path(__file__).parent.parent
 
 
-def launched(n: int, *words, start=("-m", "dd")):
-    """A command on n processes of this machine, by torchrun, as `accelerate launch` does it where
-    there are GPUs (without any it starts a single process)."""
-    launch = ("torch.distributed.run", "--standalone", "--nproc-per-node", n, *start)
-    command = [sys.executable, "-m", *map(str, (*launch, *words))]
+LAUNCH = ROOT / "docs" / "launch"
+
+
+def launched(n: int, *words, start=("-m", "dd"), machines=1):
+    """A command on n processes, by torchrun; or as on so many machines, all of them this one, by
+    accelerate and the documents' file. What the first machine's did."""
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", n]
+    if machines > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            at = ["--main_process_ip", "127.0.0.1", "--main_process_port", free.getsockname()[1]]
+        launch = ["accelerate.commands.launch", "--config_file", LAUNCH / "2x8_gpus.yaml", *at]
+        launch += ["--num_processes", n, "--machine_rank"]
     settings = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     settings["OMP_NUM_THREADS"] = "1"
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=settings)
+
+    def command(rank: int) -> list[str]:
+        which = [rank] * (machines > 1)
+        return [sys.executable, "-m", *map(str, (*launch, *which, *start, *words))]
+
+    others = [subprocess.Popen(command(k), env=settings) for k in range(1, machines)]
+    try:
+        return subprocess.run(command(0), capture_output=True, text=True, timeout=900, env=settings)
+    finally:
+        for other in others:
+            other.terminate(), other.wait()
 
 
 def world(whole_dataset, folder: Path, M: int = 67) -> Path:
@@ -57,10 +76,28 @@ def test_torchrun_leaves_every_option_to_the_command():
         assert given.module and there == words[words.index("dd") :]
 
 
+def test_slurm_gives_each_machine_its_number_and_the_command_as_it_is(tmp_path):
+    """With programs in the place of Slurm's and accelerate's that say what they are given."""
+    for name, does in {
+        "scontrol": "echo a; echo b",
+        "srun": 'for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
+        "accelerate": "printf '%s|' \"$@\"; echo",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "[a-b]"}
+    given = ["score", "my texts.csv", "--guidance", "1.5", "2"]
+    words = ["bash", str(LAUNCH / "slurm.sh"), *given]
+    told = subprocess.run(words, capture_output=True, text=True, env=settings, check=True).stdout
+    how = "launch|--config_file|docs/launch/2x8_gpus.yaml|--machine_rank|{}|--main_process_ip|a"
+    ran = "|".join([how, "-m|dd", *given, "\n"])
+    assert told == ran.format(0) + ran.format(1)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("learns", [(), ("--train-backbone",)])
+@pytest.mark.parametrize("machines, learns", [(1, ()), (2, ("--train-backbone",))])
 def test_two_processes_go_on_from_one_and_end_as_one_would(
-    learns, whole_dataset, tiny_folder, clip_folder, tmp_path, monkeypatch
+    machines, learns, whole_dataset, tiny_folder, clip_folder, tmp_path, monkeypatch
 ):
     """The same losses at an equal batch, noise and all; told once, kept once."""
     world(whole_dataset, tmp_path)
@@ -73,7 +110,7 @@ def test_two_processes_go_on_from_one_and_end_as_one_would(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_after(patch, 4)
         main([*how, str(tmp_path / "two")])
-    done = launched(2, *how, tmp_path / "two", "--accumulate", 2)
+    done = launched(2, *how, tmp_path / "two", "--accumulate", 2, machines=machines)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "two")]
     told = [line for line in done.stderr.splitlines() if line.startswith(("16 images", "round"))]
