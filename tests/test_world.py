@@ -418,6 +418,7 @@ def test_emoji_are_of_the_decoders_size_too(
     assert study.latents("test").shape[1:] == (study.dec.C, study.dec.h, study.dec.h)
     assert study.texts("dediffusion") == Encoder.load("encoder").write(plain.pixels())
     assert torch.equal(study.real("test"), metrics.image_features(test.images[:]))
+    assert "soft" not in study.sources  # the encoder's words are others than the decoder's
     outside = study.subset("outside").rows(range(4))
     assert outside.images.shape[1] == 16 and study.shown(outside).images.shape[1] == 64
     judge = study.through(str(tiny_folder))

@@ -180,8 +180,14 @@ class Study:
         return name if there else "test"
 
     def of_world(self, sources) -> tuple[str, ...]:
-        """Those of `sources` that this world has."""
-        return tuple(s for s in sources if self.is_emoji or s not in keys("emoji"))
+        """Those of `sources` that this world has; relaxed tokens only where the decoder's words are
+        those that the encoder writes."""
+        there = (s for s in sources if self.is_emoji or s not in keys("emoji"))
+        return tuple(s for s in there if s != "soft" or self.same_words)
+
+    @cached_property
+    def same_words(self) -> bool:
+        return self.enc.tokenizer.get_vocab() == self.dec.tokenizer.get_vocab()
 
     def subset(self, split: str | Dataset) -> Dataset:
         """The drawings of a split that this study uses, the same object each time; "curve" is some
