@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -30,17 +30,7 @@ from .captions import alt_text, alt_text_phrases, caption_mixture
 from .data import BadData, Dataset
 from .encoder import FEATURES, Encoder, P, backbone_features
 from .optimizers import adamw
-from .runtime import (
-    Progress,
-    autocast,
-    device,
-    generator,
-    pinned,
-    quiet,
-    reading,
-    say,
-    whole_model,
-)
+from .runtime import Progress, autocast, device, generator, say, seeing
 from .texts import names
 from .train import made_by, training_loop
 from .vocab import allowed_tokens, to_strings
@@ -48,21 +38,8 @@ from .vocab import allowed_tokens, to_strings
 ASKED = "Describe this picture in one detailed sentence."  # of chat models, if nothing else is
 
 
-@lru_cache(1)
-def of_transformers(auto: str, model: str, revision: str | None, what: str):
-    """(processor, frozen network) by one of transformers' Auto classes: a folder or a Hub id with
-    its commit, safetensors only. The last one is kept, so that a command can ask for it before it
-    reads pictures."""
-    import transformers
-
-    source, options = pinned(model, revision, what)
-    quiet()
-    options |= {"trust_remote_code": False}
-    with reading(f"{what} {model!r}: its processor"):
-        processor = transformers.AutoProcessor.from_pretrained(source, **options)
-    options |= {"dtype": torch.float32}
-    net = whole_model(getattr(transformers, auto), source, f"{what} {model!r}", **options)
-    return processor, net.to(device())
+# the last one is kept, so that a command can ask for it before it reads pictures
+loaded = lru_cache(1)(partial(seeing, reader="processor"))
 
 
 def pictures_of(dataset: Dataset, B: int):
@@ -74,11 +51,11 @@ def pictures_of(dataset: Dataset, B: int):
 
 
 def captioner(model: str, revision: str | None = None):
-    return of_transformers("AutoModelForImageTextToText", model, revision, "captioner")
+    return loaded(model, "captioner", revision, "AutoModelForImageTextToText")[:2]
 
 
 def contrastive(model: str, revision: str | None = None):
-    processor, net = of_transformers("AutoModel", model, revision, "interrogator")
+    processor, net, _ = loaded(model, "interrogator", revision)
     if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):
         raise BadData(
             f"{model}: a {type(net).__name__} puts no texts and pictures in one space; "

@@ -79,7 +79,7 @@ def run(
         tell(f"{name:22} " + "  ".join(f"{k} {v}" for k, v in values.items()))
 
     # a processor without bfloat16 would take minutes for its product
-    kinds = dict.fromkeys((torch.float32, compute_dtype() or torch.float32))
+    kinds = dict.fromkeys((torch.float32, compute_dtype()))
     name = lambda kind: f"gflops_{str(kind).removeprefix('torch.')}"
     row("machine", {name(kind): round(gflops(kind, repeats)) for kind in kinds})
     decoder, dataset = Decoder.load("sketch"), load_dataset("emoji").subset("val", images)
@@ -196,7 +196,7 @@ def share_of_peak(decoder, z_0, t, eps, repeats: int) -> dict:
     over those of the best matrix product."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    peak = gflops(compute_dtype() or torch.float32, repeats)
+    peak = gflops(compute_dtype(), repeats)
     fast_attention(decoder.denoiser)
     states = decoder.text_states([""] * len(z_0)).requires_grad_(True)
     forward_backward = lambda: decoder.loss(z_0, states, t, eps).mean().backward()

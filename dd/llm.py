@@ -115,7 +115,7 @@ class LanguageModel:
         options |= {"trust_remote_code": False}
         with reading(f"language model {name!r}: its tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        options |= {"dtype": compute_dtype() or torch.float32}
+        options |= {"dtype": compute_dtype()}
         net = whole_model(AutoModelForCausalLM, source, f"language model {name!r}", **options)
         if (n := len(tokenizer)) > (V := net.get_input_embeddings().num_embeddings):
             told = f"language model {name!r}: its tokenizer has {n} tokens, its network {V}"

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from .runtime import dtype_now
+from .runtime import compute_dtype
 
 
 def cosine_rate(step: int, steps: int, peak: float, warmup: int, floor: float = 0.01) -> float:
@@ -56,7 +56,7 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
     In float32 on its Gram matrix (m, m), a quarter of the products for a kernel; bfloat16 is too
     coarse for that."""
-    x = matrix.to(dtype_now())
+    x = matrix.to(compute_dtype())
     x = x.T if len(matrix) > matrix.shape[1] else x
     x = x / (x.norm() + 1e-7)
     factor = lambda square: -4.7750 * square + 2.0315 * square @ square
