@@ -149,16 +149,10 @@ def stock_attention(unet) -> None:
 
 def answering(model: llm.LanguageModel, dataset, repeats: int, n: int = 96) -> dict:
     """Questions with four examples each, answers of at most 12 tokens."""
-    texts, shown = list(dataset.frame["name"]), {}
-    for kind, some in few_shot.questions(dataset, 4 * len(few_shot.KINDS), 1).groupby("kind"):
-        examples = (
-            few_shot.vqa_example(texts[e.row], e.question, e.answer) for e in some.itertuples()
-        )
-        shown[kind] = tuple(examples)[:4]
-    asked = few_shot.questions(dataset, n, 0).itertuples()
-    queries = [(shown[q.kind], few_shot.vqa_query(texts[q.row], q.question)) for q in asked]
-    prompts = [llm.Prompt(few_shot.VQA, *query) for query in queries]
-    tokenizer = model.tokenizer
+    texts, tokenizer = list(dataset.frame["name"]), model.tokenizer
+    shown = few_shot.questions(dataset, 4 * len(few_shot.KINDS), 1)
+    asked = few_shot.questions(dataset, n, 0)
+    prompts = few_shot.prompts_of(texts, texts, few_shot.VQA, asked, shown, 4)
     how = dict(max_new_tokens=12, do_sample=False, stop_strings=["$", "\n"], tokenizer=tokenizer)
 
     def one_by_one():

@@ -16,7 +16,7 @@ import yaml
 from .. import published
 from ..files import read_json, write_json, write_text
 from .claims import claims
-from .explore import explore_page
+from .explore import explored, write_explored
 from .plots import answered, by_style, curve, narrow, ranking, rate, readers, second_look
 from .tables import (
     FEW_SHOT_NOTES,
@@ -207,8 +207,8 @@ def build_report(folder: Path, notebooks) -> Path:
     pages["tables"] = "All tables", "\n".join(_tables(folder))
     pages["figures"] = "All figures", "\n".join(_figures(folder, pages))
     pages["parameters"] = "Parameters", "\n".join(_parameters(folder))
-    if any(p.exists() for p in (folder / "explore" / "explore.json", out / "explore.html")):
-        pages["explore"] = "Explore the pictures", None
+    if (data := explored(folder)) or (out / "explore.html").exists():
+        pages["explore"] = "Explore the pictures", data
     title = {name: head for name, (head, _) in pages.items()}
     near = {name: head.split(":")[0] for name, head in title.items()}
     order = list(pages)
@@ -216,9 +216,11 @@ def build_report(folder: Path, notebooks) -> Path:
         nav = [_link("index", f"Study {folder.name}")]
         nav += [_link(before, f"← {near[before]}", "prev")] if before else []
         nav += [_link(after, f"{near[after]} →", "next")] if after else []
+        if (body := pages[name][1]) is None:  # the page that is there stays
+            continue
         if name == "explore":
-            explore_page(folder, nav)
-        elif (body := pages[name][1]) is not None:
+            write_explored(folder, nav, body)
+        else:
             _write(out / f"{name}.html", f"{title[name]} · {folder.name}", nav, body)
     listed = [*notebooks, *(name for name in title if name not in notebooks)]
     link = lambda n: _link(n, title[n]) if n in title else f"{n}: not run in this study"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -122,12 +122,18 @@ def kept_in_chunks(
     return shared(one, M, size)
 
 
+@cache
+def _file_hash(path: Path, changed: int) -> str:
+    """`changed`: when, so that a file that is written anew is read anew."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def folder_hash(path: Path, without: str = "") -> str:
     """Hash of a folder's models and data, without its cards and logs: new weights, new results.
     `without`: a part of it that does not matter."""
     return fingerprint(
         [
-            (str(p.relative_to(path)), hashlib.sha256(p.read_bytes()).hexdigest())
+            (str(p.relative_to(path)), _file_hash(p, p.stat().st_mtime_ns))
             for p in sorted(path.rglob("*"))
             if p.suffix in (".safetensors", ".json", ".parquet") and p.name != "recipe.json"
             if p.relative_to(path).parts[0] != without

@@ -90,10 +90,6 @@ def example(query: str, answer: str) -> str:
     return f"{query} {plain(answer)}$\n"
 
 
-def vqa_example(context: str, question: str, answer: str) -> str:
-    return example(vqa_query(context, question), answer)
-
-
 # -- questions about drawings (Tables 1 and 7) --------------------------------------------------
 
 
@@ -367,12 +363,11 @@ def questions_of(study, k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def prompts_of(
-    study, context: str, instruction: str, asked: pd.DataFrame, shown: pd.DataFrame, shots: int
+    here: list[str], there: list[str], instruction: str, asked, shown, shots: int
 ) -> list[Prompt]:
-    """A prompt for each row of `asked` with examples of its own kind from `shown`: columns row (of
-    the test and the train split), kind, field, answer. As in the paper, 0 shots show examples
-    without contexts."""
-    here, there = study.texts(context, "test"), study.texts(context, "train")
+    """A prompt for each row of the table `asked` with examples of its own kind from `shown`:
+    columns row (of the texts `here` and `there`), kind, field, answer. As in the paper, 0 shots
+    show examples without contexts."""
     examples: dict[str, tuple[str, ...]] = dict.fromkeys(KINDS, ())
     for e in shown.groupby("kind").head(shots or PSEUDO).itertuples():
         examples[e.kind] += (example(query(there[e.row] if shots else "", e.field), e.answer),)
@@ -385,7 +380,8 @@ def prompts_of(
 def question_prompts(study, context: str, k: int, shots: int) -> tuple[pd.DataFrame, list[Prompt]]:
     """The questions of draw k of the examples, and a prompt for each."""
     asked, shown = questions_of(study, k)
-    return asked, prompts_of(study, context, VQA, asked, shown, shots)
+    texts = study.texts(context, "test"), study.texts(context, "train")
+    return asked, prompts_of(*texts, VQA, asked, shown, shots)
 
 
 def question_task(study, context: str) -> Iterator[Setting]:
@@ -430,7 +426,8 @@ def caption_task(study, context: str) -> Iterator[Setting]:
         rows = asked[["id", "answer"]].assign(task="captioning", kind="caption", question="")
         rows = rows.assign(ways=0, induction=False, seed=k)
         for shots in study.shots:
-            prompts = prompts_of(study, context, CAPTION, asked, shown, shots)
+            texts = study.texts(context, "test"), study.texts(context, "train")
+            prompts = prompts_of(*texts, CAPTION, asked, shown, shots)
             what, cells = f"captions, {shots} shots, examples {k}", rows.assign(shots=shots)
             yield Setting(what, cells, prompts, {"cider": right}, tokens=20)
 
