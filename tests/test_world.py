@@ -24,7 +24,8 @@ from dd.decoder import Decoder
 from dd.encoder import Encoder
 from dd.study import BadParameter, Study, check_run, fingerprint
 from dd.study.parameters import NOTEBOOKS, ROOT, load_parameters, taken
-from dd.study.run import LEFT_OUT, for_world, prepared
+from dd.study.run import prepared
+from dd.study.world import LEFT_OUT, for_world
 
 M = 72
 

@@ -24,13 +24,7 @@ from ..data import Dataset, load_dataset
 from ..decoder import GUIDE, Decoder
 from ..encoder import Encoder, backbone_features, relax
 from ..files import read_csv, read_json, write_csv, write_json
-from ..runtime import (
-    ASSETS,
-    autocast,
-    device,
-    weights_hash,
-    whole_model,
-)
+from ..runtime import ASSETS, autocast, device, weights_hash, whole_model
 from ..search import SearchEngine, ideal
 from ..sources import LENGTHS, LITE0, LITE2, SEARCH, keys
 from ..texts import WRITERS as PLAIN
@@ -38,16 +32,8 @@ from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
 from . import cache
 from .cache import fingerprint, folder_hash
-from .parameters import (
-    LEFT_OUT,
-    MANY,
-    PARAMETERS,
-    ROOT,
-    BadParameter,
-    check,
-    results_root,
-    taken,
-)
+from .parameters import MANY, PARAMETERS, BadParameter, check, results_root, taken
+from .world import stepping_aside
 
 ROW = ["world", "split", "source", "decoder", "guidance", "seed"]
 SCORES = "n fid fid_lo fid_hi kid kid_lo kid_hi paired paired_lo paired_hi r_at_1".split()
@@ -56,18 +42,6 @@ COLUMNS = [*ROW, *SCORES, *WITHIN]
 TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
 SWEPT, FURTHER = keys("swept", without="chosen"), {s: keys(s) for s in ("novel", "outside")}
 FLOORS = ("real", "autoencoder", "ideal_name", "ideal_style")  # and ceilings: no text is drawn
-
-
-def stepping_aside(notebook: str):
-    """The lines of a cell -> the same; of a cell tagged `emoji`, which `run` leaves out in another
-    world, one that says so: for who runs the notebook as it is."""
-    path, cells = ROOT / "notebooks" / f"{notebook}.ipynb", []
-    if path.exists():
-        cells = read_json(path)["cells"]
-    tagged = (cell for cell in cells if "emoji" in cell["metadata"].get("tags", ()))
-    emoji = {"".join(cell["source"]).strip() for cell in tagged}
-    told = f"print({LEFT_OUT.strip('*')!r})\n"
-    return lambda lines: [told] if "".join(lines).strip() in emoji else lines
 
 
 class Study:

@@ -19,7 +19,6 @@ from ..messages import nearest, shown
 from ..sources import LENGTHS, LITE0, LITE2, keys
 
 ROOT = Path(__file__).parent.parent.parent
-LEFT_OUT = "*Left out: of the emoji world alone.*"  # in the place of a notebook's cell
 
 
 class BadParameter(ValueError):

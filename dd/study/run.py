@@ -16,7 +16,6 @@ from ..sources import INCEPTION, LITE0, LITE2, keys
 from .cache import STAGES, folder_hash, key
 from .parameters import (
     LEAST_FID,
-    LEFT_OUT,
     NOTEBOOKS,
     PARAMETERS,
     ROOT,
@@ -27,11 +26,8 @@ from .parameters import (
     results_root,
     taken,
 )
+from .world import for_world
 
-ELSEWHERE = """> **This run is of another world.** The sentences below were written about the emoji
-> world and its decoder `sketch`. Here the images are those of `{world}` and the decoder is
-> `{decoder}`: where they say *drawing*, read *image*; what they say was found, was found there.
-> The outputs are of this run."""
 ASSETS = Path(__file__).parent.parent / "assets"
 SECONDS = {  # of `quick` on two cores
     "00_digits": 75,
@@ -202,28 +198,6 @@ class Relay:
 
     def flush(self) -> None:
         pass
-
-
-def for_world(notebook: Path, executed: Path, parameters: dict) -> Path:
-    """A notebook in another world than emoji, written where it will be executed: below its title
-    whose sentences these are; where cells are tagged `emoji`, a line that says what is left out."""
-    world = parameters["world"]
-    if world == "emoji":
-        return notebook
-    import nbformat
-
-    nb, kept = nbformat.read(notebook, as_version=4), []
-    for cell in nb.cells:
-        if "emoji" not in cell.metadata.get("tags", ()):
-            kept.append(cell)
-        elif kept[-1].source != LEFT_OUT:
-            kept.append(nbformat.v4.new_markdown_cell(LEFT_OUT))
-    if "world" in taken(notebook.stem):
-        names = {name: Path(parameters[name]).name for name in ("world", "decoder")}
-        kept.insert(1, nbformat.v4.new_markdown_cell(ELSEWHERE.format(**names)))
-    nb.cells = kept
-    nbformat.write(nb, executed)
-    return executed
 
 
 def minutes_left(names: list[str], done: dict) -> float:
