@@ -109,10 +109,8 @@ def figure(found: Explained, path: str | Path, name: str = "") -> Path:
 
         def cell(row: int, column: int, picture, title: str = "", below: str = ""):
             axis = made.add_subplot(grid[row, column])
-            axis.set(xticks=[], yticks=[], xlabel=below)
-            axis.spines[:].set_visible(False)
-            axis.grid(False)
-            axis.xaxis.label.set_size(6.5)
+            figures.bare(axis)
+            axis.set_xlabel(below, fontsize=6.5)
             axis.set_title(figures.fill(title, 16), fontsize=6.5, pad=2)
             axis.imshow(picture)
             return axis

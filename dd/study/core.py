@@ -341,14 +341,13 @@ class Study:
         ids, every = list(images.frame["id"]), split == "test" and noise == 0 and self.is_emoji
         bypass = source in ("autoencoder", "soft")  # these two are no text
         texts = [""] * len(ids) if bypass else self.texts(source, split)
-        told = dict(bypass=source) if bypass else {}
+        inputs = self.drawing(images, texts, guidance, noise)
+        inputs |= dict(chunk=chunk, pictures="all" if every else "first")
+        if bypass:
+            inputs["bypass"] = source
         if source == "soft":
-            told["weights"] = folder_hash(self.encoder_folder)
-        base = self.place(
-            *("draw", f"cache/draw/{split}-{source}-"),
-            **self.drawing(images, texts, guidance, noise),
-            **dict(chunk=chunk, pictures="all" if every else "first", **told),
-        )
+            inputs["weights"] = folder_hash(self.encoder_folder)
+        base = self.place("draw", f"cache/draw/{split}-{source}-", **inputs)
 
         def make(rows: slice):
             how = self.how(guidance, noise)
