@@ -286,10 +286,8 @@ def hard_prompts(
 ) -> list[str]:
     """PEZ: the words most like the picture by `similarity`, the best of all steps.
     patches (M, P, F) -> M strings."""
-    with torch.no_grad():
-        v = torch.cat(
-            [similarity.image(p.to(device()).float()) for p in patches.split(B)]
-        )  # (M, D)
+    with torch.no_grad():  # v: (M, D)
+        v = torch.cat([similarity.image(p.to(device()).float()) for p in patches.split(B)])
     loss = lambda words, rows, _: -(normalize(words.sum(1), dim=-1) * v[rows]).sum(-1)
     options = dict(N=N, steps=steps, rate=rate, seed=seed, B=B)
     table = similarity.words.weight
@@ -384,9 +382,8 @@ def train_captioner(
     encoder.pooler.allowed[nothing] = True
 
     id_of = {"": nothing, **known}
-    targets = lambda dataset: torch.tensor(
-        [[id_of.get(w, nothing) for w in row] for row in slots(dataset)]
-    )  # (M, N)
+    ids_of = lambda words: [id_of.get(w, nothing) for w in words]
+    targets = lambda dataset: torch.tensor([ids_of(row) for row in slots(dataset)])  # (M, N)
 
     def cross_entropy(patches, target):
         with autocast():
@@ -423,9 +420,8 @@ def train_similarity(
 
     def contrastive_loss(rows, step, _):
         rng = random.Random(f"{seed}/similarity/{step}")
-        texts = [
-            caption_mixture(parts[r], rng, "similarity") or " ".join(parts[r]["name"]) for r in rows
-        ]
+        of = lambda part: caption_mixture(part, rng, "similarity") or " ".join(part["name"])
+        texts = [of(parts[r]) for r in rows]
         logits = net(patches[rows].to(device()).float(), bags(texts))  # (B, B)
         return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2, {}
 

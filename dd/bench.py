@@ -170,9 +170,7 @@ def stock_score(dataset) -> None:
 
     with plain_float32():
         metric = FrechetInceptionDistance(feature=_ImageFeatures())
-        images = torch.from_numpy(dataset.images).permute(
-            0, 3, 1, 2
-        )  # (M, H, W, 3) -> (M, 3, H, W)
+        images = torch.from_numpy(dataset.images).permute(0, 3, 1, 2)  # (M, 3, H, W)
         metric.update(images, real=True)
         metric.update(images.flip(0), real=False)
         metric.compute()

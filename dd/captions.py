@@ -164,10 +164,8 @@ def alt_text(phrases: dict[str, list[str]], limit: int = 30) -> str:
 def mirrored(phrases: dict[str, list[str]]) -> dict[str, list[str]] | None:
     """The phrases of a drawing's mirror image; None if that would be another thing: flags, arrows,
     signs and what people call left or right."""
-    said = " ".join([*phrases["name"], *phrases["keywords"]]).split()
-    if {"left", "right", "flag", "arrow", "symbol", "sign", "letter", "button", "clock"} & set(
-        said
-    ):
+    oriented = {"left", "right", "flag", "arrow", "symbol", "sign", "letter", "button", "clock"}
+    if oriented & set(" ".join([*phrases["name"], *phrases["keywords"]]).split()):
         return None
     other = {"left": "right", "right": "left"}
     swap = lambda phrase: " ".join(other.get(word, word) for word in phrase.split())
@@ -180,10 +178,8 @@ def sentence(phrases: dict[str, list[str]], rng: random.Random) -> str:
     if phrases["colours"] and rng.random() < 0.25:
         thing = f"{phrases['colours'][0]} {thing}"
     article = "an" if thing[:1] in "aeiou" else "a"
-    start = rng.choice(
-        ("", "", "", "", "a picture of ", "a drawing of ", "an emoji of ", "an icon of ")
-    )
-    text = f"{start}{rng.choice((article, article, 'the', ''))} {thing}"
+    starts = ("", "", "", "", "a picture of ", "a drawing of ", "an emoji of ", "an icon of ")
+    text = f"{rng.choice(starts)}{rng.choice((article, article, 'the', ''))} {thing}"
     if keywords and rng.random() < 0.4:
         text += f" {rng.choice(('with', 'and', 'in', 'on'))} {rng.choice(keywords)}"
     if phrases["style"] and rng.random() < 0.25:

@@ -49,10 +49,8 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
     def _fill_text(self, text, width, indent):  # an example is copied as a whole
         filled = super()._fill_text
-        parts = text.split("\n\n")
-        return "\n".join(
-            part if part.startswith("example:") else filled(part, width, indent) for part in parts
-        )
+        of = lambda part: part if part.startswith("example:") else filled(part, width, indent)
+        return "\n".join(map(of, text.split("\n\n")))
 
 
 class Parser(argparse.ArgumentParser):

@@ -117,19 +117,17 @@ def figure(found: Explained, path: str | Path, name: str = "") -> Path:
 
         least = f"without {found.words[best]!r}"
         cell(0, 0, found.image, "original")
-        cell(
-            0, 1, found.drawn[0], f"from the text, {found.decoder}", f"similarity {found.whole:.3f}"
-        )
-        cell(0, 2, found.drawn[best + 1], least, f"similarity {found.paired[best + 1].mean():.3f}")
+        like = [f"similarity {found.paired[k].mean():.3f}" for k in (0, best + 1)]
+        cell(0, 1, found.drawn[0], f"from the text, {found.decoder}", like[0])
+        cell(0, 2, found.drawn[best + 1], least, like[1])
         told = made.add_subplot(grid[0, 3:])
         told.axis("off")
         text = figures.fill(name, 60) + "\n\n" + figures.fill(found.text, 52)
         told.text(0.02, 0.5, text, fontsize=7.5, va="center", transform=told.transAxes)
         for k, (word, adds, half) in enumerate(zip(found.words, table["adds"], table["half"])):
             band, column = 1 + 2 * (k // ACROSS), k % ACROSS
-            looked = cell(
-                band, column, looked_at(found.image, found.attention[k]), f"{k + 1} {word}"
-            )
+            seen = looked_at(found.image, found.attention[k])
+            looked = cell(band, column, seen, f"{k + 1} {word}")
             left = cell(band + 1, column, found.drawn[k + 1], "", f"{adds:+.3f} ± {half:.3f}")
             if not column:
                 looked.set_ylabel("looked at", fontsize=6.5)

@@ -24,9 +24,8 @@ def constant_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 def adamw(parameters, rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
-    return torch.optim.AdamW(
-        parameters, lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
-    )
+    how = dict(betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, lr=rate, **how)
 
 
 class Muon(torch.optim.Optimizer):

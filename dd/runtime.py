@@ -188,9 +188,8 @@ def quiet() -> None:
 def device() -> torch.device:
     if gpu := torch.cuda.is_available():  # of several processes of a machine each has its own
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    found = (
-        torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} threads; no GPU found"
-    )
+    cores = f"{torch.get_num_threads()} threads; no GPU found"
+    found = torch.cuda.get_device_name() if gpu else cores
     chosen = torch.device("cuda" if gpu else "cpu")
     say(f"device: {chosen} ({found})")
     return chosen

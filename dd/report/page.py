@@ -95,9 +95,8 @@ def _claims(found: list[dict]) -> list[str]:
     rows = []
     for claim in found:
         c = {key: escape(text) for key, text in claim.items()}
-        more = (
-            f"In the paper: {c['place']}. Criterion: {c['criterion']}.<br>Numbers: {c['numbers']}."
-        )
+        more = f"In the paper: {c['place']}. Criterion: {c['criterion']}."
+        more += f"<br>Numbers: {c['numbers']}."
         told = f"<details><summary>{c['statement']}</summary>{more}</details>"
         verdict = f"<span class='{c['verdict']}'>{c['verdict']}</span>"
         rows.append({"claim": c["id"], "verdict": verdict, "statement": told})

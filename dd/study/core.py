@@ -451,9 +451,8 @@ class Study:
             images, hits = self.subset(split), self.hits(source, split)
             row = dict(world=images.name, split=split, source=source, decoder=SEARCH)
             row |= dict(guidance=float("nan"), seed=self.seed)
-            row |= self.scored(
-                self.real(split), self.features_of(hits), classes=(images.styles,) * 2
-            )
+            real, fake = self.real(split), self.features_of(hits)
+            row |= self.scored(real, fake, classes=(images.styles,) * 2)
             for of in ("concept", "style") if split == "test" else ():  # others have none of these
                 right = shown[of].to_numpy()[hits] == images.frame[of].to_numpy()
                 names = (f"right_{of}{end}" for end in ("", "_lo", "_hi"))
@@ -468,9 +467,8 @@ class Study:
         from every further starting noise."""
         swept = self.sweep()
         best, told = self.best_guidance(swept), self.asked(sources, floors)
-        floors = [
-            s for s in self.of_world(FLOORS) if s != "autoencoder" or isinstance(self.dec, Decoder)
-        ]
+        drawers = isinstance(self.dec, Decoder)  # other pipelines' autoencoders are not asked
+        floors = [s for s in self.of_world(FLOORS) if s != "autoencoder" or drawers]
         rows = [self.row(s, "test", 0.0) for s in floors]
         rows += [self.row(s, split, best.get(s, 0.0)) for split, s in told]
         if self.curve:
@@ -578,8 +576,13 @@ def _plain(source: str, study: Study, split: str) -> list[str]:
     return PLAIN[source](study.subset(split), study.seed)
 
 
-def _by_encoder(encoder, study: Study, split: str) -> list[str]:
-    encoder = encoder(study)
+def _by_encoder(source: str, study: Study, split: str) -> list[str]:
+    if source == "dediffusion":
+        encoder = study.enc
+    elif source in OF_LENGTH:
+        encoder = study.of_length(OF_LENGTH[source])
+    else:
+        encoder = Encoder.load(study.rival(source))
     patches = study.patches(split, encoder.pooler.config.backbone)
     return to_strings(encoder.tokenizer, encoder.ids(patches))
 
@@ -613,14 +616,7 @@ def _ph2p(study: Study, split: str, N: int | None = None) -> list[str]:
 OF_LENGTH = {f"dediffusion_{N}": N for N in LENGTHS}
 WRITERS = {
     **{s: partial(_plain, s) for s in PLAIN},
-    "dediffusion": partial(_by_encoder, lambda study: study.enc),
-    **{
-        s: partial(_by_encoder, lambda study, N=N: study.of_length(N)) for s, N in OF_LENGTH.items()
-    },
-    **{
-        s: partial(_by_encoder, lambda study, s=s: Encoder.load(study.rival(s)))
-        for s in baselines.CAPTIONS
-    },
+    **{s: partial(_by_encoder, s) for s in ("dediffusion", *OF_LENGTH, *baselines.CAPTIONS)},
     "shuffled": lambda study, split: shuffled(study.texts("dediffusion", split), study.seed),
     "retrieval": _retrieval,
     "random": _random,

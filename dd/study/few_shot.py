@@ -414,13 +414,14 @@ def class_task(study, context: str) -> Iterator[Setting]:
 def caption_task(study, context: str) -> Iterator[Setting]:
     n, most = study.captions // study.example_seeds, max(PSEUDO, *study.shots)
     test, train = study.subset("test"), study.subset("train")
+
+    def captioned(dataset: Dataset, n: int, k: int) -> pd.DataFrame:
+        some = questions(dataset, n, f"{study.seed}/captions/{k}", ("what",))
+        names = dataset.frame["name"].to_numpy()[some["row"]]
+        return some.assign(field="Caption", answer=names)
+
     for k in range(study.example_seeds if study.captions else 0):
-        asked, shown = (
-            questions(of, size, f"{study.seed}/captions/{k}", ("what",)).assign(
-                field="Caption", answer=lambda t, of=of: of.frame["name"].to_numpy()[t["row"]]
-            )
-            for of, size in ((test, n), (train, most))
-        )
+        asked, shown = captioned(test, n, k), captioned(train, most, k)
         keywords = test.frame["keywords"].iloc[asked["row"]]
         right = [[name, *more] for name, more in zip(asked["answer"], keywords)]
         rows = asked[["id", "answer"]].assign(task="captioning", kind="caption", question="")

@@ -128,9 +128,8 @@ def check_run(parameters: dict, only: tuple[str, ...] = ()) -> dict:
     if "captions" in used and parameters["captions"]:
         told += unreadable(require_cider)
     if shipped(own).resolve() in [shipped(judge).resolve() for judge in judges]:
-        told.append(
-            f"judges is {judges}; {own} is the study's own decoder, a judge must be another"
-        )
+        wanted = f"{own} is the study's own decoder, a judge must be another"
+        told.append(f"judges is {judges}; {wanted}")
     tokenizer, most = shipped(own) / "tokenizer" / "tokenizer_config.json", 75
     if tokenizer.exists() and not wrong.get(own):
         most = read_json(tokenizer).get("model_max_length", 77) - 2
@@ -225,10 +224,8 @@ def notebook_keys(parameters: dict) -> dict[str, str]:
 def own_kernel() -> None:
     """Notebooks run in this interpreter, whatever else calls itself python3."""
     ours = str(Path(sys.prefix) / "share" / "jupyter")
-    others = [
-        p for p in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if p not in ("", ours)
-    ]
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([ours, *others])
+    paths = [ours, *os.environ.get("JUPYTER_PATH", "").split(os.pathsep)]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
 
 
 def prepared(parameters: dict, only: tuple[str, ...] = ()) -> dict:
