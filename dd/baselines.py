@@ -354,13 +354,14 @@ def fit(net, batch_loss, out, name, recipe, M, probe, weight_decay, title="", **
 
 
 def train_captioner(
-    dataset, decoder, out, *, kind, seen, probe=None, patches=None, checkpoint_every=100, **changed
+    dataset, decoder, out, *, kind, seen, patches, probe=None, checkpoint_every=100, **changed
 ) -> Encoder:
     """The encoder's backbone and pooler, taught by people: cross-entropy with given words instead
     of a decoder's loss.
 
     kind      `captioner` learns the drawing's name, `captioner_detailed` its alt text (the stand-in
               for a modern vision-language model)
+    patches   features (M, P, F) of `dataset`
     probe     held-out images whose cross-entropy is logged now and then
     All words are written at once, one a position (CAPTIONS); the end token says nothing there.
     Words are whole tokens, so the decoder's vocabulary must be of words.
@@ -390,7 +391,6 @@ def train_captioner(
             logits = encoder.pooler(patches.to(device()).float())  # (B, N, V)
         return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten().to(device()))
 
-    patches = backbone_features(dataset.pixels()) if patches is None else patches  # (M, P, F)
     target = targets(dataset)
     batch_loss = lambda rows, *_: (cross_entropy(patches[rows], target[rows]), {})
     if probe is not None:
@@ -404,7 +404,7 @@ def train_captioner(
 
 
 def train_similarity(
-    dataset, tokenizer, out, *, seen, probe=None, patches=None, checkpoint_every=100, **changed
+    dataset, tokenizer, out, *, seen, patches, probe=None, checkpoint_every=100, **changed
 ) -> Similarity:
     """CLIP's contrastive loss at the smallest size: in each batch every picture must find its own
     text, and every text its picture. Texts are drawn anew each time from the decoder's caption
@@ -415,7 +415,6 @@ def train_similarity(
     torch.manual_seed(seed)
     net, parts = Similarity(V=len(tokenizer)).to(device()), alt_text_phrases(dataset)
     bags = lambda texts: [tokenizer(t, add_special_tokens=False).input_ids for t in texts]
-    patches = backbone_features(dataset.pixels()) if patches is None else patches  # (M, P, F)
     cross_entropy = nn.functional.cross_entropy
 
     def contrastive_loss(rows, step, _):

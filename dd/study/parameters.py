@@ -49,10 +49,6 @@ def seen(default: int, meaning: str, least: int = 128) -> Parameter:
     return P(default, meaning, 0, MOST, least=least)
 
 
-def contexts(default: list[str], meaning: str) -> Parameter:
-    return P(default, meaning, among=keys("context"))
-
-
 # fmt: off
 PARAMETERS = {
     "study": P("quick", "name of the results folder"),
@@ -112,10 +108,10 @@ PARAMETERS = {
     "pairs": P(32, "pairs of test drawings blended, and drawings edited, in notebook 7", 2, 10**5),
     "language_models": P(["smollm2"],
         "models that answer: smollm2, gemma3, folders, Hub ids@commit"),
-    "contexts": contexts(["dediffusion", "names", "shuffled", "empty"],
-        "sources of text that they are shown"),
-    "further_contexts": contexts([],
-        "those of them that the models after the first are shown; []: all"),
+    "contexts": P(["dediffusion", "names", "shuffled", "empty"],
+        "sources of text that they are shown", among=keys("context")),
+    "further_contexts": P([],
+        "those of them that the models after the first are shown; []: all", among=keys("context")),
     "shots": P([4], "examples per question and per caption; 0: text-only pseudo-examples", 0, 64),
     "class_shots": P([1], "drawings of each class shown before a classification", 1, 5),
     "questions": P(96,
