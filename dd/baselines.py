@@ -13,8 +13,6 @@ Letters: B batch, M images, P patches, F features, D width of the common space, 
 in the bank, V vocabulary.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections import Counter

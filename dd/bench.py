@@ -18,8 +18,6 @@ answering        four-shot questions to the language model of notebook 8; ours: 
 share of peak    multiply-adds of a denoiser's forward and backward over the best matrix product
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from pathlib import Path

@@ -4,8 +4,6 @@ pixels, and the texts that decoders are trained on.
 Web alt text says more than a caption; a decoder trained on names alone could not draw the rest.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from bisect import bisect_left, bisect_right

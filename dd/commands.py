@@ -1,8 +1,6 @@
 """The commands and their options as a parser, from the table in commands.toml; and what of it is a
 recipe. Nothing heavy is imported."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -7,8 +7,6 @@ Attention says where a position looked, not why it wrote its word; what a word i
 by leaving it out. Letters: N written tokens, P image patches, K starting noises.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -9,8 +9,6 @@ made, saved and dropped, and no backend is chosen for the reader. Files carry no
 data give the same bytes. Images are uint8 (M, H, W, 3).
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path

@@ -7,8 +7,6 @@ to guide it, and an adversarial finish of the autoencoder's half that draws.
 Letters: B batch, M images, L context length, D width, C latent channels, T noise levels.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path

@@ -9,8 +9,6 @@ finite n, by an amount that depends on the generator: n is reported with every n
 which is unbiased, beside it. Letters: M images, D feature width, K classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path

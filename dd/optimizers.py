@@ -1,7 +1,5 @@
 """Optimizers and learning rates of every training: AdamW, and Muon for matrices and kernels."""
 
-from __future__ import annotations
-
 import math
 
 import torch

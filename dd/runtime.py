@@ -5,8 +5,6 @@ One root seed and one generator for each purpose: `generator(seed, "gumbel")` an
 `generator(seed, "noise")` never disturb each other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

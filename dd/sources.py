@@ -9,8 +9,6 @@ its colour in every figure. A new source is one row here and one function that w
 Plain data: nothing heavy is imported.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 LENGTHS = (4, 8, 16, 24)  # words per De-Diffusion text compared, as the paper's Table 4 does

@@ -6,8 +6,6 @@ reading that fits. Of those, tokens that do not end a word glue to their neighbo
 read back; the rule `word_final` leaves them out, so that texts survive another tokenizer.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -1,8 +1,6 @@
 """The verdicts on claims.yaml. A test takes rows and its arguments from there; it returns whether
 the claim holds and the numbers that say so, or raises NoVerdict where the results lack some."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

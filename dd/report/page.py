@@ -1,8 +1,6 @@
 """The report of a study: report/index.html shows what was found and links the other pages. Readable
 from disk without a network; pictures stay in figures/ and are linked."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -4,8 +4,6 @@ lengths(folder)      # of a study: figures/lengths.png and .pdf -> their path wi
                      # or None where the study lacks what they show
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -8,8 +8,6 @@ compute it, and the content of its inputs; never of source text. Who changes wha
 raises its version here; tests/test_golden.py fails where that was forgotten.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

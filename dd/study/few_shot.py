@@ -7,8 +7,6 @@ A context is the text of any source. `read_vqa` and `read_captions` read publish
 `python -m dd ask`.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import random
 from collections.abc import Iterable, Iterator

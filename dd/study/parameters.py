@@ -4,8 +4,6 @@ The defaults are the study `quick`; a file of parameters holds what differs. Pla
 heavy is imported.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Running a study: the notebooks in order through Papermill."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,8 +1,6 @@
 """A notebook in another world than emoji: of its cells that are tagged `emoji` a line says that
 they are left out, whoever runs it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..files import read_json
