@@ -2,6 +2,7 @@
 recipe. Nothing heavy is imported."""
 
 import argparse
+import json
 import re
 import sys
 import tomllib
@@ -100,3 +101,8 @@ def parser(**behind: Callable[[], str]) -> Parser:
                 if isinstance(how, dict):
                     add_option(c, flags, how)
     return p
+
+
+def answer(args, told: str, result) -> None:
+    """The result of a command: as told, or with --json the same for machines."""
+    print(json.dumps(result, indent=1) if args.json else told)

@@ -17,7 +17,7 @@ from conftest import SMALL
 from PIL import Image
 
 import dd.__main__ as commands
-from dd import data, metrics, train
+from dd import data, metrics, train, writing
 from dd.__main__ import main
 from dd.data import load_dataset
 from dd.decoder import Decoder
@@ -184,7 +184,7 @@ def test_texts_of_a_world_are_of_pictures_of_the_decoders_size(
     coco, encoder, tmp_path, monkeypatch, capsys
 ):
     """Stopped and gone on with, one by one and as a set: the same texts."""
-    monkeypatch.setattr(commands, "STEP", 16)
+    monkeypatch.setattr(writing, "STEP", 16)
     calls, plain = [], Encoder.write
 
     def stopped(self, pixels):

@@ -234,6 +234,17 @@ def results_root() -> Path:
     return Path(os.environ.get("DD_RESULTS") or repository / "results")
 
 
+def results_of(study: str, name: str = "") -> Path:
+    """The folder of a study's results, or a file in it."""
+    path, root = results_root() / study / name, results_root()
+    if not (path.is_file() if name else study and path.is_dir()):
+        made = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        hint = "" if study in made else nearest(study, made)
+        there = f"there are results of {', '.join(made) or 'no study'}{hint}"
+        raise FileNotFoundError(f"{path}: no such results; python -m dd run makes some, {there}")
+    return path
+
+
 def yaml_value(text: str):
     """Plain YAML; ValueError with one line for all else, a key given twice included."""
     import yaml
