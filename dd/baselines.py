@@ -13,12 +13,10 @@ Letters: B batch, M images, P patches, F features, D width of the common space, 
 in the bank, V vocabulary.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections import Counter
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -30,17 +28,7 @@ from .captions import alt_text, alt_text_phrases, caption_mixture
 from .data import BadData, Dataset
 from .encoder import FEATURES, Encoder, P, backbone_features
 from .optimizers import adamw
-from .runtime import (
-    Progress,
-    autocast,
-    device,
-    generator,
-    pinned,
-    quiet,
-    reading,
-    say,
-    whole_model,
-)
+from .runtime import Progress, autocast, device, generator, say, seeing
 from .texts import names
 from .train import made_by, training_loop
 from .vocab import allowed_tokens, to_strings
@@ -48,21 +36,8 @@ from .vocab import allowed_tokens, to_strings
 ASKED = "Describe this picture in one detailed sentence."  # of chat models, if nothing else is
 
 
-@lru_cache(1)
-def of_transformers(auto: str, model: str, revision: str | None, what: str):
-    """(processor, frozen network) by one of transformers' Auto classes: a folder or a Hub id with
-    its commit, safetensors only. The last one is kept, so that a command can ask for it before it
-    reads pictures."""
-    import transformers
-
-    source, options = pinned(model, revision, what)
-    quiet()
-    options |= {"trust_remote_code": False}
-    with reading(f"{what} {model!r}: its processor"):
-        processor = transformers.AutoProcessor.from_pretrained(source, **options)
-    options |= {"dtype": torch.float32}
-    net = whole_model(getattr(transformers, auto), source, f"{what} {model!r}", **options)
-    return processor, net.to(device())
+# the last one is kept, so that a command can ask for it before it reads pictures
+loaded = lru_cache(1)(partial(seeing, reader="processor"))
 
 
 def pictures_of(dataset: Dataset, B: int):
@@ -74,11 +49,11 @@ def pictures_of(dataset: Dataset, B: int):
 
 
 def captioner(model: str, revision: str | None = None):
-    return of_transformers("AutoModelForImageTextToText", model, revision, "captioner")
+    return loaded(model, "captioner", revision, "AutoModelForImageTextToText")[:2]
 
 
 def contrastive(model: str, revision: str | None = None):
-    processor, net = of_transformers("AutoModel", model, revision, "interrogator")
+    processor, net, _ = loaded(model, "interrogator", revision)
     if not (hasattr(net, "get_text_features") and hasattr(net, "logit_scale")):
         raise BadData(
             f"{model}: a {type(net).__name__} puts no texts and pictures in one space; "
@@ -309,10 +284,8 @@ def hard_prompts(
 ) -> list[str]:
     """PEZ: the words most like the picture by `similarity`, the best of all steps.
     patches (M, P, F) -> M strings."""
-    with torch.no_grad():
-        v = torch.cat(
-            [similarity.image(p.to(device()).float()) for p in patches.split(B)]
-        )  # (M, D)
+    with torch.no_grad():  # v: (M, D)
+        v = torch.cat([similarity.image(p.to(device()).float()) for p in patches.split(B)])
     loss = lambda words, rows, _: -(normalize(words.sum(1), dim=-1) * v[rows]).sum(-1)
     options = dict(N=N, steps=steps, rate=rate, seed=seed, B=B)
     table = similarity.words.weight
@@ -379,13 +352,14 @@ def fit(net, batch_loss, out, name, recipe, M, probe, weight_decay, title="", **
 
 
 def train_captioner(
-    dataset, decoder, out, *, kind, seen, probe=None, patches=None, checkpoint_every=100, **changed
+    dataset, decoder, out, *, kind, seen, patches, probe=None, checkpoint_every=100, **changed
 ) -> Encoder:
     """The encoder's backbone and pooler, taught by people: cross-entropy with given words instead
     of a decoder's loss.
 
     kind      `captioner` learns the drawing's name, `captioner_detailed` its alt text (the stand-in
               for a modern vision-language model)
+    patches   features (M, P, F) of `dataset`
     probe     held-out images whose cross-entropy is logged now and then
     All words are written at once, one a position (CAPTIONS); the end token says nothing there.
     Words are whole tokens, so the decoder's vocabulary must be of words.
@@ -407,16 +381,14 @@ def train_captioner(
     encoder.pooler.allowed[nothing] = True
 
     id_of = {"": nothing, **known}
-    targets = lambda dataset: torch.tensor(
-        [[id_of.get(w, nothing) for w in row] for row in slots(dataset)]
-    )  # (M, N)
+    ids_of = lambda words: [id_of.get(w, nothing) for w in words]
+    targets = lambda dataset: torch.tensor([ids_of(row) for row in slots(dataset)])  # (M, N)
 
     def cross_entropy(patches, target):
         with autocast():
             logits = encoder.pooler(patches.to(device()).float())  # (B, N, V)
         return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten().to(device()))
 
-    patches = backbone_features(dataset.pixels()) if patches is None else patches  # (M, P, F)
     target = targets(dataset)
     batch_loss = lambda rows, *_: (cross_entropy(patches[rows], target[rows]), {})
     if probe is not None:
@@ -430,7 +402,7 @@ def train_captioner(
 
 
 def train_similarity(
-    dataset, tokenizer, out, *, seen, probe=None, patches=None, checkpoint_every=100, **changed
+    dataset, tokenizer, out, *, seen, patches, probe=None, checkpoint_every=100, **changed
 ) -> Similarity:
     """CLIP's contrastive loss at the smallest size: in each batch every picture must find its own
     text, and every text its picture. Texts are drawn anew each time from the decoder's caption
@@ -441,14 +413,12 @@ def train_similarity(
     torch.manual_seed(seed)
     net, parts = Similarity(V=len(tokenizer)).to(device()), alt_text_phrases(dataset)
     bags = lambda texts: [tokenizer(t, add_special_tokens=False).input_ids for t in texts]
-    patches = backbone_features(dataset.pixels()) if patches is None else patches  # (M, P, F)
     cross_entropy = nn.functional.cross_entropy
 
     def contrastive_loss(rows, step, _):
         rng = random.Random(f"{seed}/similarity/{step}")
-        texts = [
-            caption_mixture(parts[r], rng, "similarity") or " ".join(parts[r]["name"]) for r in rows
-        ]
+        of = lambda part: caption_mixture(part, rng, "similarity") or " ".join(part["name"])
+        texts = [of(parts[r]) for r in rows]
         logits = net(patches[rows].to(device()).float(), bags(texts))  # (B, B)
         return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2, {}
 

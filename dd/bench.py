@@ -18,8 +18,6 @@ answering        four-shot questions to the language model of notebook 8; ours: 
 share of peak    multiply-adds of a denoiser's forward and backward over the best matrix product
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from pathlib import Path
@@ -79,7 +77,7 @@ def run(
         tell(f"{name:22} " + "  ".join(f"{k} {v}" for k, v in values.items()))
 
     # a processor without bfloat16 would take minutes for its product
-    kinds = dict.fromkeys((torch.float32, compute_dtype() or torch.float32))
+    kinds = dict.fromkeys((torch.float32, compute_dtype()))
     name = lambda kind: f"gflops_{str(kind).removeprefix('torch.')}"
     row("machine", {name(kind): round(gflops(kind, repeats)) for kind in kinds})
     decoder, dataset = Decoder.load("sketch"), load_dataset("emoji").subset("val", images)
@@ -149,16 +147,10 @@ def stock_attention(unet) -> None:
 
 def answering(model: llm.LanguageModel, dataset, repeats: int, n: int = 96) -> dict:
     """Questions with four examples each, answers of at most 12 tokens."""
-    texts, shown = list(dataset.frame["name"]), {}
-    for kind, some in few_shot.questions(dataset, 4 * len(few_shot.KINDS), 1).groupby("kind"):
-        examples = (
-            few_shot.vqa_example(texts[e.row], e.question, e.answer) for e in some.itertuples()
-        )
-        shown[kind] = tuple(examples)[:4]
-    asked = few_shot.questions(dataset, n, 0).itertuples()
-    queries = [(shown[q.kind], few_shot.vqa_query(texts[q.row], q.question)) for q in asked]
-    prompts = [llm.Prompt(few_shot.VQA, *query) for query in queries]
-    tokenizer = model.tokenizer
+    texts, tokenizer = list(dataset.frame["name"]), model.tokenizer
+    shown = few_shot.questions(dataset, 4 * len(few_shot.KINDS), 1)
+    asked = few_shot.questions(dataset, n, 0)
+    prompts = few_shot.prompts_of(texts, texts, few_shot.VQA, asked, shown, 4)
     how = dict(max_new_tokens=12, do_sample=False, stop_strings=["$", "\n"], tokenizer=tokenizer)
 
     def one_by_one():
@@ -176,9 +168,7 @@ def stock_score(dataset) -> None:
 
     with plain_float32():
         metric = FrechetInceptionDistance(feature=_ImageFeatures())
-        images = torch.from_numpy(dataset.images).permute(
-            0, 3, 1, 2
-        )  # (M, H, W, 3) -> (M, 3, H, W)
+        images = torch.from_numpy(dataset.images).permute(0, 3, 1, 2)  # (M, 3, H, W)
         metric.update(images, real=True)
         metric.update(images.flip(0), real=False)
         metric.compute()
@@ -196,7 +186,7 @@ def share_of_peak(decoder, z_0, t, eps, repeats: int) -> dict:
     over those of the best matrix product."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    peak = gflops(compute_dtype() or torch.float32, repeats)
+    peak = gflops(compute_dtype(), repeats)
     fast_attention(decoder.denoiser)
     states = decoder.text_states([""] * len(z_0)).requires_grad_(True)
     forward_backward = lambda: decoder.loss(z_0, states, t, eps).mean().backward()

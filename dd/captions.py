@@ -4,8 +4,6 @@ pixels, and the texts that decoders are trained on.
 Web alt text says more than a caption; a decoder trained on names alone could not draw the rest.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from bisect import bisect_left, bisect_right
@@ -165,10 +163,8 @@ def alt_text(phrases: dict[str, list[str]], limit: int = 30) -> str:
 def mirrored(phrases: dict[str, list[str]]) -> dict[str, list[str]] | None:
     """The phrases of a drawing's mirror image; None if that would be another thing: flags, arrows,
     signs and what people call left or right."""
-    said = " ".join([*phrases["name"], *phrases["keywords"]]).split()
-    if {"left", "right", "flag", "arrow", "symbol", "sign", "letter", "button", "clock"} & set(
-        said
-    ):
+    oriented = {"left", "right", "flag", "arrow", "symbol", "sign", "letter", "button", "clock"}
+    if oriented & set(" ".join([*phrases["name"], *phrases["keywords"]]).split()):
         return None
     other = {"left": "right", "right": "left"}
     swap = lambda phrase: " ".join(other.get(word, word) for word in phrase.split())
@@ -181,10 +177,8 @@ def sentence(phrases: dict[str, list[str]], rng: random.Random) -> str:
     if phrases["colours"] and rng.random() < 0.25:
         thing = f"{phrases['colours'][0]} {thing}"
     article = "an" if thing[:1] in "aeiou" else "a"
-    start = rng.choice(
-        ("", "", "", "", "a picture of ", "a drawing of ", "an emoji of ", "an icon of ")
-    )
-    text = f"{start}{rng.choice((article, article, 'the', ''))} {thing}"
+    starts = ("", "", "", "", "a picture of ", "a drawing of ", "an emoji of ", "an icon of ")
+    text = f"{rng.choice(starts)}{rng.choice((article, article, 'the', ''))} {thing}"
     if keywords and rng.random() < 0.4:
         text += f" {rng.choice(('with', 'and', 'in', 'on'))} {rng.choice(keywords)}"
     if phrases["style"] and rng.random() < 0.25:

@@ -1,9 +1,8 @@
 """The commands and their options as a parser, from the table in commands.toml; and what of it is a
 recipe. Nothing heavy is imported."""
 
-from __future__ import annotations
-
 import argparse
+import json
 import re
 import sys
 import tomllib
@@ -49,10 +48,8 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
     def _fill_text(self, text, width, indent):  # an example is copied as a whole
         filled = super()._fill_text
-        parts = text.split("\n\n")
-        return "\n".join(
-            part if part.startswith("example:") else filled(part, width, indent) for part in parts
-        )
+        of = lambda part: part if part.startswith("example:") else filled(part, width, indent)
+        return "\n".join(map(of, text.split("\n\n")))
 
 
 class Parser(argparse.ArgumentParser):
@@ -104,3 +101,8 @@ def parser(**behind: Callable[[], str]) -> Parser:
                 if isinstance(how, dict):
                     add_option(c, flags, how)
     return p
+
+
+def answer(args, told: str, result) -> None:
+    """The result of a command: as told, or with --json the same for machines."""
+    print(json.dumps(result, indent=1) if args.json else told)

@@ -7,8 +7,6 @@ Attention says where a position looked, not why it wrote its word; what a word i
 by leaving it out. Letters: N written tokens, P image patches, K starting noises.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,29 +107,25 @@ def figure(found: Explained, path: str | Path, name: str = "") -> Path:
 
         def cell(row: int, column: int, picture, title: str = "", below: str = ""):
             axis = made.add_subplot(grid[row, column])
-            axis.set(xticks=[], yticks=[], xlabel=below)
-            axis.spines[:].set_visible(False)
-            axis.grid(False)
-            axis.xaxis.label.set_size(6.5)
+            figures.bare(axis)
+            axis.set_xlabel(below, fontsize=6.5)
             axis.set_title(figures.fill(title, 16), fontsize=6.5, pad=2)
             axis.imshow(picture)
             return axis
 
         least = f"without {found.words[best]!r}"
         cell(0, 0, found.image, "original")
-        cell(
-            0, 1, found.drawn[0], f"from the text, {found.decoder}", f"similarity {found.whole:.3f}"
-        )
-        cell(0, 2, found.drawn[best + 1], least, f"similarity {found.paired[best + 1].mean():.3f}")
+        like = [f"similarity {found.paired[k].mean():.3f}" for k in (0, best + 1)]
+        cell(0, 1, found.drawn[0], f"from the text, {found.decoder}", like[0])
+        cell(0, 2, found.drawn[best + 1], least, like[1])
         told = made.add_subplot(grid[0, 3:])
         told.axis("off")
         text = figures.fill(name, 60) + "\n\n" + figures.fill(found.text, 52)
         told.text(0.02, 0.5, text, fontsize=7.5, va="center", transform=told.transAxes)
         for k, (word, adds, half) in enumerate(zip(found.words, table["adds"], table["half"])):
             band, column = 1 + 2 * (k // ACROSS), k % ACROSS
-            looked = cell(
-                band, column, looked_at(found.image, found.attention[k]), f"{k + 1} {word}"
-            )
+            seen = looked_at(found.image, found.attention[k])
+            looked = cell(band, column, seen, f"{k + 1} {word}")
             left = cell(band + 1, column, found.drawn[k + 1], "", f"{adds:+.3f} ± {half:.3f}")
             if not column:
                 looked.set_ylabel("looked at", fontsize=6.5)

@@ -9,8 +9,6 @@ made, saved and dropped, and no backend is chosen for the reader. Files carry no
 data give the same bytes. Images are uint8 (M, H, W, 3).
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path
@@ -68,7 +66,7 @@ def show(path: str | Path):
     return Image(stream.getvalue(), metadata={"figure": Path(path).name})
 
 
-def _bare(axis) -> None:
+def bare(axis) -> None:
     """An axis for a picture: no ticks, grid or frame."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
@@ -96,7 +94,7 @@ def image_grid(
         figure = Figure(figsize=size)
         axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=spaces)
         for i, axis in enumerate(axes.flat):
-            _bare(axis)
+            bare(axis)
             if i < len(images) and images[i] is not None:
                 axis.imshow(images[i], vmin=0, vmax=255, cmap="gray")
             if i < len(titles) and (per_picture or i < columns):
@@ -283,7 +281,7 @@ def sheet(
         axes = figure.subplots(rows, len(columns), squeeze=False, gridspec_kw=spaces)
         for i, k in np.ndindex(axes.shape):
             axis, (source, kind) = axes[i, k], columns[k]
-            _bare(axis)
+            bare(axis)
             if kind == "text":
                 words = fill(texts[source][i], wrap, max_lines=9, placeholder=" ...")
                 at = {"va": "center", "ha": "left", "transform": axis.transAxes}

@@ -1,7 +1,5 @@
 """Files, written whole or not at all: a kill or a full disk leaves the old file or the new one."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

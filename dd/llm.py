@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
 from .data import BadData
 from .runtime import Progress, compute_dtype, device, pinned, quiet, reading, say, whole_model
@@ -83,16 +84,12 @@ class LanguageModel:
         self.window = getattr(config, "sliding_window", None)
         self.kinds = set(getattr(config, "layer_types", None) or ())
         # a strided slice of states would make torch copy the output matrix once per row
-        self.net.get_output_embeddings().register_forward_pre_hook(
-            lambda layer, states: (states[0].contiguous(),)
-        )
+        whole = lambda layer, states: (states[0].contiguous(),)
+        self.net.get_output_embeddings().register_forward_pre_hook(whole)
         self.start = tokenizer("").input_ids  # nothing, or the tokenizer's own begin token
         named = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
         self.specials = sorted((t for t in named if t.strip()), key=len, reverse=True)
-        self._piece = functools.cache(
-            self.ids
-        )  # of instructions and examples, which many prompts share
-
+        self._piece = functools.cache(self.ids)  # instructions and examples: prompts share them
         V = net.get_input_embeddings().num_embeddings
         texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
         ends = {tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(self.specials)}
@@ -115,7 +112,7 @@ class LanguageModel:
         options |= {"trust_remote_code": False}
         with reading(f"language model {name!r}: its tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        options |= {"dtype": compute_dtype() or torch.float32}
+        options |= {"dtype": compute_dtype()}
         net = whole_model(AutoModelForCausalLM, source, f"language model {name!r}", **options)
         if (n := len(tokenizer)) > (V := net.get_input_embeddings().num_embeddings):
             told = f"language model {name!r}: its tokenizer has {n} tokens, its network {V}"
@@ -253,9 +250,8 @@ class LanguageModel:
             padded = [r + [end] * (T - len(r)) for r in rows]  # what follows the end is not counted
             ids = torch.tensor(padded, device=device())  # (b, T)
             logits = self.net(input_ids=ids[:, :-1]).logits.float()  # (b, T - 1, V)
-            costs = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-            ).view(len(rows), -1)  # (b, T - 1) nats
+            flat = logits.flatten(0, 1), ids[:, 1:].flatten()
+            costs = cross_entropy(*flat, reduction="none").view(len(rows), -1)  # (b, T - 1) nats
             counted = [c[len(start) - 1 : len(r) - 1] for c, r in zip(costs, rows)]
             out += [float(c.sum()) / math.log(2) for c in counted]
         return np.array(out)

@@ -7,8 +7,6 @@ to guide it, and an adversarial finish of the autoencoder's half that draws.
 Letters: B batch, M images, L context length, D width, C latent channels, T noise levels.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path
@@ -31,7 +29,7 @@ from .files import whole
 from .optimizers import MuonAndAdamW, adamw, constant_rate
 from .runtime import autocast, device, quiet, weights_hash, write_json
 from .sources import DECODERS
-from .train import encode_all, training_loop
+from .train import encode_all, made_by, training_loop
 from .vision import efficientnet, features, resize
 from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
 
@@ -46,6 +44,10 @@ RECIPES = {
     "judge-b-guide": {"seen": 32_000, "peak": 2.0e-3, "seed": 2},
     "finish": {"seen": 30_000, "peak": 3.0e-4, "seed": 0},
 }
+# What else the weights depend on; L (a text's tokens) and channels of a denoiser are sketch's.
+AUTOENCODER = {"B": 32, "channels": 64, "C": 16, "peak": 6.0e-4, "seed": 0}
+DENOISER = {"B": 64, "L": 32, "channels": (128, 192), "peak": 1.5e-3, "seed": 0}
+FINISH = {"B": 32, "peak": 3.0e-4, "seed": 0}
 
 MAPS = (0, 2, 4, 10)  # EfficientNet-Lite0 blocks whose maps the perceptual loss compares
 PERCEPTUAL = 0.5  # weight of the perceptual loss
@@ -154,31 +156,22 @@ def new_guide(kind: str, of):
 
 
 def train_autoencoder(
-    dataset: Dataset,
-    out: Path,
-    *,
-    seen: int,
-    B: int = 32,
-    channels: int = 64,
-    C: int = 16,
-    peak: float = 6.0e-4,
-    seed: int = 0,
-    checkpoint_every: int = 300,
-    start=None,
+    dataset: Dataset, out: Path, *, seen: int, checkpoint_every=300, start=None, **changed
 ):
     """Train diffusers' AutoencoderTiny: drawings (B, 3, 64, 64) <-> latents (B, C, 8, 8) of about
-    unit variance. `start`: an autoencoder that goes on learning.
+    unit variance. `start`: an autoencoder that goes on learning; `changed` replaces entries of
+    AUTOENCODER.
 
     Loss: L1 + perceptual (L1 between EfficientNet-Lite0 maps of four depths, as LPIPS has it; the
     metrics use another network) + a pull of each latent channel towards mean 0, variance 1.
     The latents get noise of up to NOISE of their spread, for no small denoiser is right to less,
     and half of them are mirrored and must give the mirrored drawing.
     Resumes from `out/autoencoder.state.safetensors`."""
-    recipe = dict(seen=seen, B=B, channels=channels, C=C, peak=peak, perceptual=PERCEPTUAL)
-    recipe |= dict(seed=seed, eye=MAPS, images=dataset.fingerprint(), noise=NOISE)
-    recipe["start"] = start and weights_hash(start)
-    torch.manual_seed(seed)
-    vae = start or new_autoencoder(channels, C)
+    facts = dict(perceptual=PERCEPTUAL, eye=MAPS, images=dataset.fingerprint(), noise=NOISE)
+    facts["start"] = start and weights_hash(start)
+    recipe = made_by(AUTOENCODER, changed, seen=seen, **facts)
+    torch.manual_seed(recipe["seed"])
+    B, vae = recipe["B"], start or new_autoencoder(recipe["channels"], recipe["C"])
     spread = 1 / vae.config.scaling_factor  # of the latents, as the network gives them
     vae.requires_grad_(True).to(device(), memory_format=torch.channels_last)
     backbone = efficientnet(0).to(device())
@@ -200,7 +193,7 @@ def train_autoencoder(
         loss = l1.mean() + PERCEPTUAL * perceptual.mean() + 0.05 * unit
         return loss, {"l1": l1.mean().detach(), "perceptual": perceptual.mean().detach()}
 
-    optimizer = adamw(list(vae.parameters()), peak, weight_decay=1e-4)
+    optimizer = adamw(list(vae.parameters()), recipe["peak"], weight_decay=1e-4)
     options = dict(warmup=min(100, seen // B // 10), average=0.999)
     run = (vae, optimizer, batch_loss, out, "autoencoder", recipe, len(dataset))
     for log in training_loop(*run, **options, checkpoint_every=checkpoint_every):
@@ -236,22 +229,18 @@ def train_denoiser(
     out: Path,
     *,
     seen: int,
-    B: int = 64,
-    peak: float = 1.5e-3,
-    seed: int = 0,
-    L: int = 32,
-    channels: tuple[int, int] = (128, 192),
     checkpoint_every: int = 500,
     kind: str = "sketch",
     start=None,
     guide: bool = False,
+    **changed,
 ):
     """Train a text-conditional denoiser on cached latents; returns a diffusers pipeline that holds
-    the averaged (EMA) weights.
+    the averaged (EMA) weights. `changed` replaces entries of DENOISER.
 
     kind    `sketch`: a U-Net and its own text encoder, together; `judge-a`: a diffusion transformer
             on MiniLM's frozen states; `judge-b`: another U-Net with a text encoder that reads
-            pieces of words. `L` and `channels` are sketch's
+            pieces of words
     start   a pipeline of that kind, whose denoiser goes on learning on this autoencoder's latents
     guide   `start` has a fresh denoiser that is to guide another: its text encoder must stay
     One noise level per image, velocity target, mean squared error; each image's text is drawn anew
@@ -260,9 +249,10 @@ def train_denoiser(
     a picture shows while hardly anything of it is there yet. Muon and AdamW at one learning rate,
     which stays until it falls to zero over the last fifth.
     Resumes from `out/denoiser.state.safetensors`."""
-    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, L=L, channels=channels, kind=kind)
-    recipe |= dict(images=dataset.fingerprint(), autoencoder=weights_hash(vae))
-    recipe |= dict(levels="T u, T sqrt(u)", captions=CAPTION_MIXTURES[kind], start=None)
+    facts = dict(images=dataset.fingerprint(), autoencoder=weights_hash(vae), start=None)
+    facts |= dict(kind=kind, levels="T u, T sqrt(u)", captions=CAPTION_MIXTURES[kind])
+    recipe = made_by(DENOISER, changed, seen=seen, **facts)
+    B, seed = recipe["B"], recipe["seed"]
     if start:
         recipe["start"] = weights_hash(start.text_encoder, Decoder(start, kind).denoiser)
         start.register_modules(vae=vae)
@@ -271,7 +261,8 @@ def train_denoiser(
     texts = [alt_text(p, limit=10_000) for p in phrases]
     rng = random.Random(f"{seed}/vocabulary")  # the words that only sentences have, "an" for one
     texts += [sentence(p, rng) for p in phrases]
-    decoder = Decoder(start or new_pipeline(kind, vae, texts, L, channels), kind)
+    fresh = start or new_pipeline(kind, vae, texts, recipe["L"], recipe["channels"])
+    decoder = Decoder(fresh, kind)
     z_all = torch.stack([encode_all(decoder, dataset, mirror) for mirror in (False, True)], 1)
     if vae.config.scaling_factor == 1.0:  # fresh from training; other latents keep their scale
         vae.register_to_config(scaling_factor=float(1 / z_all.std()))
@@ -299,7 +290,7 @@ def train_denoiser(
     name = "guide" if guide else "denoiser"
     options |= dict(checkpoint_every=checkpoint_every, title=f"{name} of {kind}")
     nets.requires_grad_(True)
-    run = (nets, MuonAndAdamW(nets, peak), batch_loss, out, name, recipe, len(dataset))
+    run = (nets, MuonAndAdamW(nets, recipe["peak"]), batch_loss, out, name, recipe, len(dataset))
     for log in training_loop(*run, **options):
         if log.due(lines=10, every=250, last=False):
             log.line(rate=log.rate)
@@ -334,15 +325,7 @@ def one_step(decoder, z_0: torch.Tensor, texts: list[str], t: torch.Tensor, nois
 
 
 def train_finish(
-    dataset: Dataset,
-    decoders: dict[str, Decoder],
-    out: Path,
-    *,
-    seen: int,
-    B: int = 32,
-    peak: float = 3.0e-4,
-    seed: int = 0,
-    checkpoint_every: int = 100,
+    dataset: Dataset, decoders: dict, out: Path, *, seen: int, checkpoint_every=100, **changed
 ):
     """The adversarial finish: only the autoencoder's half that draws learns, latents and denoisers
     stay as they are. It learns to draw crisply from latents that are as wrong as the denoisers
@@ -350,11 +333,13 @@ def train_finish(
 
     Loss: L1 + perceptual + a hinge loss by discriminators on EfficientNet-Lite0's maps of the
     picture at twice its size (a projected GAN); both gradients at the picture have equal norm.
+    `changed` replaces entries of FINISH.
     Resumes from `out/finish.state.safetensors`."""
     vae = next(iter(decoders.values())).vae
-    recipe = dict(seen=seen, B=B, peak=peak, seed=seed, levels=[*LEVELS], eye=LOOKED_AT)
-    recipe |= dict(images=dataset.fingerprint(), vae=weights_hash(vae))
-    recipe["denoisers"] = {name: weights_hash(d.denoiser) for name, d in decoders.items()}
+    facts = dict(levels=[*LEVELS], eye=LOOKED_AT, images=dataset.fingerprint())
+    facts["denoisers"] = {name: weights_hash(d.denoiser) for name, d in decoders.items()}
+    recipe = made_by(FINISH, changed, seen=seen, vae=weights_hash(vae), **facts)
+    B, seed = recipe["B"], recipe["seed"]
     torch.manual_seed(seed)
     phrases, backbone = alt_text_phrases(dataset), efficientnet(0).to(device())
     z_all = encode_all(next(iter(decoders.values())), dataset)  # (M, C, h, h)
@@ -395,7 +380,7 @@ def train_finish(
         shown = {"like": like, "fooled": fooled, "hinge": hinge / len(real)}
         return loss, {name: v.detach() for name, v in shown.items()}
 
-    rates = dict(lr=peak, weight_decay=1e-4, betas=(0.5, 0.99), fused=True)
+    rates = dict(lr=recipe["peak"], weight_decay=1e-4, betas=(0.5, 0.99), fused=True)
     optimizer = torch.optim.AdamW(nets.parameters(), **rates)
     options = dict(warmup=min(50, steps // 4), average=0.998, schedule=constant_rate)
     run = (nets, optimizer, batch_loss, out, "finish", recipe, len(dataset))
@@ -414,14 +399,12 @@ def make_decoder(name: str, out: Path, *, start: str | None = None, **changed) -
     The finish writes `out/finished`: float16 pipeline folders with their logs and recipes."""
     from diffusers import AutoencoderTiny
 
-    if unknown := set(changed) - {"seen", "peak", "seed"}:
-        raise TypeError(f"a recipe has no {', '.join(sorted(unknown))}")
     if name == "all":
         for part in RECIPES:
             make_decoder(part, out, start=start, **changed)
         return
     quiet()
-    dataset, recipe = load_dataset("emoji").subset("train"), {**RECIPES[name], **changed}
+    dataset, recipe = load_dataset("emoji").subset("train"), made_by(RECIPES[name], changed)
     folder = out / name
     before = lambda part: part if start == "shipped" else needed(Path(start), part)
     if name == "autoencoder":

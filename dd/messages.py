@@ -1,7 +1,5 @@
 """Texts for messages: one line, and a known name in the place of a misspelt one."""
 
-from __future__ import annotations
-
 import difflib
 import reprlib
 from collections.abc import Iterable

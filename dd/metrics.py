@@ -9,8 +9,6 @@ finite n, by an amount that depends on the generator: n is reported with every n
 which is unbiased, beside it. Letters: M images, D feature width, K classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -46,29 +44,27 @@ def image_features(
     images: np.ndarray,
     B: int | None = None,
     progress: str = "",
-    size: int = 128,
     net: int = 2,
     eye: str = LITE2,
 ) -> Tensor:
     """uint8 (M, H, W, 3) -> float32 (M, 352): EfficientNet-Lite`net`'s last block, its mean over
-    space, from pictures resized to `size` pixels. (Lite1 gives 320 features.) By another `eye`
-    (M, D) as that one sees them.
+    space, from pictures resized to 128 pixels. (Lite1 gives 320 features.) By another `eye` (M, D)
+    as that one sees them.
 
     The block before the 1280-wide head: 352 features of two thousand images give a covariance one
     can trust."""
     tick = Progress(progress, len(images)) if progress else None
-    look = (
-        partial(_by_lite, placed(efficientnet(net), last=True), size)
-        if eye == LITE2
-        else other_eye(eye)
-    )
+    if eye == LITE2:
+        look = partial(_by_lite, placed(efficientnet(net), last=True))
+    else:
+        look = other_eye(eye)
     some = lambda rows: look(images[rows]).float().cpu()
     return torch.cat(list(on_every_core(some, len(images), B or rows_at_once(8, 128), tick)))
 
 
-def _by_lite(net, size: int, images: np.ndarray) -> Tensor:
+def _by_lite(net, images: np.ndarray) -> Tensor:
     with autocast():
-        maps = features(net, resize(to_pixels(images).to(device()), size))
+        maps = features(net, resize(to_pixels(images).to(device()), 128))
     return maps.float().mean((2, 3))
 
 

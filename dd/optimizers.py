@@ -1,13 +1,11 @@
 """Optimizers and learning rates of every training: AdamW, and Muon for matrices and kernels."""
 
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import nn
 
-from .runtime import dtype_now
+from .runtime import compute_dtype
 
 
 def cosine_rate(step: int, steps: int, peak: float, warmup: int, floor: float = 0.01) -> float:
@@ -24,9 +22,8 @@ def constant_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 def adamw(parameters, rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
-    return torch.optim.AdamW(
-        parameters, lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
-    )
+    how = dict(betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, lr=rate, **how)
 
 
 class Muon(torch.optim.Optimizer):
@@ -56,7 +53,7 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
     In float32 on its Gram matrix (m, m), a quarter of the products for a kernel; bfloat16 is too
     coarse for that."""
-    x = matrix.to(dtype_now())
+    x = matrix.to(compute_dtype())
     x = x.T if len(matrix) > matrix.shape[1] else x
     x = x / (x.norm() + 1e-7)
     factor = lambda square: -4.7750 * square + 2.0315 * square @ square

@@ -6,8 +6,6 @@
 at most one writing and one drawing; every model is loaded once, a decoder when it is first chosen.
 """
 
-from __future__ import annotations
-
 import io
 from contextlib import redirect_stderr
 from html import escape

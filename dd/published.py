@@ -6,8 +6,6 @@ Source: Wei et al., "De-Diffusion Makes Text a Strong Cross-Modal Interface", ar
 size: other decoder, other image features, other n. Only orders and shapes are compared.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 GUIDANCE = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)

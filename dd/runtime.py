@@ -5,8 +5,6 @@ One root seed and one generator for each purpose: `generator(seed, "gumbel")` an
 `generator(seed, "noise")` never disturb each other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -94,17 +92,20 @@ def whole_model(kind, source: str, whose: str, **options):
     return net.eval().requires_grad_(False)
 
 
-def seeing(name: str, what: str):
-    """A network of transformers that sees, by folder or Hub id@commit, in float32 on the device ->
-    (its image processor, the network, what messages call it)."""
+def seeing(name: str, what: str, revision=None, auto="AutoModel", reader="image processor"):
+    """A frozen network of transformers that sees, by one of its Auto classes and by folder or Hub
+    id with its commit, in float32 on the device -> (its `reader`, the network, what messages call
+    it)."""
     import transformers
 
-    source, options = pinned(name, None, what)
+    source, options = pinned(name, revision, what)
     quiet()
     whose, options = f"{what} {name!r}", options | {"trust_remote_code": False}
-    with reading(f"{whose}: its image processor"):
-        processor = transformers.AutoImageProcessor.from_pretrained(source, **options)
-    net = whole_model(transformers.AutoModel, source, whose, dtype=torch.float32, **options)
+    with reading(f"{whose}: its {reader}"):
+        kind = getattr(transformers, "Auto" + reader.title().replace(" ", ""))
+        processor = kind.from_pretrained(source, **options)
+    made = getattr(transformers, auto)
+    net = whole_model(made, source, whose, dtype=torch.float32, **options)
     return processor, net.to(device()), whose
 
 
@@ -185,17 +186,16 @@ def quiet() -> None:
 def device() -> torch.device:
     if gpu := torch.cuda.is_available():  # of several processes of a machine each has its own
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    found = (
-        torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} threads; no GPU found"
-    )
+    cores = f"{torch.get_num_threads()} threads; no GPU found"
+    found = torch.cuda.get_device_name() if gpu else cores
     chosen = torch.device("cuda" if gpu else "cpu")
     say(f"device: {chosen} ({found})")
     return chosen
 
 
 @cache
-def compute_dtype() -> torch.dtype | None:
-    """bfloat16 where the processor multiplies it in hardware, else None (stay in float32)."""
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies it in hardware; said once."""
     cpu = Path("/proc/cpuinfo")
     flags = cpu.read_text() if cpu.exists() else ""
     fast = [f"this processor has {f}" for f in ("amx_bf16", "avx512_bf16") if f in flags]
@@ -203,30 +203,30 @@ def compute_dtype() -> torch.dtype | None:
         fast = ["GPU"] * torch.cuda.is_bf16_supported(including_emulation=False)
     why = fast[0] if fast else f"no bfloat16 arithmetic on this {'GPU' if gpu else 'processor'}"
     say(f"numbers: {'bfloat16 autocast' if fast else 'float32'} ({why})")
-    return torch.bfloat16 if fast else None
+    return bool(fast)
 
 
 _plain = False
 
 
-def dtype_now() -> torch.dtype:
+def compute_dtype() -> torch.dtype:
     """In which products are computed here and now: bfloat16 or float32."""
-    return (None if _plain else compute_dtype()) or torch.float32
+    return torch.bfloat16 if not _plain and has_bfloat16() else torch.float32
 
 
 def autocast():
-    use = dtype_now()
+    use = compute_dtype()
     return nullcontext() if use == torch.float32 else torch.autocast(device().type, use)
 
 
 def numbers() -> str:
     """The name of that format."""
-    return str(dtype_now()).removeprefix("torch.")
+    return str(compute_dtype()).removeprefix("torch.")
 
 
 @contextmanager
 def plain_float32():
-    """Inside, autocast() does nothing anywhere: what a comparison in float32 needs."""
+    """Inside, products are computed in float32 everywhere: what a comparison needs."""
     global _plain
     before, _plain = _plain, True
     try:
@@ -239,7 +239,7 @@ def placed(net: torch.nn.Module, last: bool = False) -> torch.nn.Module:
     """On the device; on a CPU with channels last, in which convolutions are a tenth to a third
     faster. In bfloat16 that holds for the networks that say so (`last`); denoisers get slower."""
     net.to(device())
-    last = device().type == "cpu" and (last or not compute_dtype())
+    last = device().type == "cpu" and (last or compute_dtype() == torch.float32)
     return net.to(memory_format=torch.channels_last) if last else net
 
 
@@ -264,7 +264,7 @@ def on_every_core(work: Callable, M: int, B: int, tick: Callable | None = None) 
     if cores == 1 or len(starts) < 2:
         yield from told(map(one, starts))
         return
-    compute_dtype()  # said once, not by every thread
+    has_bfloat16()  # said once, not by every thread
     try:
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield from told(pool.map(one, starts))

@@ -9,8 +9,6 @@ decoder adds of its own hides what a text says; these show it.
 Letters: M texts, K training drawings.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -9,8 +9,6 @@ its colour in every figure. A new source is one row here and one function that w
 Plain data: nothing heavy is imported.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 LENGTHS = (4, 8, 16, 24)  # words per De-Diffusion text compared, as the paper's Table 4 does
@@ -49,85 +47,52 @@ class Source(NamedTuple):
     uses: str = ""  # of USES
 
 
+# fmt: off
 _ROWS = (
     Source("real", "originals, half against half", "bound", "#444444"),
     Source("autoencoder", "autoencoder only (floor)", "bound", "#8c8c8c"),
     Source("ideal_name", "ideal drawer, told the name (ceiling)", "bound", "#7fb7be", "emoji"),
-    Source(
-        *("ideal_style", "ideal drawer, told name and style (ceiling)", "bound", "#4a8f8c"),
-        "emoji",
-    ),
-    Source(
-        "names",
-        "people: name",
-        "people",
-        "#1b5e9b",
-        "drawn novel outside judged swept again curve context name",
-    ),
-    Source(
-        *("names_keywords", "people: name and keywords", "people", "#5b9bd5"),
-        "drawn novel outside judged swept again curve context name",
-    ),
-    Source(
-        *("names_turn", "people: one caption each, in turn", "people", "#3d7a6a"),
-        "drawn chosen swept again curve",
-    ),
-    Source(
-        *("names_style", "name and the style's words (control)", "control", "#6f6fb5"),
-        "drawn novel judged swept again curve context name style emoji",
-    ),
-    Source(
-        *("names_all", "people: all they wrote", "people", "#17a2a2"),
-        "drawn chosen swept again curve context name group emoji",
-    ),
-    Source(
-        *("retrieval", "name of the nearest training drawing", "machine", "#7a6a2f"),
-        "drawn chosen swept coarse context emoji",
-    ),
-    Source(
-        *("captioner", "captioner, taught names", "machine", "#d98c1f"),
-        "drawn chosen swept curve context learnt kept emoji",
-    ),
-    Source(
-        *("captioner_detailed", "captioner, taught alt text", "machine", "#8a5aab"),
-        "drawn chosen swept again curve context learnt kept emoji",
-    ),
-    Source(
-        *("interrogator", "interrogator: chained phrases", "machine", "#b03a78"),
-        "drawn chosen swept coarse context learnt kept emoji",
-    ),
-    Source(
-        *("pez", "hard prompts by similarity (PEZ)", "machine", "#e59a8f"),
-        "drawn chosen swept coarse context learnt kept emoji",
-    ),
-    Source(
-        *("ph2p", "hard prompts by the decoder's loss (after PH2P)", "machine", "#a0522d"),
-        "drawn chosen swept coarse context kept",
-    ),
-    Source(
-        *("dediffusion", "De-Diffusion", "ours", "#c8442e"),
-        "drawn novel outside judged swept again curve context kept",
-    ),
+    Source("ideal_style", "ideal drawer, told name and style (ceiling)", "bound", "#4a8f8c",
+           "emoji"),
+    Source("names", "people: name", "people", "#1b5e9b",
+           "drawn novel outside judged swept again curve context name"),
+    Source("names_keywords", "people: name and keywords", "people", "#5b9bd5",
+           "drawn novel outside judged swept again curve context name"),
+    Source("names_turn", "people: one caption each, in turn", "people", "#3d7a6a",
+           "drawn chosen swept again curve"),
+    Source("names_style", "name and the style's words (control)", "control", "#6f6fb5",
+           "drawn novel judged swept again curve context name style emoji"),
+    Source("names_all", "people: all they wrote", "people", "#17a2a2",
+           "drawn chosen swept again curve context name group emoji"),
+    Source("retrieval", "name of the nearest training drawing", "machine", "#7a6a2f",
+           "drawn chosen swept coarse context emoji"),
+    Source("captioner", "captioner, taught names", "machine", "#d98c1f",
+           "drawn chosen swept curve context learnt kept emoji"),
+    Source("captioner_detailed", "captioner, taught alt text", "machine", "#8a5aab",
+           "drawn chosen swept again curve context learnt kept emoji"),
+    Source("interrogator", "interrogator: chained phrases", "machine", "#b03a78",
+           "drawn chosen swept coarse context learnt kept emoji"),
+    Source("pez", "hard prompts by similarity (PEZ)", "machine", "#e59a8f",
+           "drawn chosen swept coarse context learnt kept emoji"),
+    Source("ph2p", "hard prompts by the decoder's loss (after PH2P)", "machine", "#a0522d",
+           "drawn chosen swept coarse context kept"),
+    Source("dediffusion", "De-Diffusion", "ours", "#c8442e",
+           "drawn novel outside judged swept again curve context kept"),
     *(
-        Source(
-            *(f"dediffusion_{N}", f"De-Diffusion, {N} words, briefly trained", "ours", colour),
-            "context kept",
-        )
+        Source(f"dediffusion_{N}", f"De-Diffusion, {N} words, briefly trained", "ours", colour,
+               "context kept")
         for N, colour in zip(LENGTHS, ("#f4b6a6", "#ea8f7a", "#dd6a52", "#a8321f"))
     ),
-    Source(
-        *("alt_text", "alt text (oracle)", "bound", "#2e8b57"),
-        "drawn novel outside judged swept context name pixels style emoji",
-    ),
+    Source("alt_text", "alt text (oracle)", "bound", "#2e8b57",
+           "drawn novel outside judged swept context name pixels style emoji"),
     Source("soft", "De-Diffusion, soft tokens (ceiling)", "bound", "#a9c77e", "drawn"),
-    Source(
-        *("shuffled", "De-Diffusion, shuffled (control)", "control", "#9a9a9a"),
-        "drawn outside judged context",
-    ),
+    Source("shuffled", "De-Diffusion, shuffled (control)", "control", "#9a9a9a",
+           "drawn outside judged context"),
     Source("random", "random words (control)", "control", "#bdbdbd", "drawn"),
     Source("empty", "empty text (control)", "control", "#5a5a5a", "drawn judged context"),
     Source("commonest", "always the commonest answer, unread", "control", "#7f7f7f"),
 )
+# fmt: on
 SOURCES = {row.key: row for row in _ROWS}
 LABELS = {row.key: row.label for row in _ROWS}
 

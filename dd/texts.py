@@ -7,8 +7,6 @@ Readability is measured here, too: texts that only one decoder understands would
 the method.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from pathlib import Path

@@ -4,8 +4,6 @@ EfficientNet-Lite0 is the encoder's backbone (and the autoencoder's perceptual l
 EfficientNet-Lite2, gives the image features of the scores, and Lite1 checks them.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from importlib import import_module
 from pathlib import Path

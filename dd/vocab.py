@@ -6,8 +6,6 @@ reading that fits. Of those, tokens that do not end a word glue to their neighbo
 read back; the rule `word_final` leaves them out, so that texts survive another tokenizer.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter
@@ -64,13 +62,10 @@ def _with_ends(core, max_length: int, **more):
     from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
-    core.post_processor = processors.TemplateProcessing(
-        single=f"{START} $A {END}", special_tokens=[(START, 0), (END, 1)]
-    )
-    ends = {"bos_token": START, "eos_token": END, "pad_token": END}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, model_max_length=max_length, **ends, **more
-    )
+    marks = dict(special_tokens=[(START, 0), (END, 1)])
+    core.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", **marks)
+    ends = dict(bos_token=START, eos_token=END, pad_token=END, model_max_length=max_length)
+    return PreTrainedTokenizerFast(tokenizer_object=core, **ends, **more)
 
 
 def allowed_tokens(tokenizer, rule: str = "alphanumeric") -> torch.Tensor:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from dd import baselines, data, metrics, reading, texts
+from dd import actions, baselines, data, metrics, reading
 from dd.__main__ import main
 from dd.reading import read_picture
 from dd.study import few_shot
@@ -87,7 +87,7 @@ def told(tmp_path, monkeypatch, capsys):
 
     for module, name in (
         (data, "load_dataset"),
-        (texts, "read_texts"),
+        (actions, "read_texts"),
         (reading, "texts_by_id"),
         (few_shot, "read_vqa"),
         (few_shot, "read_captions"),

@@ -34,9 +34,12 @@ def test_a_key_follows_number_format_and_library_releases(monkeypatch):
     from dd import runtime
 
     facts = lambda: (key("draw", texts=[]), key("score", texts=[]))
-    monkeypatch.setattr(runtime, "compute_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda: True)
     draw, score = facts()
-    monkeypatch.setattr(runtime, "compute_dtype", lambda: None)
+    with runtime.plain_float32():
+        asked_for = facts()
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda: False)
+    assert asked_for == facts()
     assert draw != facts()[0] and score == facts()[1]  # scores are computed in float64 anywhere
     draw, score = facts()
     release = cache.version

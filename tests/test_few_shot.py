@@ -99,7 +99,7 @@ def test_scores_on_known_answers():
 
 
 def test_fields_of_a_prompt_stay_apart():
-    shown = few_shot.vqa_example("c $ \n d", "q", "a$b")
+    shown = few_shot.example(few_shot.vqa_query("c $ \n d", "q"), "a$b")
     assert shown == "Context: c d\nQuestion: q\nAnswer: a b$\n"
     assert few_shot.example(few_shot.query("a\nb", "Caption"), "c\n") == (
         "Context: a b\nCaption: c$\n"

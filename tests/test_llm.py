@@ -135,7 +135,7 @@ def test_a_full_context_drops_whole_examples_from_the_front(pieces):
 def test_only_safe_files_are_loaded(pieces, llm_folder, tmp_path):
     net, asked = tiny_llm("llama", pieces, L=2048), prompts()[:4]
     loaded = LanguageModel.load(str(llm_folder))
-    made = LanguageModel("x", net.to(compute_dtype() or torch.float32), pieces)
+    made = LanguageModel("x", net.to(compute_dtype()), pieces)
     assert loaded.answer(asked) == made.answer(asked)
     for f in llm_folder.iterdir():
         if f.name != "model.safetensors":

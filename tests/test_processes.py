@@ -15,7 +15,7 @@ from conftest import Killed, killed_after
 from PIL import Image
 from test_baselines import blip
 
-from dd import __main__ as commands
+from dd import writing
 from dd.__main__ import main
 from dd.decoder import Decoder
 from dd.encoder import Encoder
@@ -126,7 +126,8 @@ def test_two_processes_go_on_from_one_and_end_as_one_would(
 SEVERAL = """
 import json, sys
 import dd.__main__ as commands
-commands.STEP, commands.DRAWN = 16, 2  # slices for each of the processes
+from dd import actions, writing
+writing.STEP, actions.DRAWN = 16, 2  # slices for each of the processes
 sys.exit(max(map(commands.main, json.loads(sys.argv[1]))))
 """
 
@@ -190,7 +191,7 @@ def test_shards_are_the_whole(
         assert one == two, name
     assert len(list((both[1] / "kept").iterdir())) == 2 * 5
     monkeypatch.setattr(Decoder, "draw", None)
-    monkeypatch.setattr(commands, "STEP", 16)
+    monkeypatch.setattr(writing, "STEP", 16)
     assert main(commanded[1][2]) == 0
     assert (both[1] / "scores.csv").read_bytes() == (both[0] / "scores.csv").read_bytes()
 

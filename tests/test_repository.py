@@ -37,7 +37,7 @@ def test_environment_has_the_same_pins():
 
 ORDER = """messages files sources commands published figures report reading records vocab vision
 data captions search runtime encoder decoder metrics explain optimizers train texts make_decoders
-baselines llm study bench playground __main__""".split()
+baselines llm study bench playground writing actions __main__""".split()
 
 
 def imported(path: Path):

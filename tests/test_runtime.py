@@ -76,7 +76,7 @@ def test_batches_do_not_change_features_latents_and_pictures(
 
 
 def test_plain_float32_is_everywhere_and_ends(monkeypatch):
-    monkeypatch.setattr(runtime, "compute_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda: True)
     assert isinstance(autocast(), torch.autocast) and runtime.numbers() == "bfloat16"
     with pytest.raises(ZeroDivisionError), plain_float32():
         with plain_float32():

@@ -17,7 +17,7 @@ from conftest import SMALL
 from PIL import Image
 
 import dd.__main__ as commands
-from dd import data, metrics, train
+from dd import data, metrics, train, writing
 from dd.__main__ import main
 from dd.captions import alt_text_phrases
 from dd.data import load_dataset
@@ -25,7 +25,8 @@ from dd.decoder import Decoder
 from dd.encoder import Encoder
 from dd.study import BadParameter, Study, check_run, fingerprint
 from dd.study.parameters import NOTEBOOKS, ROOT, load_parameters, taken
-from dd.study.run import LEFT_OUT, for_world, prepared
+from dd.study.run import prepared
+from dd.study.world import LEFT_OUT, for_world
 
 M = 72
 
@@ -184,7 +185,7 @@ def test_texts_of_a_world_are_of_pictures_of_the_decoders_size(
     coco, encoder, tmp_path, monkeypatch, capsys
 ):
     """Stopped and gone on with, one by one and as a set: the same texts."""
-    monkeypatch.setattr(commands, "STEP", 16)
+    monkeypatch.setattr(writing, "STEP", 16)
     calls, plain = [], Encoder.write
 
     def stopped(self, pixels):

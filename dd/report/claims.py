@@ -1,8 +1,6 @@
 """The verdicts on claims.yaml. A test takes rows and its arguments from there; it returns whether
 the claim holds and the numbers that say so, or raises NoVerdict where the results lack some."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
@@ -219,9 +217,8 @@ def flatter(table):
 
 def longer_is_better(table):
     """FID falls from each number of words to the next, and is below names' with sixteen."""
-    names, ours = (
-        table[table["source"] == s].sort_values("tokens") for s in ("names", "dediffusion")
-    )
+    of = lambda source: table[table["source"] == source].sort_values("tokens")
+    names, ours = of("names"), of("dediffusion")
     people, at = names["fid"].iloc[0], ours.loc[ours["tokens"] == 16, "fid"]
     told = ", ".join(f"{r.fid:.1f} with {r.tokens} words" for r in ours.itertuples())
     good = ours["fid"].is_monotonic_decreasing and len(at) > 0 and at.iloc[0] < people

@@ -1,7 +1,5 @@
 """An executed notebook as the body of a page."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

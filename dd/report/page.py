@@ -1,8 +1,6 @@
 """The report of a study: report/index.html shows what was found and links the other pages. Readable
 from disk without a network; pictures stay in figures/ and are linked."""
 
-from __future__ import annotations
-
 import html
 import json
 import re
@@ -15,8 +13,8 @@ import yaml
 
 from .. import published
 from ..files import read_json, write_json, write_text
+from ..sources import SOURCES
 from .claims import claims
-from .explore import explore_page
 from .plots import answered, by_style, curve, narrow, ranking, rate, readers, second_look
 from .tables import (
     FEW_SHOT_NOTES,
@@ -33,6 +31,7 @@ from .tables import (
     printed,
     read_table,
     seen_by,
+    short,
     source_table,
     tables,
     verdict_line,
@@ -42,7 +41,9 @@ from .tables import (
 HERE = Path(__file__).parent
 FIGURES = yaml.safe_load((HERE / "captions.yaml").read_text())  # notebook: {figure: caption}
 CAPTIONS = {stem: told for figures in FIGURES.values() for stem, told in figures.items()}
-PAGE, INDEX = (Template((HERE / f"{name}.html").read_text()) for name in ("page", "index"))
+PAGE, INDEX, EXPLORE = (
+    Template((HERE / f"{name}.html").read_text()) for name in ("page", "index", "explore")
+)
 LEGEND = (
     "FID and KID: how far the pictures, as a set, are from the originals; lower is better. Paired: "
     "how similar a picture is to its own original, on average; R@1: how often that original is the "
@@ -95,9 +96,8 @@ def _claims(found: list[dict]) -> list[str]:
     rows = []
     for claim in found:
         c = {key: escape(text) for key, text in claim.items()}
-        more = (
-            f"In the paper: {c['place']}. Criterion: {c['criterion']}.<br>Numbers: {c['numbers']}."
-        )
+        more = f"In the paper: {c['place']}. Criterion: {c['criterion']}."
+        more += f"<br>Numbers: {c['numbers']}."
         told = f"<details><summary>{c['statement']}</summary>{more}</details>"
         verdict = f"<span class='{c['verdict']}'>{c['verdict']}</span>"
         rows.append({"claim": c["id"], "verdict": verdict, "statement": told})
@@ -176,6 +176,21 @@ def _notebooks(folder: Path, names: list[str]) -> dict[str, tuple[str, str | Non
     return pages
 
 
+def _explored(folder: Path) -> str | None:
+    """Some test drawings, what every source says of them and what every decoder draws from that:
+    JSON that the page holds, for one opened from disk may read no file (the sheets of pictures are
+    linked). None where notebook 6 has not written explore/."""
+    path = folder / "explore" / "explore.json"
+    if not path.exists():
+        return None
+    told = read_json(path)
+    looks = [SOURCES[s] for s in told["sources"]]
+    facts = [dict(key=s.key, label=s.label, family=s.family, colour=s.colour) for s in looks]
+    told["sources"] = facts
+    told["decoders"] = [dict(name=name, label=short(name)) for name in told["decoders"]]
+    return json.dumps(told, ensure_ascii=False).replace("<", "\\u003c")  # no text ends the script
+
+
 def _write(out: Path, title: str, nav: list[str], body: str) -> None:
     """A page; its tables stand in boxes that scroll."""
     box = r"<div class=scroll role=region aria-label=table tabindex=0>\g<0></div>"
@@ -207,8 +222,8 @@ def build_report(folder: Path, notebooks) -> Path:
     pages["tables"] = "All tables", "\n".join(_tables(folder))
     pages["figures"] = "All figures", "\n".join(_figures(folder, pages))
     pages["parameters"] = "Parameters", "\n".join(_parameters(folder))
-    if any(p.exists() for p in (folder / "explore" / "explore.json", out / "explore.html")):
-        pages["explore"] = "Explore the pictures", None
+    if (data := _explored(folder)) or (out / "explore.html").exists():
+        pages["explore"] = "Explore the pictures", data
     title = {name: head for name, (head, _) in pages.items()}
     near = {name: head.split(":")[0] for name, head in title.items()}
     order = list(pages)
@@ -216,9 +231,12 @@ def build_report(folder: Path, notebooks) -> Path:
         nav = [_link("index", f"Study {folder.name}")]
         nav += [_link(before, f"← {near[before]}", "prev")] if before else []
         nav += [_link(after, f"{near[after]} →", "next")] if after else []
+        if (body := pages[name][1]) is None:  # the page that is there stays
+            continue
         if name == "explore":
-            explore_page(folder, nav)
-        elif (body := pages[name][1]) is not None:
+            held = dict(name=escape(folder.name), nav="\n".join(nav), data=body)
+            write_text(out / "explore.html", EXPLORE.substitute(held))
+        else:
             _write(out / f"{name}.html", f"{title[name]} · {folder.name}", nav, body)
     listed = [*notebooks, *(name for name in title if name not in notebooks)]
     link = lambda n: _link(n, title[n]) if n in title else f"{n}: not run in this study"

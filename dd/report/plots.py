@@ -4,8 +4,6 @@ lengths(folder)      # of a study: figures/lengths.png and .pdf -> their path wi
                      # or None where the study lacks what they show
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from ..sources import LABELS, SOURCES
 from .tables import (
     QUESTIONS,
     drawn_by,
+    has_styles,
     is_emoji,
     most_shots,
     own,
@@ -134,14 +133,12 @@ def ranking(table, out) -> Path | None:
 def narrow(table, out) -> Path | None:
     """KID of whole sets beside KID inside a style, every source, by the decoder trained through:
     figures/kid_within."""
-    if "kid_within" not in table:
-        return None
     rows = rows_of(own(table), "test").dropna(subset="kid")
-    if rows["kid_within"].isna().all():  # a world without styles
+    if not has_styles(rows):
         return None
     titles = {"kid": "all drawings", "kid_within": "inside a style (mean)"}
     plots = [_bars(rows, score, "KID", title) for score, title in titles.items()]
-    return figures.bar_panels(plots, out) if len(rows) else None
+    return figures.bar_panels(plots, out)
 
 
 def _points(panels: list[dict], out: Path, size: tuple[float, float], sharey: bool) -> Path:

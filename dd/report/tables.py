@@ -3,8 +3,6 @@
 A table of text is a frame whose cells are printed as they are; `printed` writes it in every form.
 """
 
-from __future__ import annotations
-
 import html
 from pathlib import Path
 

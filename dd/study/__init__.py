@@ -7,16 +7,9 @@ Each stage writes plain files under results/<study>/, named by what made them; a
 nothing again, a killed one goes on where it stopped.
 """
 
-from .cache import fingerprint, folder_hash, kept, key  # noqa: F401
-from .parameters import (  # noqa: F401
-    NOTEBOOKS,
-    PARAMETERS,
-    BadParameter,
-    check,
-    load_parameters,
-    results_root,
-)
-from .run import check_run, run  # noqa: F401
+from .cache import fingerprint, folder_hash, kept, key
+from .parameters import NOTEBOOKS, PARAMETERS, BadParameter, check, load_parameters, results_root
+from .run import check_run, run
 
 
 def __getattr__(name: str):

@@ -8,12 +8,10 @@ compute it, and the content of its inputs; never of source text. Who changes wha
 raises its version here; tests/test_golden.py fails where that was forgotten.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -66,9 +64,10 @@ def made_by(stage: str, **inputs) -> dict:
     """All that a result of a stage depends on. It may be an input of the next stage's."""
     row, facts = STAGES[stage], {"stage": stage, "version": STAGES[stage].version}
     if row.number_format:
-        from ..runtime import compute_dtype
+        from ..runtime import numbers
 
-        facts["numbers"] = str(compute_dtype())
+        # by the names that the first versions of the stages gave the two
+        facts["numbers"] = {"bfloat16": "torch.bfloat16", "float32": "None"}[numbers()]
     if row.uses:
         facts["uses"] = {name: STAGES[name].version for name in row.uses.split()}
     releases = {name: version(name).split(".")[:2] for name in row.libraries.split()}
@@ -121,12 +120,18 @@ def kept_in_chunks(
     return shared(one, M, size)
 
 
+@cache
+def _file_hash(path: Path, changed: int) -> str:
+    """`changed`: when, so that a file that is written anew is read anew."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def folder_hash(path: Path, without: str = "") -> str:
     """Hash of a folder's models and data, without its cards and logs: new weights, new results.
     `without`: a part of it that does not matter."""
     return fingerprint(
         [
-            (str(p.relative_to(path)), hashlib.sha256(p.read_bytes()).hexdigest())
+            (str(p.relative_to(path)), _file_hash(p, p.stat().st_mtime_ns))
             for p in sorted(path.rglob("*"))
             if p.suffix in (".safetensors", ".json", ".parquet") and p.name != "recipe.json"
             if p.relative_to(path).parts[0] != without

@@ -24,13 +24,7 @@ from ..data import Dataset, load_dataset
 from ..decoder import GUIDE, Decoder
 from ..encoder import Encoder, backbone_features, relax
 from ..files import read_csv, read_json, write_csv, write_json
-from ..runtime import (
-    ASSETS,
-    autocast,
-    device,
-    weights_hash,
-    whole_model,
-)
+from ..runtime import ASSETS, autocast, device, weights_hash, whole_model
 from ..search import SearchEngine, ideal
 from ..sources import DECODERS, LENGTHS, LITE0, LITE2, SEARCH, keys
 from ..texts import WRITERS as PLAIN
@@ -38,16 +32,8 @@ from ..texts import random_words, shuffled, write_texts
 from ..vocab import to_strings
 from . import cache
 from .cache import fingerprint, folder_hash
-from .parameters import (
-    LEFT_OUT,
-    MANY,
-    PARAMETERS,
-    ROOT,
-    BadParameter,
-    check,
-    results_root,
-    taken,
-)
+from .parameters import MANY, PARAMETERS, BadParameter, check, results_root, taken
+from .world import stepping_aside
 
 ROW = ["world", "split", "source", "decoder", "guidance", "seed"]
 SCORES = "n fid fid_lo fid_hi kid kid_lo kid_hi paired paired_lo paired_hi r_at_1".split()
@@ -57,18 +43,6 @@ TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
 SWEPT, FURTHER = keys("swept", without="chosen"), {s: keys(s) for s in ("novel", "outside")}
 DRAWN = 64  # pixels per side of what the shipped decoders draw
 FLOORS = ("real", "autoencoder", "ideal_name", "ideal_style")  # and ceilings: no text is drawn
-
-
-def stepping_aside(notebook: str):
-    """The lines of a cell -> the same; of a cell tagged `emoji`, which `run` leaves out in another
-    world, one that says so: for who runs the notebook as it is."""
-    path, cells = ROOT / "notebooks" / f"{notebook}.ipynb", []
-    if path.exists():
-        cells = read_json(path)["cells"]
-    tagged = (cell for cell in cells if "emoji" in cell["metadata"].get("tags", ()))
-    emoji = {"".join(cell["source"]).strip() for cell in tagged}
-    told = f"print({LEFT_OUT.strip('*')!r})\n"
-    return lambda lines: [told] if "".join(lines).strip() in emoji else lines
 
 
 class Study:
@@ -385,14 +359,13 @@ class Study:
         ids, every = list(images.frame["id"]), split == "test" and noise == 0 and self.is_emoji
         bypass = source in ("autoencoder", "soft")  # these two are no text
         texts = [""] * len(ids) if bypass else self.texts(source, split)
-        told = dict(bypass=source) if bypass else {}
+        inputs = self.drawing(images, texts, guidance, noise)
+        inputs |= dict(chunk=chunk, pictures="all" if every else "first")
+        if bypass:
+            inputs["bypass"] = source
         if source == "soft":
-            told["weights"] = folder_hash(self.encoder_folder)
-        base = self.place(
-            *("draw", f"cache/draw/{split}-{source}-"),
-            **self.drawing(images, texts, guidance, noise),
-            **dict(chunk=chunk, pictures="all" if every else "first", **told),
-        )
+            inputs["weights"] = folder_hash(self.encoder_folder)
+        base = self.place("draw", f"cache/draw/{split}-{source}-", **inputs)
 
         def make(rows: slice):
             how = self.how(guidance, noise)
@@ -496,9 +469,8 @@ class Study:
             images, hits = self.subset(split), self.hits(source, split)
             row = dict(world=images.name, split=split, source=source, decoder=SEARCH)
             row |= dict(guidance=float("nan"), seed=self.seed)
-            row |= self.scored(
-                self.real(split), self.features_of(hits), classes=(images.styles,) * 2
-            )
+            real, fake = self.real(split), self.features_of(hits)
+            row |= self.scored(real, fake, classes=(images.styles,) * 2)
             for of in ("concept", "style") if split == "test" else ():  # others have none of these
                 right = shown[of].to_numpy()[hits] == images.frame[of].to_numpy()
                 names = (f"right_{of}{end}" for end in ("", "_lo", "_hi"))
@@ -513,9 +485,8 @@ class Study:
         from every further starting noise."""
         swept = self.sweep()
         best, told = self.best_guidance(swept), self.asked(sources, floors)
-        floors = [
-            s for s in self.of_world(FLOORS) if s != "autoencoder" or isinstance(self.dec, Decoder)
-        ]
+        drawers = isinstance(self.dec, Decoder)  # other pipelines' autoencoders are not asked
+        floors = [s for s in self.of_world(FLOORS) if s != "autoencoder" or drawers]
         rows = [self.row(s, "test", 0.0) for s in floors]
         rows += [self.row(s, split, best.get(s, 0.0)) for split, s in told]
         if self.curve:
@@ -623,8 +594,13 @@ def _plain(source: str, study: Study, split: str) -> list[str]:
     return PLAIN[source](study.subset(split), study.seed)
 
 
-def _by_encoder(encoder, study: Study, split: str) -> list[str]:
-    encoder = encoder(study)
+def _by_encoder(source: str, study: Study, split: str) -> list[str]:
+    if source == "dediffusion":
+        encoder = study.enc
+    elif source in OF_LENGTH:
+        encoder = study.of_length(OF_LENGTH[source])
+    else:
+        encoder = Encoder.load(study.rival(source))
     patches = study.patches(split, encoder.pooler.config.backbone)
     return to_strings(encoder.tokenizer, encoder.ids(patches))
 
@@ -658,14 +634,7 @@ def _ph2p(study: Study, split: str, N: int | None = None) -> list[str]:
 OF_LENGTH = {f"dediffusion_{N}": N for N in LENGTHS}
 WRITERS = {
     **{s: partial(_plain, s) for s in PLAIN},
-    "dediffusion": partial(_by_encoder, lambda study: study.enc),
-    **{
-        s: partial(_by_encoder, lambda study, N=N: study.of_length(N)) for s, N in OF_LENGTH.items()
-    },
-    **{
-        s: partial(_by_encoder, lambda study, s=s: Encoder.load(study.rival(s)))
-        for s in baselines.CAPTIONS
-    },
+    **{s: partial(_by_encoder, s) for s in ("dediffusion", *OF_LENGTH, *baselines.CAPTIONS)},
     "shuffled": lambda study, split: shuffled(study.texts("dediffusion", split), study.seed),
     "retrieval": _retrieval,
     "random": _random,

@@ -8,8 +8,6 @@ Rows are those of the study's test drawings; texts are De-Diffusion's. What is c
 the same noise.
 """
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

@@ -3,8 +3,6 @@
 experiments.samplers(study)      # samplers.csv
 """
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable

@@ -7,8 +7,6 @@ A sheet holds TILE x TILE pictures, a row a drawing and a column a source; after
 on beside them, for browsers take no picture of any height. Letters: M drawings, S sources.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from PIL import Image

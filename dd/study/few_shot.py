@@ -7,8 +7,6 @@ A context is the text of any source. `read_vqa` and `read_captions` read publish
 `python -m dd ask`.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import random
 from collections.abc import Iterable, Iterator
@@ -88,10 +86,6 @@ def vqa_query(context: str, question: str) -> str:
 
 def example(query: str, answer: str) -> str:
     return f"{query} {plain(answer)}$\n"
-
-
-def vqa_example(context: str, question: str, answer: str) -> str:
-    return example(vqa_query(context, question), answer)
 
 
 # -- questions about drawings (Tables 1 and 7) --------------------------------------------------
@@ -367,12 +361,11 @@ def questions_of(study, k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def prompts_of(
-    study, context: str, instruction: str, asked: pd.DataFrame, shown: pd.DataFrame, shots: int
+    here: list[str], there: list[str], instruction: str, asked, shown, shots: int
 ) -> list[Prompt]:
-    """A prompt for each row of `asked` with examples of its own kind from `shown`: columns row (of
-    the test and the train split), kind, field, answer. As in the paper, 0 shots show examples
-    without contexts."""
-    here, there = study.texts(context, "test"), study.texts(context, "train")
+    """A prompt for each row of the table `asked` with examples of its own kind from `shown`:
+    columns row (of the texts `here` and `there`), kind, field, answer. As in the paper, 0 shots
+    show examples without contexts."""
     examples: dict[str, tuple[str, ...]] = dict.fromkeys(KINDS, ())
     for e in shown.groupby("kind").head(shots or PSEUDO).itertuples():
         examples[e.kind] += (example(query(there[e.row] if shots else "", e.field), e.answer),)
@@ -385,7 +378,8 @@ def prompts_of(
 def question_prompts(study, context: str, k: int, shots: int) -> tuple[pd.DataFrame, list[Prompt]]:
     """The questions of draw k of the examples, and a prompt for each."""
     asked, shown = questions_of(study, k)
-    return asked, prompts_of(study, context, VQA, asked, shown, shots)
+    texts = study.texts(context, "test"), study.texts(context, "train")
+    return asked, prompts_of(*texts, VQA, asked, shown, shots)
 
 
 def question_task(study, context: str) -> Iterator[Setting]:
@@ -418,19 +412,21 @@ def class_task(study, context: str) -> Iterator[Setting]:
 def caption_task(study, context: str) -> Iterator[Setting]:
     n, most = study.captions // study.example_seeds, max(PSEUDO, *study.shots)
     test, train = study.subset("test"), study.subset("train")
+
+    def captioned(dataset: Dataset, n: int, k: int) -> pd.DataFrame:
+        some = questions(dataset, n, f"{study.seed}/captions/{k}", ("what",))
+        names = dataset.frame["name"].to_numpy()[some["row"]]
+        return some.assign(field="Caption", answer=names)
+
     for k in range(study.example_seeds if study.captions else 0):
-        asked, shown = (
-            questions(of, size, f"{study.seed}/captions/{k}", ("what",)).assign(
-                field="Caption", answer=lambda t, of=of: of.frame["name"].to_numpy()[t["row"]]
-            )
-            for of, size in ((test, n), (train, most))
-        )
+        asked, shown = captioned(test, n, k), captioned(train, most, k)
         keywords = test.frame["keywords"].iloc[asked["row"]]
         right = [[name, *more] for name, more in zip(asked["answer"], keywords)]
         rows = asked[["id", "answer"]].assign(task="captioning", kind="caption", question="")
         rows = rows.assign(ways=0, induction=False, seed=k)
         for shots in study.shots:
-            prompts = prompts_of(study, context, CAPTION, asked, shown, shots)
+            texts = study.texts(context, "test"), study.texts(context, "train")
+            prompts = prompts_of(*texts, CAPTION, asked, shown, shots)
             what, cells = f"captions, {shots} shots, examples {k}", rows.assign(shots=shots)
             yield Setting(what, cells, prompts, {"cider": right}, tokens=20)
 

@@ -4,8 +4,6 @@ The defaults are the study `quick`; a file of parameters holds what differs. Pla
 heavy is imported.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -19,7 +17,6 @@ from ..messages import nearest, shown
 from ..sources import LENGTHS, LITE0, LITE2, keys
 
 ROOT = Path(__file__).parent.parent.parent
-LEFT_OUT = "*Left out: of the emoji world alone.*"  # in the place of a notebook's cell
 
 
 class BadParameter(ValueError):
@@ -50,107 +47,82 @@ def seen(default: int, meaning: str, least: int = 128) -> Parameter:
     return P(default, meaning, 0, MOST, least=least)
 
 
-def contexts(default: list[str], meaning: str) -> Parameter:
-    return P(default, meaning, among=keys("context"))
-
-
+# fmt: off
 PARAMETERS = {
     "study": P("quick", "name of the results folder"),
     "seed": P(0, "root seed of everything random", 0, 2**31),
-    "world": P(
-        "emoji", "emoji, or a data set as `score --world` takes it: COCO .json, table, folder"
-    ),
-    "world_images": P(
-        "beside", "folder of the world's pictures; beside: that of its captions file"
-    ),
+    "world": P("emoji",
+        "emoji, or a data set as `score --world` takes it: COCO .json, table, folder"),
+    "world_images": P("beside",
+        "folder of the world's pictures; beside: that of its captions file"),
     "features": P(LITE2, "what looks at pictures for FID and KID, as `score --features` takes it"),
     "decoder": P("sketch", "shipped decoder, pipeline folder, or Hub id@commit"),
     "encoder": P("shipped", "'trained' (by notebook 3), 'shipped', or a folder of train-encoder"),
     "decoder_seen": seen(1920, "images the demonstration denoiser sees in notebook 2", 32),
-    "autoencoder_seen": seen(
-        0, "images a fresh autoencoder sees before that; 0: the decoder's own", 32
-    ),
+    "autoencoder_seen": seen(0,
+        "images a fresh autoencoder sees before that; 0: the decoder's own", 32),
     "encoder_seen": P(2560, "images the encoder sees in notebook 3", 128, MOST),
     "probe_seen": seen(0, "images each other training recipe sees in notebook 3; 0: no comparison"),
     "training_seeds": P(1, "how often each training recipe of notebook 3 is trained", 1, 20),
     "tokens": P(16, "N, words De-Diffusion writes per image", 1, 75),
     "batch": P(RECIPE["B"], "images a step of notebook 3's training", 1, MANY),
-    "rule": P(
-        *("auto", "tokens that may be written, as `train-encoder --rule`; auto: its default"),
-        among=("auto", *GROUPS["recipe"]["--rule"]["choices"]),
-    ),
-    "backbone": P(
-        LITE0, "what looks at pictures in that training: lite0, or as `train-encoder --backbone`"
-    ),
+    "rule": P("auto",
+        "tokens that may be written, as `train-encoder --rule`; auto: its default",
+        among=("auto", *GROUPS["recipe"]["--rule"]["choices"])),
+    "backbone": P(LITE0,
+        "what looks at pictures in that training: lite0, or as `train-encoder --backbone`"),
     "n_test": drawings(360, "test drawings judged; 0: all"),
-    "n_train": drawings(
-        2560, "training drawings that encoder, baselines and examples are taken from; 0: all", 256
-    ),
-    "n_val": drawings(
-        0, "validation drawings on which guidance is chosen; 0: no sweep, `guidance` is used"
-    ),
+    "n_train": drawings(2560,
+        "training drawings that encoder, baselines and examples are taken from; 0: all", 256),
+    "n_val": drawings(0,
+        "validation drawings on which guidance is chosen; 0: no sweep, `guidance` is used"),
     "n_novel": drawings(0, "drawings of never-seen concepts judged; 0: leaves the split out"),
-    "n_outside": drawings(
-        0, "drawings of the outside set judged, which no decoder saw; 0: leaves the split out"
-    ),
-    "guidance": P(
-        3.0, "classifier-free guidance when no sweep is made, and of notebook 7", 0.0, 30.0
-    ),
+    "n_outside": drawings(0,
+        "drawings of the outside set judged, which no decoder saw; 0: leaves the split out"),
+    "guidance": P(3.0,
+        "classifier-free guidance when no sweep is made, and of notebook 7", 0.0, 30.0),
     "guidances": P([1.0, 1.5, 2.0, 3.0, 4.0, 6.0], "guidance values of the sweep", 0.0, 30.0),
-    "rivals": P(
-        *([], "further sources that are drawn and judged, each some minutes per decoder"),
-        among=keys("chosen"),
-    ),
+    "rivals": P([],
+        "further sources that are drawn and judged, each some minutes per decoder",
+        among=keys("chosen")),
     "rivals_seen": P(51200, "images each further source that learns is trained on", 256, MOST),
-    "judges": P(
-        ["judge-a"], "other decoders that draw the same texts: shipped, folders, Hub ids@commit"
-    ),
-    "lengths_seen": seen(
-        0, "images seen by each encoder of the comparison of lengths (notebook 5); 0: none"
-    ),
+    "judges": P(["judge-a"],
+        "other decoders that draw the same texts: shipped, folders, Hub ids@commit"),
+    "lengths_seen": seen(0,
+        "images seen by each encoder of the comparison of lengths (notebook 5); 0: none"),
     "curve": drawings(0, "test drawings of the curve over guidance (the paper's Fig. 3); 0: none"),
-    "noise_seeds": P(
-        *(1, "draws of the starting noise by the study's own decoder: the first makes the tables"),
-        *(1, 100),
-    ),
+    "noise_seeds": P(1,
+        "draws of the starting noise by the study's own decoder: the first makes the tables",
+        1, 100),
     "resamples": P(100, "resampled sets of drawings behind the interval of a difference", 2, 10**5),
-    "eyes": P(
-        1, "networks whose distances are reported: 2 adds EfficientNet-Lite1 (notebook 6)", 1, 2
-    ),
-    "hard_prompts": drawings(
-        0, "validation drawings on which searches for hard prompts are compared; 0: none"
-    ),
-    "cross_seen": seen(
-        0, "images seen by each encoder trained through one of the decoders; 0: none"
-    ),
-    "sampler_check": drawings(
-        0, "validation drawings on which samplers are compared with 50 steps; 0: none"
-    ),
+    "eyes": P(1,
+        "networks whose distances are reported: 2 adds EfficientNet-Lite1 (notebook 6)", 1, 2),
+    "hard_prompts": drawings(0,
+        "validation drawings on which searches for hard prompts are compared; 0: none"),
+    "cross_seen": seen(0,
+        "images seen by each encoder trained through one of the decoders; 0: none"),
+    "sampler_check": drawings(0,
+        "validation drawings on which samplers are compared with 50 steps; 0: none"),
     "pairs": P(32, "pairs of test drawings blended, and drawings edited, in notebook 7", 2, 10**5),
-    "language_models": P(
-        ["smollm2"], "models that answer: smollm2, gemma3, folders, Hub ids@commit"
-    ),
-    "contexts": contexts(
-        ["dediffusion", "names", "shuffled", "empty"], "sources of text that they are shown"
-    ),
-    "further_contexts": contexts(
-        [], "those of them that the models after the first are shown; []: all"
-    ),
+    "language_models": P(["smollm2"],
+        "models that answer: smollm2, gemma3, folders, Hub ids@commit"),
+    "contexts": P(["dediffusion", "names", "shuffled", "empty"],
+        "sources of text that they are shown", among=keys("context")),
+    "further_contexts": P([],
+        "those of them that the models after the first are shown; []: all", among=keys("context")),
     "shots": P([4], "examples per question and per caption; 0: text-only pseudo-examples", 0, 64),
     "class_shots": P([1], "drawings of each class shown before a classification", 1, 5),
-    "questions": P(
-        96, "questions about test drawings, over all seeds of examples and kinds", 6, MANY
-    ),
-    "episodes": P(
-        24, "classifications per ways, shots and split, over all seeds; 0: none", 0, MANY
-    ),
+    "questions": P(96,
+        "questions about test drawings, over all seeds of examples and kinds", 6, MANY),
+    "episodes": P(24,
+        "classifications per ways, shots and split, over all seeds; 0: none", 0, MANY),
     "captions": P(0, "test drawings captioned, over all seeds of examples; 0: none", 0, MANY),
-    "example_seeds": P(
-        1, "draws of the examples, each with its own share of the questions", 1, 100
-    ),
+    "example_seeds": P(1,
+        "draws of the examples, each with its own share of the questions", 1, 100),
     "steps": P(8, "sampler steps per picture", 1, 1000),
     "sampler": P("dpm", "diffusers sampler", among=("ddim", "dpm")),
 }
+# fmt: on
 
 # What each notebook takes, in the order in which they run. Its parameters cell shows some of them.
 _WORLD = "world world_images features encoder"
@@ -260,6 +232,17 @@ def results_root() -> Path:
     """results/ of the repository, or $DD_RESULTS, or ./results of an installed package."""
     repository = ROOT if (ROOT / "notebooks").exists() else Path.cwd()
     return Path(os.environ.get("DD_RESULTS") or repository / "results")
+
+
+def results_of(study: str, name: str = "") -> Path:
+    """The folder of a study's results, or a file in it."""
+    path, root = results_root() / study / name, results_root()
+    if not (path.is_file() if name else study and path.is_dir()):
+        made = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        hint = "" if study in made else nearest(study, made)
+        there = f"there are results of {', '.join(made) or 'no study'}{hint}"
+        raise FileNotFoundError(f"{path}: no such results; python -m dd run makes some, {there}")
+    return path
 
 
 def yaml_value(text: str):

@@ -1,7 +1,5 @@
 """Running a study: the notebooks in order through Papermill."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -16,7 +14,6 @@ from ..sources import INCEPTION, LITE0, LITE2, keys
 from .cache import STAGES, folder_hash, key
 from .parameters import (
     LEAST_FID,
-    LEFT_OUT,
     NOTEBOOKS,
     PARAMETERS,
     ROOT,
@@ -27,11 +24,8 @@ from .parameters import (
     results_root,
     taken,
 )
+from .world import for_world
 
-ELSEWHERE = """> **This run is of another world.** The sentences below were written about the emoji
-> world and its decoder `sketch`. Here the images are those of `{world}` and the decoder is
-> `{decoder}`: where they say *drawing*, read *image*; what they say was found, was found there.
-> The outputs are of this run."""
 ASSETS = Path(__file__).parent.parent / "assets"
 SECONDS = {  # of `quick` on two cores
     "00_digits": 75,
@@ -132,9 +126,8 @@ def check_run(parameters: dict, only: tuple[str, ...] = ()) -> dict:
     if "captions" in used and parameters["captions"]:
         told += unreadable(require_cider)
     if shipped(own).resolve() in [shipped(judge).resolve() for judge in judges]:
-        told.append(
-            f"judges is {judges}; {own} is the study's own decoder, a judge must be another"
-        )
+        wanted = f"{own} is the study's own decoder, a judge must be another"
+        told.append(f"judges is {judges}; {wanted}")
     tokenizer, most = shipped(own) / "tokenizer" / "tokenizer_config.json", 75
     if tokenizer.exists() and not wrong.get(own):
         most = read_json(tokenizer).get("model_max_length", 77) - 2
@@ -204,28 +197,6 @@ class Relay:
         pass
 
 
-def for_world(notebook: Path, executed: Path, parameters: dict) -> Path:
-    """A notebook in another world than emoji, written where it will be executed: below its title
-    whose sentences these are; where cells are tagged `emoji`, a line that says what is left out."""
-    world = parameters["world"]
-    if world == "emoji":
-        return notebook
-    import nbformat
-
-    nb, kept = nbformat.read(notebook, as_version=4), []
-    for cell in nb.cells:
-        if "emoji" not in cell.metadata.get("tags", ()):
-            kept.append(cell)
-        elif kept[-1].source != LEFT_OUT:
-            kept.append(nbformat.v4.new_markdown_cell(LEFT_OUT))
-    if "world" in taken(notebook.stem):
-        names = {name: Path(parameters[name]).name for name in ("world", "decoder")}
-        kept.insert(1, nbformat.v4.new_markdown_cell(ELSEWHERE.format(**names)))
-    nb.cells = kept
-    nbformat.write(nb, executed)
-    return executed
-
-
 def minutes_left(names: list[str], done: dict) -> float:
     """That the notebooks `names` take: as in `quick`, at the speed of those in `done`."""
     known = [n for n in done if n in SECONDS]
@@ -251,10 +222,8 @@ def notebook_keys(parameters: dict) -> dict[str, str]:
 def own_kernel() -> None:
     """Notebooks run in this interpreter, whatever else calls itself python3."""
     ours = str(Path(sys.prefix) / "share" / "jupyter")
-    others = [
-        p for p in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if p not in ("", ours)
-    ]
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([ours, *others])
+    paths = [ours, *os.environ.get("JUPYTER_PATH", "").split(os.pathsep)]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
 
 
 def prepared(parameters: dict, only: tuple[str, ...] = ()) -> dict:

@@ -6,8 +6,6 @@ notebooks: [03_encoder]      # those that are run; all if none are named
 grid: {tokens: [8, 16], seed: [0, 1, 2]}
 """
 
-from __future__ import annotations
-
 import os
 import re
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
