@@ -161,6 +161,8 @@ class Study:
 
     @cached_property
     def same_words(self) -> bool:
+        if self.encoder == "trained" or (self.encoder, self.decoder) == ("shipped", "sketch"):
+            return True  # trained through it: no need to load both
         return self.enc.tokenizer.get_vocab() == self.dec.tokenizer.get_vocab()
 
     def subset(self, split: str | Dataset) -> Dataset:
