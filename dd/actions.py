@@ -62,6 +62,14 @@ def how_drawn(args) -> dict:
     return {k: getattr(args, k) for k in options}
 
 
+def told_unread(decoder, texts: list[str], name: str = "") -> dict:
+    """What of the texts a decoder does not read, as columns of a result; said, too."""
+    facts, lines = unread(decoder.tokenizer, texts, name or decoder.name)
+    for line in lines:
+        say(line)
+    return facts
+
+
 def draw(args) -> None:
     if not text_of(args.text).strip():
         raise BadData("the text is empty; say what to draw")
@@ -79,9 +87,7 @@ def draw(args) -> None:
         size = f"{args.n * side} x {side} pixels"
         raise BadData(f"--out {args.out}: cannot hold a picture of {size}; use .png") from None
     require_room(args.n, decoder.size)  # all together: they are drawn a few at a time
-    facts, lines = unread(decoder.tokenizer, [args.text], decoder.name)
-    for line in lines:
-        say(line)
+    facts = told_unread(decoder, [args.text])
     ids = [f"draw/{i}" for i in range(args.n)]
     some = lambda rows: decoder.draw([args.text] * len(ids[rows]), ids[rows], **how_drawn(args))
     pictures = np.concatenate(shared(some, args.n, DRAWN))
@@ -119,8 +125,7 @@ def redraw(args) -> None:
         rows += [(k, "people", told) for told in people[k : k + 1]]
     texts, ids = [text for *_, text in rows], [brought(k) for k, *_ in rows]
     for name, decoder in decoders.items():
-        for line in unread(decoder.tokenizer, texts, name)[1]:
-            say(line)
+        told_unread(decoder, texts, name)
     drawn = {name: d.draw(texts, ids, **how_drawn(args)) for name, d in decoders.items()}
     names = [f"{whose}, {Path(args.images[k]).name}" for k, whose, _ in rows]
     originals = pictures[[k for k, *_ in rows]]
@@ -150,9 +155,7 @@ def explain(args) -> None:
             say(f"note: {id} is a training drawing: decoder and encoder have seen it")
     centre = metrics.image_features(emoji.subset("test", 256).images).mean(0)
     found = explained(encoder, decoder, image, id, centre, args.noises, **how_drawn(args))
-    facts, lines = unread(decoder.tokenizer, [found.text], decoder.name)
-    for line in lines:
-        say(line)
+    facts = told_unread(decoder, [found.text])
     figure(found, args.out, name)
     answer(
         args,
@@ -172,28 +175,23 @@ def score(args) -> None:
     if args.out:
         check_writable(told_ids := Path(args.out).with_suffix(".ids.txt"))
         check_not_read(told_ids, vars(args).values())
-    # too few texts are told of before a decoder and pictures are loaded
-    if args.decoder != SEARCH:
+    # a decoder that cannot be meant and too few texts are told of before anything is loaded
+    if not (searches := args.decoder == SEARCH):
         pinned(args.decoder, args.revision, "decoder")
     D, bad = metrics.width(args.features), Bad(args.on_bad)
     if (M := len(reading.texts_by_id(args.file, bad))) <= D:
         tell(bad)
         metrics.require_enough(M, D)
-    if searches := args.decoder == SEARCH:
-        decoder, guidances = (
-            SearchEngine(data.load_dataset("emoji").subset("train")),
-            [float("nan")],
-        )
+    if searches:
+        decoder = SearchEngine(data.load_dataset("emoji").subset("train"))
     else:
         decoder = Decoder.load(args.decoder, args.revision, judge=True)
-        guidances = args.guidance
+    guidances = [float("nan")] if searches else args.guidance
     split, dataset = of_split(args, decoder.size, captions=False)
     covered, texts = read_texts(args.file, dataset, args.on_bad)
     tell(covered, dataset)
     metrics.require_enough(len(covered), D)
-    unreadable, lines = ({}, []) if searches else unread(decoder.tokenizer, texts, decoder.name)
-    for line in lines:
-        say(line)
+    unreadable = {} if searches else told_unread(decoder, texts)
     ids = sorted(covered.frame["id"])
     which = fingerprint(ids)  # the same images, the same 12 digits
     if args.out and not process():

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # reading pandas takes a quarter of a second, and texts need 
 
 ASSETS = Path(__file__).parent / "assets"
 BUILT_IN = {name: ASSETS / name / f"{name}.parquet" for name in ("emoji", "outside")}
+SIZE = 64  # pixels per side of the built-in drawings, and of what the shipped networks see and draw
 IN_MEMORY = 2**30  # bytes of pictures that a data set of files holds; more stay on disk
 
 
@@ -141,7 +142,7 @@ def to_uint8(pixels: torch.Tensor) -> np.ndarray:
 def load_dataset(
     source: str | Path = "emoji",
     images: str | Path | None = None,
-    size: int = 64,
+    size: int = SIZE,
     on_bad: str = "stop",
     split: str | None = "test",
     captions: bool = True,
@@ -274,4 +275,4 @@ def doodles() -> dict[str, np.ndarray]:
         draw = ImageDraw.Draw(sheets.setdefault(name, Image.new("RGB", (256, 256), "white")))
         angles = (0, 180) if shape == "chord" else ()
         getattr(draw, shape)(corners, *angles, fill=colour)
-    return {name: np.asarray(square(sheet, 64)) for name, sheet in sheets.items()}
+    return {name: np.asarray(square(sheet, SIZE)) for name, sheet in sheets.items()}

@@ -20,7 +20,7 @@ import torch
 
 from .. import baselines, metrics
 from ..commands import RECIPE
-from ..data import Dataset, load_dataset
+from ..data import SIZE, Dataset, load_dataset
 from ..decoder import GUIDE, Decoder
 from ..encoder import Encoder, backbone_features, relax
 from ..files import read_csv, read_json, write_csv, write_json
@@ -41,7 +41,6 @@ WITHIN = ["kid_within", "kid_within_lo", "kid_within_hi"]  # inside a style, ave
 COLUMNS = [*ROW, *SCORES, *WITHIN]
 TEST, JUDGED = keys("drawn", without="chosen"), keys("judged")
 SWEPT, FURTHER = keys("swept", without="chosen"), {s: keys(s) for s in ("novel", "outside")}
-DRAWN = 64  # pixels per side of what the shipped decoders draw
 FLOORS = ("real", "autoencoder", "ideal_name", "ideal_style")  # and ceilings: no text is drawn
 
 
@@ -110,8 +109,8 @@ class Study:
         """Pixels per side of its images: what the decoder draws, as `score` compares originals, or
         where a notebook draws nothing what the encoder sees. Shipped ones are not loaded for it."""
         if "decoder" in self.takes:
-            return DRAWN if self.decoder in DECODERS else self.dec.size
-        return DRAWN if self.is_emoji else self.enc.size
+            return SIZE if self.decoder in DECODERS else self.dec.size
+        return SIZE if self.is_emoji else self.enc.size
 
     def in_size(self, size: int, world: str = "") -> Dataset:
         """The world, or another by its name, in pictures of one size, read once."""
