@@ -267,14 +267,55 @@ def drawn_scores(
 def check(args) -> None:
     """The published texts of a study drawn and scored again, beside its table: what another
     processor, or another version of a library, moves."""
+    folder, made_with, table = published_table(args)
+    own = folder / "encoder" if made_with["encoder"] == "trained" else Path(made_with["encoder"])
+    encoder = str(own) if (own / "config.json").exists() else "encoder"
+    decoder = Decoder.load(args.decoder)
+    writer = Encoder.load(encoder) if ANEW in args.sources else None
+    dataset = data.load_dataset("emoji").subset(args.split)
+    real, rows, line_of, anew = None, [], teller(args), {}
+    how = {k: made_with[k] for k in ("steps", "sampler", "seed")}
+    for source in args.sources:
+        known = source.removesuffix("_anew")
+        drawn, texts = published_texts(folder, known, args.split, dataset)
+        if real is None:  # a study's sources are all of the same drawings
+            real = metrics.image_features(drawn.images)
+        if source == ANEW:
+            before, texts = texts, writer.write(to_pixels(drawn.images))
+            anew = compared(before, texts)
+            whose = "the shipped encoder" if encoder == "encoder" else own.name
+            line_of(
+                f"{source}, written by {whose}: {anew['same']} of {len(texts)} texts are the "
+                "published ones to the letter; of a text's words "
+                f"{anew['words_kept']:.1%} are kept"
+            )
+        noises = table[table["source"] == known]
+        row = noises[noises["seed"] == made_with["seed"]].iloc[0]
+        guidance = float(row["guidance"])
+        here = drawn_scores(decoder, drawn, texts, real, guidance=guidance, **how)
+        line_of(f"{source}, guidance {guidance:g}, n {here['n']}")
+        for score in SCORES:
+            cell = dict(source=source, split=args.split, decoder=args.decoder, guidance=guidance)
+            cell |= dict(
+                n=here["n"], score=score, **moved(here[score], row, noises[score], line_of)
+            )
+            rows.append(cell | {"numbers": numbers()})
+        if args.out:  # source by source: a kill keeps what is done
+            write_csv(args.out, pd.DataFrame(rows).round(5))
+    if args.json:
+        answer(args, "", {"scores": records(pd.DataFrame(rows)), "written_anew": anew or None})
+
+
+def published_table(args) -> tuple[Path, dict, pd.DataFrame]:
+    """A study's folder, its parameters, and the rows of its table that can be checked here."""
     results, split = results_of(args.study, "reconstruction.csv"), args.split
     folder = results.parent
     made_with = read_json(folder / "parameters" / "05_reconstruction.json")
     table = read_csv(results, "split", "source", "decoder", "seed", "guidance", *SCORES)
     table = table[(table["split"] == split) & (table["decoder"] == args.decoder)]
-    published = table[table["seed"] == made_with["seed"]].set_index("source")
-    file = lambda source: folder / "texts" / split / f"{source}.parquet"
-    can = [s for s in published.index if file(s).exists()] + [ANEW] * file("dediffusion").exists()
+    published = table["source"][table["seed"] == made_with["seed"]]
+    exists = lambda source: (folder / "texts" / split / f"{source}.parquet").exists()
+    can = [s for s in published if exists(s)] + [ANEW] * exists("dediffusion")
     if strange := [s for s in args.sources if s not in can]:
         raise BadData(
             f"--sources {strange[0]}: {folder} has no row and texts of it on {split} "
@@ -287,57 +328,43 @@ def check(args) -> None:
             f"{weights}: the table was drawn by other weights of {args.decoder} than are here, so "
             "check would compare two decoders; check out the commit that made it"
         )
-    own = folder / "encoder" if made_with["encoder"] == "trained" else Path(made_with["encoder"])
-    encoder = str(own) if (own / "config.json").exists() else "encoder"
-    decoder = Decoder.load(args.decoder)
-    writer = Encoder.load(encoder) if ANEW in args.sources else None
-    dataset = data.load_dataset("emoji").subset(split)
-    at, real, rows = {id: i for i, id in enumerate(dataset.frame["id"])}, None, []
-    line_of, anew = teller(args), {}
-    how = {k: made_with[k] for k in ("steps", "sampler", "seed")}
-    for source in args.sources:
-        known = source.removesuffix("_anew")
-        told = reading.texts_by_id(file(known), Bad(), empty=True)
-        if strange := [id for id in told if id not in at]:
-            other = f"{strange[0]!r} is no {split} drawing of the emoji world, the only one checked"
-            raise BadData(f"{file(known)}: {other}")
-        drawn, texts = dataset.rows([at[i] for i in told]), [text for _, text in told.values()]
-        if real is None:  # a study's sources are all of the same drawings
-            real = metrics.image_features(drawn.images)
-        if source == ANEW:
-            before, texts = texts, writer.write(to_pixels(drawn.images))
-            whose = "the shipped encoder" if encoder == "encoder" else own.name
-            same = sum(a == b for a, b in zip(before, texts))
-            words = [(set(a.split()), set(b.split())) for a, b in zip(before, texts)]
-            kept = sum(len(a & b) / len(a) for a, b in words) / len(words)
-            line_of(
-                f"{source}, written by {whose}: {same} of {len(texts)} texts are the published "
-                f"ones to the letter; of a text's words {kept:.1%} are kept"
-            )
-            anew = {"texts": len(texts), "same": same, "words_kept": kept}
-        row, noises = published.loc[known], table[table["source"] == known]
-        guidance = row["guidance"]
-        here = drawn_scores(decoder, drawn, texts, real, guidance=float(guidance), **how)
-        line_of(f"{source}, guidance {guidance:g}, n {here['n']}")
-        for score in SCORES:
-            new, old = here[score], row[score]
-            lo, hi = (row.get(f"{score}_{end}", float("nan")) for end in ("lo", "hi"))
-            low, high = noises[score].min(), noises[score].max()
-            line = f"  {score:7} {new:9.4g} here, {old:.4g} published, moved {new - old:+.3g}"
-            if len(noises) > 1:
-                line += f"; {len(noises)} draws of noise span {low:.4g} to {high:.4g}"
-            if not pd.isna(lo):
-                line += f"; interval over drawings [{lo:.4g}, {hi:.4g}]"
-                line += "" if lo <= new <= hi else ": OUTSIDE"
-            line_of(line)
-            cell = dict(source=source, split=split, decoder=args.decoder, guidance=guidance)
-            cell |= dict(n=here["n"], score=score, published=old, published_lo=lo, published_hi=hi)
-            cell |= dict(noise_lo=low, noise_hi=high, noises=len(noises), here=new)
-            rows.append(cell | {"numbers": numbers()})
-        if args.out:  # source by source: a kill keeps what is done
-            write_csv(args.out, pd.DataFrame(rows).round(5))
-    if args.json:
-        answer(args, "", {"scores": records(pd.DataFrame(rows)), "written_anew": anew or None})
+    return folder, made_with, table
+
+
+def published_texts(
+    folder: Path, source: str, split: str, dataset
+) -> tuple[data.Dataset, list[str]]:
+    """The drawings of which a study has published texts, and the texts."""
+    file = folder / "texts" / split / f"{source}.parquet"
+    at = {id: i for i, id in enumerate(dataset.frame["id"])}
+    told = reading.texts_by_id(file, Bad(), empty=True)
+    if strange := [id for id in told if id not in at]:
+        other = f"{strange[0]!r} is no {split} drawing of the emoji world"
+        raise BadData(f"{file}: {other}, the only one checked")
+    return dataset.rows([at[i] for i in told]), [text for _, text in told.values()]
+
+
+def compared(before: list[str], after: list[str]) -> dict:
+    """How many of M texts came out the same, and the share of a text's words that are kept."""
+    words = [(set(a.split()), set(b.split())) for a, b in zip(before, after)]
+    kept = sum(len(a & b) / len(a) for a, b in words) / len(words)
+    return {"texts": len(after), "same": sum(map(str.__eq__, before, after)), "words_kept": kept}
+
+
+def moved(new: float, row: pd.Series, noises: pd.Series, line_of) -> dict:
+    """A score computed here beside the published `row`, that of one starting noise of `noises`."""
+    score = noises.name
+    old, lo, hi = (row.get(f"{score}{end}", float("nan")) for end in ("", "_lo", "_hi"))
+    low, high = noises.min(), noises.max()
+    line = f"  {score:7} {new:9.4g} here, {old:.4g} published, moved {new - old:+.3g}"
+    if len(noises) > 1:
+        line += f"; {len(noises)} draws of noise span {low:.4g} to {high:.4g}"
+    if not pd.isna(lo):
+        line += f"; interval over drawings [{lo:.4g}, {hi:.4g}]"
+        line += "" if lo <= new <= hi else ": OUTSIDE"
+    line_of(line)
+    span = dict(noise_lo=low, noise_hi=high, noises=len(noises))
+    return dict(published=old, published_lo=lo, published_hi=hi, **span, here=new)
 
 
 def described(args, load, describe, **how) -> None:
@@ -382,52 +409,12 @@ def ask(args) -> None:
         raise BadData("--examples: none is shown with --shots 0; give --shots, too")
     if args.captions:
         few_shot.require_cider()
-    contexts = {
-        id: text for id, (_, text) in reading.texts_by_id(args.file, bad, empty=True).items()
-    }
+    found = reading.texts_by_id(args.file, bad, empty=True)
+    contexts = {id: text for id, (_, text) in found.items()}
     query = lambda id, field: few_shot.query(contexts[id], field, short=False)
-
-    def with_texts(*files):
-        read = few_shot.read_captions if args.captions else few_shot.read_vqa
-        table = read(*files, bad)
-        if table.empty:
-            raise BadData(f"{files[0]}: nothing in it can be used; {bad.first}")
-        lost = table["id"][~table["id"].isin(list(contexts))]
-        if len(lost) == len(table):
-            there, here = lost.iloc[0], next(iter(contexts))
-            ids = f"ids there look like {there!r}, here like {here!r}"
-            raise BadData(f"{args.file}: no text for any image of {files[0]}; {ids}")
-        meant = near_misses(lost, contexts)
-        pair = next(iter(meant.items()), None)
-        hint = (
-            f"; {pair[0]!r} is {pair[1]!r} here, ids that differ so: {len(meant)}" if pair else ""
-        )
-        if len(lost) and args.on_bad == "stop":
-            raise BadData(
-                f"{args.file}: no text for {len(lost)} of the {len(table)} entries of {files[0]}, "
-                f"image {lost.iloc[0]!r} first{hint}; write it or use --on-bad skip"
-            )
-        if len(lost):
-            say(f"left out: {len(lost)} entries of {files[0]} about images without a text{hint}")
-        return table.drop(lost.index).reset_index(drop=True)
-
     files = [args.captions] if args.captions else published
-    table, shown = with_texts(*files), ()
-    if args.shots:
-        if len(args.examples or ()) != len(files):
-            kinds = "CAPTIONS" if args.captions else "QUESTIONS ANNOTATIONS"
-            raise BadData(
-                f"--shots {args.shots}: examples come from files of their own; "
-                f"give --examples {kinds}, or --shots 0"
-            )
-        shown = with_texts(*args.examples)
-        if len(shown) < args.shots:
-            has = f"{args.examples[0]} has {len(shown)} examples"
-            raise BadData(f"--shots {args.shots}: {has}; ask for fewer, or give a larger file")
-        if known := int(shown["id"].isin(table["id"]).sum()):
-            note = f"{known} of the {len(shown)} examples are about images that are asked about"
-            say(f"note: {note}; give another split, or the score counts answers that were shown")
-        shown = shown.sample(args.shots, random_state=args.seed).itertuples()
+    table = entries(args, files, contexts, bad)
+    shown = examples_of(args, files, contexts, table, bad) if args.shots else ()
     tell(bad)
     if args.captions:
         head, tokens, what = few_shot.CAPTION, 20, "captions"
@@ -458,15 +445,61 @@ def ask(args) -> None:
         write_csv(args.out, table.drop(columns=["answers", "captions"], errors="ignore"))
 
 
+def entries(args, files: list[str], contexts: dict[str, str], bad: Bad) -> pd.DataFrame:
+    """What the files ask, or say, of images that have a text."""
+    table = (few_shot.read_captions if args.captions else few_shot.read_vqa)(*files, bad)
+    if table.empty:
+        raise BadData(f"{files[0]}: nothing in it can be used; {bad.first}")
+    lost = table["id"][~table["id"].isin(list(contexts))]
+    if len(lost) == len(table):
+        there, here = lost.iloc[0], next(iter(contexts))
+        ids = f"ids there look like {there!r}, here like {here!r}"
+        raise BadData(f"{args.file}: no text for any image of {files[0]}; {ids}")
+    meant, hint = near_misses(lost, contexts), ""
+    if meant:
+        there, here = next(iter(meant.items()))
+        hint = f"; {there!r} is {here!r} here, ids that differ so: {len(meant)}"
+    if len(lost) and args.on_bad == "stop":
+        raise BadData(
+            f"{args.file}: no text for {len(lost)} of the {len(table)} entries of {files[0]}, "
+            f"image {lost.iloc[0]!r} first{hint}; write it or use --on-bad skip"
+        )
+    if len(lost):
+        say(f"left out: {len(lost)} entries of {files[0]} about images without a text{hint}")
+    return table.drop(lost.index).reset_index(drop=True)
+
+
+def examples_of(args, files: list[str], contexts, asked: pd.DataFrame, bad: Bad):
+    """--shots entries of --examples, drawn by --seed."""
+    if len(args.examples or ()) != len(files):
+        kinds = "CAPTIONS" if args.captions else "QUESTIONS ANNOTATIONS"
+        raise BadData(
+            f"--shots {args.shots}: examples come from files of their own; "
+            f"give --examples {kinds}, or --shots 0"
+        )
+    shown = entries(args, args.examples, contexts, bad)
+    if len(shown) < args.shots:
+        has = f"{args.examples[0]} has {len(shown)} examples"
+        raise BadData(f"--shots {args.shots}: {has}; ask for fewer, or give a larger file")
+    if known := int(shown["id"].isin(asked["id"]).sum()):
+        note = f"{known} of the {len(shown)} examples are about images that are asked about"
+        say(f"note: {note}; give another split, or the score counts answers that were shown")
+    return shown.sample(args.shots, random_state=args.seed).itertuples()
+
+
 def given(args, *names: str) -> dict:
     return {k: v for k, v in vars(args).items() if k in names and v is not None}
 
 
 def train_decoder(args) -> None:
-    with alone_in(Path(args.out), "--out"):
-        make_decoders.make_decoder(
-            args.name, Path(args.out), start=args.start, **given(args, "seen", "seed")
-        )
+    out, how = Path(args.out), given(args, "seen", "seed")
+    for part in make_decoders.RECIPES if args.name == "all" else [args.name]:
+        try:
+            with alone_in(out / part, "--out"):  # other parts may be trained beside it
+                make_decoders.make_decoder(part, out, start=args.start, **how)
+        finally:
+            with suppress(OSError):  # a folder in which nothing came to be does not stay
+                out.rmdir()
 
 
 def train_encoder(args) -> None:

@@ -186,7 +186,24 @@ def load_dataset(
     needed = 2 * min(len(found) * size**2 * 3, IN_MEMORY)
     what = f"{len(found):,} pictures of {size} x {size} pixels"
     require_memory(needed, what, "use fewer or smaller ones")
-    kept, paths, pictures, folder = {}, [], [], Path(images or root)
+    kept, paths, pictures = _read_pictures(found, Path(images or root), size, split, bad)
+    if not kept:
+        raise BadData(f"{path}: no usable image; {bad.first}")
+    frame = pd.DataFrame(kept)
+    frame["split"] = frame["split"].fillna("test" if frame["split"].notna().any() else "all")
+    _note_what_is_several(frame, path.absolute().name, bad)
+    frame = frame.drop(columns=["rows", "file"])
+    frame["name"] = [c[0] for c in frame["captions"]]
+    frame["keywords"] = [c[1:] for c in frame["captions"]]
+    name = path.stem if coco else root.resolve().name
+    held = np.stack(pictures) if len(pictures) == len(paths) else Pictures(paths, size)
+    return Dataset(name, frame, held, bad.skipped, bad.notes)
+
+
+def _read_pictures(found, folder: Path, size: int, split: str | None, bad: Bad):
+    """Records -> one row an image (several records of one image are its captions), the files, and
+    the pictures as far as they fit into IN_MEMORY."""
+    kept, paths, pictures = {}, [], []
     for where, id, file_name, said, own_split in found:
         with bad.at(where):
             row = dict(id=id, split=own_split or split, captions=said, file=file_name, rows=1)
@@ -204,23 +221,18 @@ def load_dataset(
             else:
                 known["captions"] += said
                 known["rows"] += 1
-    if not kept:
-        raise BadData(f"{path}: no usable image; {bad.first}")
-    frame, called = pd.DataFrame(list(kept.values())), path.absolute().name
-    frame["split"] = frame["split"].fillna("test" if frame["split"].notna().any() else "all")
-    several, files = (frame.pop("rows") > 1).sum(), frame.pop("file").value_counts()
-    if several:
+    return list(kept.values()), paths, pictures
+
+
+def _note_what_is_several(frame, called: str, bad: Bad) -> None:
+    """Notes on images with several rows, files with several ids, and more splits than one."""
+    if several := (frame["rows"] > 1).sum():
         bad.notes.append(f"{called}: images with several rows, each a caption: {several}")
-    if again := (files > 1).sum():
+    if again := (frame["file"].value_counts() > 1).sum():
         bad.notes.append(f"{called}: files with several ids, each an image: {again}")
     if len(splits := frame["split"].value_counts()) > 1:
         sizes = ", ".join(f"{name} {n}" for name, n in splits.items())
         bad.notes.append(f"{called}: images by split: {sizes}")
-    frame["name"] = [c[0] for c in frame["captions"]]
-    frame["keywords"] = [c[1:] for c in frame["captions"]]
-    name = path.stem if coco else root.resolve().name
-    held = np.stack(pictures) if len(pictures) == len(paths) else Pictures(paths, size)
-    return Dataset(name, frame, held, bad.skipped, bad.notes)
 
 
 def _load_built_in(name: str, size: int) -> Dataset:

@@ -52,6 +52,10 @@ TAKEN = (
     "taken are folders of a StableDiffusionPipeline (Stable Diffusion 1 and 2, text to image) and "
     "of this project's MiniLMPipeline"
 )
+TRAINED_THROUGH = {  # the parts of each, its denoiser last
+    "StableDiffusionPipeline": ("scheduler", "vae", "tokenizer", "text_encoder", "unet"),
+    "MiniLMPipeline": ("scheduler", "vae", "transformer"),
+}
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # parts that text needs not
 
 
@@ -92,59 +96,12 @@ class Decoder:
         source, options = pinned(name, revision, "decoder")
         quiet()
         whose = f"decoder {str(name)!r}"
-        with reading(f"{whose}: its model_index.json"):
-            index = DiffusionPipeline.load_config(source, **options)
-            if not isinstance(index, dict):
-                raise ValueError("no JSON object")
-        kind = index.get("_class_name")
-        trained_through = kind in ("StableDiffusionPipeline", "MiniLMPipeline")
-        if not trained_through and not draws_text(kind):
-            raise BadData(f"{whose}: model_index.json names {kind or 'no pipeline class'}; {TAKEN}")
-        if not trained_through and not judge:
-            raise BadData(f"{whose}: a {kind} can judge (score, draw), no more; {TAKEN}")
-        if kind == "MiniLMPipeline":
-            parts = dict.fromkeys(("scheduler", "vae", "transformer"))
-        elif trained_through:
-            parts = dict.fromkeys(("scheduler", "vae", "tokenizer", "text_encoder", "unet"))
-        else:
-            held = (k for k, v in index.items() if isinstance(v, list) and any(v[:1]))
-            parts = dict.fromkeys(part for part in held if part not in LEFT_OUT)
-        # as large models are: half the memory where the GPU computes in bfloat16
-        dtype = None if trained_through or device().type == "cpu" else compute_dtype()
-        for part in parts:
-            named = index.get(part)
-            library, made = named if isinstance(named, list) and len(named) == 2 else (None, None)
-            if library not in ("diffusers", "transformers"):
-                has = f"is of {library}, whose code is not run" if library else "is missing"
-                raise BadData(f"{whose}: its part {part} {has}; {TAKEN}")
-            whose_part, where = f"{whose}: its part {part}", dict(subfolder=part, **options)
-            with reading(whose_part):
-                made = getattr(import_module(library), made)
-                if "tokenizer" in part or part == "scheduler":
-                    parts[part] = made.from_pretrained(source, **where)
-            unsaid = getattr(parts[part], "config", {}).get("_use_default_values", ())
-            unknown = "beta_schedule" in unsaid or not hasattr(parts[part], "alphas_cumprod")
-            if part == "scheduler" and trained_through and unknown:
-                lacks = "names no beta_schedule: its noise levels are unknown"
-                raise BadData(f"{whose_part} {lacks}; {TAKEN}")
-            if parts[part] is None:
-                where |= {"trust_remote_code": False} if library == "transformers" else {}
-                where |= {"dtype": dtype or torch.float32}
-                parts[part] = whole_model(made, source, whose_part, **where)
-        denoiser, guide = parts.get("unet") or parts.get("transformer"), None
-        if trained_through and (Path(source) / GUIDE).is_dir():
-            where = dict(subfolder=GUIDE, dtype=torch.float32, **options)
-            guide = whole_model(type(denoiser), source, f"{whose}: its part {GUIDE}", **where)
+        kind, index = named_pipeline(source, whose, judge, options)
+        parts, guide = read_parts(source, whose, kind, index, options)
         with reading(whose, "cannot draw", TAKEN):
-            if kind == "MiniLMPipeline":
-                return checked(cls(MiniLMPipeline(**parts), Path(source).name, guide))
-            made = getattr(import_module("diffusers"), kind)
-            takes = inspect.signature(made).parameters
-            given = {k: None for k in takes if k in index or k in LEFT_OUT}
-            given |= {k: v for k, v in index.items() if k in takes and not isinstance(v, list)}
-            given |= {"requires_safety_checker": False} if trained_through else {}
-            pipeline, name = made(**given | parts), Path(source).name
-            return checked(cls(pipeline, name, guide) if trained_through else Judge(pipeline, name))
+            pipeline, name = assembled(kind, index, parts), Path(source).name
+            learns = kind in TRAINED_THROUGH
+            return checked(cls(pipeline, name, guide) if learns else Judge(pipeline, name))
 
     @torch.no_grad()
     def check(self) -> None:
@@ -425,6 +382,74 @@ def require_room(M: int, size: int) -> None:
     require_memory(2 * 3 * M * size**2, what, "draw fewer at a time")
 
 
+# -- reading pipeline folders ---------------------------------------------------------------------
+
+
+def named_pipeline(source, whose: str, judge: bool, options: dict) -> tuple[str, dict]:
+    """The class that model_index.json names, one that can be used, and the file's content."""
+    with reading(f"{whose}: its model_index.json"):
+        index = DiffusionPipeline.load_config(source, **options)
+        if not isinstance(index, dict):
+            raise ValueError("no JSON object")
+    kind = index.get("_class_name")
+    learns = isinstance(kind, str) and kind in TRAINED_THROUGH  # a list would name code to run
+    if not learns and not draws_text(kind):
+        raise BadData(f"{whose}: model_index.json names {kind or 'no pipeline class'}; {TAKEN}")
+    if not learns and not judge:
+        raise BadData(f"{whose}: a {kind} can judge (score, draw), no more; {TAKEN}")
+    return kind, index
+
+
+def read_parts(source, whose: str, kind: str, index: dict, options: dict) -> tuple[dict, object]:
+    """{part: network, tokenizer or scheduler} of a pipeline folder, whole and of the libraries'
+    own classes, and the guide or None."""
+    if not (names := TRAINED_THROUGH.get(kind)):
+        held = (k for k, v in index.items() if isinstance(v, list) and any(v[:1]))
+        names = [part for part in held if part not in LEFT_OUT]
+    # as large models are: half the memory where the GPU computes in bfloat16
+    half = kind not in TRAINED_THROUGH and device().type != "cpu"
+    dtype, parts, guide = compute_dtype() if half else torch.float32, {}, None
+    for part in names:
+        named = index.get(part)
+        library, made = named if isinstance(named, list) and len(named) == 2 else (None, None)
+        if library not in ("diffusers", "transformers"):
+            has = f"is of {library}, whose code is not run" if library else "is missing"
+            raise BadData(f"{whose}: its part {part} {has}; {TAKEN}")
+        whose_part, where = f"{whose}: its part {part}", dict(subfolder=part, **options)
+        with reading(whose_part):
+            made = getattr(import_module(library), made)
+            if in_words := "tokenizer" in part or part == "scheduler":
+                parts[part] = made.from_pretrained(source, **where)
+        if part == "scheduler" and kind in TRAINED_THROUGH:
+            require_levels(parts[part], whose_part)
+        if not in_words:
+            where |= {"trust_remote_code": False} if library == "transformers" else {}
+            parts[part] = whole_model(made, source, whose_part, dtype=dtype, **where)
+    if kind in TRAINED_THROUGH and (Path(source) / GUIDE).is_dir():
+        made, where = type(parts[names[-1]]), dict(subfolder=GUIDE, dtype=torch.float32, **options)
+        guide = whole_model(made, source, f"{whose}: its part {GUIDE}", **where)
+    return parts, guide
+
+
+def require_levels(scheduler, whose: str) -> None:
+    unsaid = getattr(scheduler, "config", {}).get("_use_default_values", ())
+    if "beta_schedule" in unsaid or not hasattr(scheduler, "alphas_cumprod"):
+        lacks = "names no beta_schedule: its noise levels are unknown"
+        raise BadData(f"{whose} {lacks}; {TAKEN}")
+
+
+def assembled(kind: str, index: dict, parts: dict):
+    """A pipeline of its parts; what text needs not is left out."""
+    if kind == "MiniLMPipeline":
+        return MiniLMPipeline(**parts)
+    made = getattr(import_module("diffusers"), kind)
+    takes = inspect.signature(made).parameters
+    given = {k: None for k in takes if k in index or k in LEFT_OUT}
+    given |= {k: v for k, v in index.items() if k in takes and not isinstance(v, list)}
+    given |= {"requires_safety_checker": False} if kind in TRAINED_THROUGH else {}
+    return made(**given | parts)
+
+
 def checked(decoder):
     decoder.check()
     return decoder
@@ -435,6 +460,9 @@ def draws_text(kind: str | None) -> bool:
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING as KNOWN
 
     return any(kind == made.__name__ for made in KNOWN.values())
+
+
+# -- decoders that only draw ----------------------------------------------------------------------
 
 
 class Judge:

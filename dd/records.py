@@ -88,29 +88,35 @@ def of_folder(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
         yield from of_table(folder / name, bad, f"{name.parent}/" * (len(name.parts) > 1))
     if found:
         return
+    yield from of_text_files(folder, bad, needed)
+
+
+def of_text_files(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
+    """Of the .txt file beside each picture; of pictures alone where there is none."""
     # hidden files are the system's (._a.png of macOS)
     files = sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != ".")
     kinds = {suffix for suffix, form in Image.registered_extensions().items() if form in PICTURES}
-    texts = {f.stem for f in files if f.suffix == ".txt"}
-    stems = Counter(f.stem for f in files if f.suffix.lower() in kinds)
-    if not needed and stems and not texts & stems.keys():
-        for name in (f.name for f in files if f.suffix.lower() in kinds):
-            with bad.at(name):
-                yield Record(name, id_of(name), name, [""])
-        return
-    if not texts & stems.keys():
+    pictures = [f for f in files if f.suffix.lower() in kinds]
+    texts, stems = {f.stem for f in files if f.suffix == ".txt"}, Counter(f.stem for f in pictures)
+    alone = not texts & stems.keys()
+    if alone and (needed or not pictures):
         columns = "add one with columns file_name, text, or a .txt beside each picture"
         columns += "" if needed else f"; or pictures alone ({', '.join(PICTURES)}): it has none"
         raise BadData(f"{folder}: no {', '.join(CAPTION_FILES)} in this folder; {columns}")
-    for file in (f for f in files if f.suffix.lower() in kinds):
+    for file in pictures:
         with bad.at(file.name):
-            if stems[file.stem] > 1:
-                raise BadData(f"{file.stem}.txt is beside {stems[file.stem]} pictures; keep one")
-            if file.stem not in texts:
-                raise BadData(f"no {file.stem}.txt beside it; write one or remove the picture")
-            lines = lines_of(inside(folder, f"{file.stem}.txt"))
-            captions = captions_of([line for line in lines if line.strip()])
+            captions = [""] if alone else beside(file, texts, stems)
             yield Record(file.name, id_of(file.name), file.name, captions)
-    if strange := sorted(texts - stems.keys()):
+    if not alone and (strange := sorted(texts - stems.keys())):
         which = f"{len(strange)}, {shown(strange[0])} first"
         bad.notes.append(f"{folder.absolute().name}: .txt files beside no picture: {which}")
+
+
+def beside(picture: Path, texts: set[str], stems: Counter) -> list[str]:
+    """The captions in the .txt file of a picture's stem, a line each."""
+    if stems[picture.stem] > 1:
+        raise BadData(f"{picture.stem}.txt is beside {stems[picture.stem]} pictures; keep one")
+    if picture.stem not in texts:
+        raise BadData(f"no {picture.stem}.txt beside it; write one or remove the picture")
+    lines = lines_of(inside(picture.parent, f"{picture.stem}.txt"))
+    return captions_of([line for line in lines if line.strip()])

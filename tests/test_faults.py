@@ -191,16 +191,18 @@ def test_an_interrupted_training_says_so_and_goes_on_to_the_same_weights(
 
 @pytest.mark.parametrize("command", ["train-encoder", "train-decoder"])
 def test_two_trainings_in_one_folder_are_refused(command, refused, tiny_folder, tmp_path):
+    folder = tmp_path / "made" / ("autoencoder" if command == "train-decoder" else "")
     code = "from dd.files import alone_in; from pathlib import Path; import time\n"
-    code += (
-        f"with alone_in(Path({str(tmp_path / 'made')!r})): print('in', flush=True); time.sleep(99)"
-    )
+    code += f"with alone_in(Path({str(folder)!r})): print('in', flush=True); time.sleep(99)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as other:
         assert other.stdout.readline() == b"in\n"
         line = refused(command, "--out", tmp_path / "made")
         assert "another run is at work in this folder" in line and "its own with --out" in line
+        if command == "train-decoder":  # another part is not in its way
+            line = refused(command, "--out", tmp_path / "made", "--name", "sketch")
+            assert "run `train-decoder --name autoencoder` first" in line
         other.kill()
-    with files.alone_in(tmp_path / "made"):  # a killed one leaves no lock
+    with files.alone_in(folder):  # a killed one leaves no lock
         pass
 
 

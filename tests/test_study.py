@@ -287,6 +287,7 @@ def test_notebook_3_trains_by_its_parameters(
     sizes = dict(n_train=256, tokens=3, encoder_seen=128, decoder=str(tiny_folder))
     mine = Study({"study": "mine", **sizes, **changed})
     mine.dataset = whole_dataset
+    assert len(mine.probe) == 64  # notebook 2 shows rows of it
     asked, train, make = {}, mine.subset("train"), dd.train.train_encoder
     monkeypatch.setattr(dd.train, "train_encoder", lambda *a, **k: make(*a, **asked | k))
     asked |= dict(width=32, blocks=1, least=0)

@@ -178,9 +178,10 @@ class Study:
 
     @cached_property
     def probe(self) -> Dataset:
-        """Validation drawings that trainings are watched on: 256, or a twentieth of the training
-        drawings where that is fewer. Of the test split in a world without validation."""
-        return self.dataset.subset(self.split("val"), min(256, (self.n_train or MANY) // 20))
+        """Validation drawings that trainings are watched on: a twentieth of the training drawings,
+        at least 64 and at most 256. Of the test split in a world without validation."""
+        n = min(256, max(64, (self.n_train or MANY) // 20))
+        return self.dataset.subset(self.split("val"), n)
 
     @cached_property
     def dec(self) -> Decoder:
