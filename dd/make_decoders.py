@@ -8,6 +8,7 @@ Letters: B batch, M images, L context length, D width, C latent channels, T nois
 """
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -29,16 +30,18 @@ from .files import whole
 from .optimizers import MuonAndAdamW, adamw, constant_rate
 from .runtime import autocast, device, quiet, weights_hash, write_json
 from .sources import DECODERS
-from .train import encode_all, made_by, training_loop
+from .train import encode_all, made_by, of_images, training_loop
 from .vision import efficientnet, features, resize
 from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
+
+ALIGN = 0.5  # weight of the alignment of the denoisers' middle with what a network sees
 
 # The parts in the order in which they are made: images seen, peak learning rate, root seed.
 RECIPES = {
     "autoencoder": {"seen": 200_000, "peak": 6.0e-4, "seed": 0},
-    "sketch": {"seen": 1_024_000, "peak": 1.5e-3, "seed": 0},
-    "judge-a": {"seen": 512_000, "peak": 1.5e-3, "seed": 1},
-    "judge-b": {"seen": 512_000, "peak": 1.5e-3, "seed": 2},
+    "sketch": {"seen": 1_024_000, "peak": 1.5e-3, "seed": 0, "align": ALIGN},
+    "judge-a": {"seen": 512_000, "peak": 1.5e-3, "seed": 1, "align": ALIGN},
+    "judge-b": {"seen": 512_000, "peak": 1.5e-3, "seed": 2, "align": ALIGN},
     "sketch-guide": {"seen": 32_000, "peak": 2.0e-3, "seed": 0},
     "judge-a-guide": {"seen": 32_000, "peak": 2.0e-3, "seed": 1},
     "judge-b-guide": {"seen": 32_000, "peak": 2.0e-3, "seed": 2},
@@ -53,6 +56,7 @@ MAPS = (0, 2, 4, 10)  # EfficientNet-Lite0 blocks whose maps the perceptual loss
 PERCEPTUAL = 0.5  # weight of the perceptual loss
 NOISE = 0.4  # most of the noise on the autoencoder's latents, as a share of their spread
 JUDGE_B = dict(resnet_time_scale_shift="scale_shift", act_fn="gelu")  # another U-Net than sketch's
+SEEN = (10, 15)  # EfficientNet-Lite0 blocks whose maps the denoisers are aligned with
 BLOCKS = (3, 2, 2, 1)  # residual blocks at 8, 16, 32 and 64 pixels of the half that draws
 # The finish: EfficientNet-Lite0 blocks whose maps the discriminators see, and the noise levels from
 # which the denoisers predict latents, with the weight of likeness there: a quiet level's prediction
@@ -233,6 +237,7 @@ def train_denoiser(
     kind: str = "sketch",
     start=None,
     guide: bool = False,
+    align: float = 0.0,
     **changed,
 ):
     """Train a text-conditional denoiser on cached latents; returns a diffusers pipeline that holds
@@ -243,6 +248,7 @@ def train_denoiser(
             pieces of words
     start   a pipeline of that kind, whose denoiser goes on learning on this autoencoder's latents
     guide   `start` has a fresh denoiser that is to guide another: its text encoder must stay
+    align   weight of a second task: to tell what a network sees in the drawing (Alignment)
     One noise level per image, velocity target, mean squared error; each image's text is drawn anew
     from the caption mixture each time, half the drawings are mirrored where that keeps the meaning.
     Half of the noise levels are uniform, half have a density that grows with t: a text decides what
@@ -253,6 +259,8 @@ def train_denoiser(
     facts |= dict(kind=kind, levels="T u, T sqrt(u)", captions=CAPTION_MIXTURES[kind])
     recipe = made_by(DENOISER, changed, seen=seen, **facts)
     B, seed = recipe["B"], recipe["seed"]
+    if align:
+        recipe["align"] = align
     if start:
         recipe["start"] = weights_hash(start.text_encoder, Decoder(start, kind).denoiser)
         start.register_modules(vae=vae)
@@ -271,6 +279,9 @@ def train_denoiser(
     learn = ("text_encoder", "unet") if decoder.is_unet else ("transformer",)
     learn = learn[-1:] if guide else learn
     nets = nn.ModuleDict({name: getattr(decoder.pipeline, name) for name in learn})
+    aligned = Alignment(decoder, dataset).to(device()) if align else None
+    if aligned:
+        nets["alignment"] = aligned
 
     def batch_loss(rows, step, rng):
         coins, mixture_rng = torch.rand(B, generator=rng), random.Random(f"{seed}/captions/{step}")
@@ -284,7 +295,11 @@ def train_denoiser(
         x_t, target = decoder.add_noise(z_0, noise, t)
         with autocast():
             states = decoder.read(tokenise(decoder.tokenizer, texts))  # (B, L, D)
-        return (decoder.predict(x_t, t, states) - target).pow(2).mean(), {}
+        loss = (decoder.predict(x_t, t, states) - target).pow(2).mean()
+        if not aligned:
+            return loss, {}
+        unlike = aligned(rows, flips)
+        return loss + align * unlike, {"velocity": loss.detach(), "unlike": unlike.detach()}
 
     options = dict(warmup=min(300, seen // B // 10), average=0.9998, schedule=constant_rate)
     name = "guide" if guide else "denoiser"
@@ -293,8 +308,74 @@ def train_denoiser(
     run = (nets, MuonAndAdamW(nets, recipe["peak"]), batch_loss, out, name, recipe, len(dataset))
     for log in training_loop(*run, **options):
         if log.due(lines=10, every=250, last=False):
-            log.line(rate=log.rate)
+            log.line(rate=log.rate, **{name: round(value, 5) for name, value in log.terms.items()})
+    if aligned:
+        [hook.remove() for hook in aligned.hooks]
     return decoder.pipeline
+
+
+class Alignment(nn.Module):
+    """Representation alignment (REPA; Yu et al., 2025): from what a denoiser holds half way, two
+    convolutions that are not kept must tell what EfficientNet-Lite0 sees in the drawing without
+    noise. So the text is soon read for what a thing looks like, not only for the noise it leaves.
+    The autoencoder learns from the same network; the metrics use another.
+
+    Half way: a U-Net's middle (the coarse maps of `maps_seen`) and the level above it on the way
+    up (the fine ones); a transformer's middle block (the coarse ones)."""
+
+    def __init__(self, decoder, dataset: Dataset, width: int = 512):
+        super().__init__()
+        net, self.maps, self.held = decoder.denoiser, maps_seen(dataset), {}
+        if decoder.is_unet:
+            places, D = (net.mid_block, net.up_blocks[0]), net.config.block_out_channels[-1]
+        else:
+            places, D = (
+                net.transformer_blocks[len(net.transformer_blocks) // 2 :][:1],
+                net.inner_dim,
+            )
+        self.maps = self.maps[: len(places)]
+        keep = lambda i: lambda module, given, states: self.held.update({i: states})
+        self.hooks = [place.register_forward_hook(keep(i)) for i, place in enumerate(places)]
+        self.conv_in = nn.ModuleList(nn.Conv2d(D, width, 1) for _ in places)
+        self.conv_out = nn.ModuleList(nn.Conv2d(width, m.shape[2], 1) for m in self.maps)
+
+    def forward(self, rows, flips: list[bool]) -> torch.Tensor:
+        """One minus the cosine between what was told and what is seen, over channels, of the
+        drawings `rows` (mirrored where `flips` says so) that the denoiser was last given."""
+        unlike, mirrored = [], torch.tensor(flips).long()
+        for i, (conv_in, conv_out) in enumerate(zip(self.conv_in, self.conv_out)):
+            h = self.held[i]  # (B, D, k, k), or a transformer's tokens (B, k k, D)
+            h = h if h.ndim == 4 else h.mT.unflatten(-1, (math.isqrt(h.shape[1]),) * 2)
+            with autocast():
+                told = conv_out(F.silu(conv_in(h))).float()  # (B, c, k, k)
+            seen = self.maps[i][rows, mirrored].to(device()).float()  # (B, c, n, n)
+            seen = F.adaptive_avg_pool2d(seen, told.shape[-2:])
+            unlike.append(1 - F.cosine_similarity(told, seen, dim=1).mean())
+        return torch.stack(unlike).mean()
+
+
+@torch.no_grad()
+def maps_seen(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """What EfficientNet-Lite0 sees in drawings of 128 pixels and in their mirror images, each
+    channel of mean 0 and variance 1, float16: coarse maps of both blocks of SEEN, side by side,
+    (M, 2, c, 4, 4), and fine ones of the first, (M, 2, c', 8, 8)."""
+    net = efficientnet(0).to(device())
+
+    def see(pixels: torch.Tensor) -> torch.Tensor:
+        with autocast():
+            maps = features(net, resize(pixels.to(device()), 128), upto=SEEN[-1], keep=SEEN)
+        coarse = torch.cat([F.adaptive_avg_pool2d(m.float(), 4) for m in maps], 1)
+        return torch.cat([coarse.flatten(1), maps[0].float().flatten(1)], 1).half()
+
+    both = of_images(see, dataset), of_images(lambda pixels: see(pixels.flip(-1)), dataset)
+    seen = torch.stack(both, 1)  # (M, 2, c 4 4 + c' 8 8)
+    fine = net._blocks[SEEN[0]]._project_conv.out_channels * 8 * 8
+    coarse, fine = seen[..., :-fine].unflatten(2, (-1, 4, 4)), seen[..., -fine:]
+    fine = fine.unflatten(2, (-1, 8, 8))
+    for channel in (*coarse.unbind(2), *fine.unbind(2)):  # in turn: float32 copies would be large
+        std, mean = torch.std_mean(channel.float())
+        channel.copy_((channel.float() - mean) / (std + 1e-4))
+    return coarse, fine
 
 
 class Discriminators(nn.Module):

@@ -229,6 +229,41 @@ def not_learnt(before: dict, after: dict) -> list[str]:
     ]  # storing in float16 turns less
 
 
+@pytest.mark.parametrize(
+    "kind", ["sketch", *(pytest.param(k, marks=pytest.mark.slow) for k in ("judge-a", "judge-b"))]
+)
+def test_a_denoiser_learns_what_a_network_sees(kind, small_dataset, tmp_path):
+    """The second task's error falls, its weights and its hook are not kept, and without it training
+    is another one."""
+    few, sizes = small_dataset.subset("all", 16), dict(seen=20 * 4, B=4, kind=kind)
+    sizes |= {"channels": TWO_A_GROUP} if kind == "sketch" else {}
+    train = lambda name, **more: train_denoiser(few, tiny_vae(), tmp_path / name, **sizes, **more)
+    plain, aligned = (train(str(align), align=align) for align in (0.0, 0.5))
+    read = lambda name: (tmp_path / name / "denoiser.jsonl").read_text().splitlines()
+    logs = [[json.loads(line) for line in read(name)] for name in ("0.0", "0.5")]
+    unlike = [line["unlike"] for line in logs[1]]
+    assert "unlike" not in logs[0][0] and sum(unlike[-3:]) < sum(unlike[:3])
+    net, other = (p.unet if kind != "judge-a" else p.transformer for p in (plain, aligned))
+    assert net.state_dict().keys() == other.state_dict().keys()
+    assert any(not torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters()))
+    assert not any(m._forward_hooks for m in other.modules())
+
+
+def test_what_a_network_sees_is_of_the_drawing_or_its_mirror(small_dataset, tiny_decoder):
+    from dd.make_decoders import Alignment
+
+    aligned = Alignment(tiny_decoder, small_dataset)
+    assert [m.shape[1:] for m in aligned.maps] == [(2, 432, 4, 4), (2, 112, 8, 8)]
+    for i, maps in enumerate(aligned.maps):
+        std, mean = torch.std_mean(maps.float(), (0, 1, 3, 4))
+        assert mean.abs().max() < 0.01 and (std - 1).abs().max() < 0.05
+        true = maps[[5, 6], [0, 1]].float()  # of the fifth, and of the sixth's mirror image
+        aligned.conv_out[i].forward = lambda _, true=true: true
+        aligned.held[i] = torch.zeros(2, aligned.conv_in[i].in_channels, *true.shape[-2:])
+    assert aligned([5, 6], [False, True]) < 1e-3  # told to the last number
+    assert aligned([6, 5], [True, False]) > 0.1 and aligned([5, 6], [True, False]) > 0.05
+
+
 @pytest.mark.parametrize("kind", ["sketch", "judge-b"])
 def test_text_encoder_and_denoiser_learn_in_every_matrix(small_dataset, tmp_path, kind):
     """A step that leaves the cross-attention out (as a compiled one once did) still lowers the
