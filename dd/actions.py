@@ -31,6 +31,7 @@ from .files import (
 )
 from .messages import nearest, one_line, shown
 from .reading import Bad, BadData, lines_of, near_misses, text_of
+from .records import captions_files
 from .runtime import numbers, pinned, process, say, shared
 from .search import SearchEngine
 from .sources import SEARCH
@@ -175,6 +176,7 @@ def score(args) -> None:
     if args.out:
         check_writable(told_ids := Path(args.out).with_suffix(".ids.txt"))
         check_not_read(told_ids, vars(args).values())
+        check_not_read(args.out, map(str, captions_files(Path(args.world))))
     # a decoder that cannot be meant and too few texts are told of before anything is loaded
     if not (searches := args.decoder == SEARCH):
         pinned(args.decoder, args.revision, "decoder")
@@ -193,6 +195,8 @@ def score(args) -> None:
     metrics.require_enough(len(covered), D)
     unreadable = {} if searches else told_unread(decoder, texts)
     ids = sorted(covered.frame["id"])
+    if args.pictures:
+        check_writable(Path(args.pictures, max(map(picture_name, ids), key=len)))
     which = fingerprint(ids)  # the same images, the same 12 digits
     if args.out and not process():
         write_text(told_ids, "".join(f"{id}\n" for id in ids))
@@ -221,6 +225,10 @@ def score(args) -> None:
     answer(args, told, result)
 
 
+def picture_name(id: str) -> str:
+    return f"{quote(id, safe='')}.png"
+
+
 def drawn_scores(
     decoder, dataset, texts, real, eye="lite2", kept=None, folder=None, **drawing
 ) -> dict:
@@ -236,7 +244,7 @@ def drawn_scores(
     at = f" at guidance {guidance:g}" if guidance == guidance else ""  # search has none
     path, mark = kept and kept[0] / cache.key("draw", **kept[1], **drawing), PngInfo()
     mark.add_text("drawn", path.name if path else "")
-    file = lambda id: folder / f"{quote(id, safe='')}.png"
+    file = lambda id: folder / picture_name(id)
 
     def pictures(rows: slice):
         drawn = decoder.draw(texts[rows], ids[rows], **drawing)
@@ -385,6 +393,8 @@ def caption(args) -> None:
 
 def interrogate(args) -> None:
     if args.bank:
+        if Path(args.bank).suffix.lower() in writing.WORLDS:
+            raise BadData(f"--bank {args.bank}: a table; save its phrases as .txt, one a line")
         bank = lines_of(args.bank)
     elif args.world == "emoji":
         bank = baselines.phrase_bank(data.load_dataset("emoji").subset("train"))

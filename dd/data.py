@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,14 +208,15 @@ def _read_pictures(found, folder: Path, size: int, split: str | None, bad: Bad):
     kept, paths, pictures = {}, [], []
     for where, id, file_name, said, own_split in found:
         with bad.at(where):
-            row = dict(id=id, split=own_split or split, captions=said, file=file_name, rows=1)
+            file = os.path.normpath(unicodedata.normalize("NFC", file_name))
+            row = dict(id=id, split=own_split or split, captions=said, file=file, rows=1)
             if (known := kept.get(id)) is None:
                 path_of, picture = _picture(folder, file_name, size)
                 kept[id] = row
                 paths.append(path_of)
                 if len(paths) * picture.nbytes <= IN_MEMORY:
                     pictures.append(picture)
-            elif known["file"] != file_name:
+            elif known["file"] != file:
                 raise BadData(f"duplicate id {shown(id)}; give every image its own")
             elif known["split"] != row["split"]:
                 both = f"{known['split']} and {row['split']}"

@@ -43,7 +43,7 @@ from .runtime import (
     rows_at_once,
     whole_model,
 )
-from .vocab import tokenise
+from .vocab import require_words, tokenise
 
 SAMPLERS = ("ddim", "dpm")
 GUIDE = "guide"  # the folder of a weaker denoiser, among those of a pipeline's parts
@@ -387,7 +387,7 @@ def require_room(M: int, size: int) -> None:
 
 def named_pipeline(source, whose: str, judge: bool, options: dict) -> tuple[str, dict]:
     """The class that model_index.json names, one that can be used, and the file's content."""
-    with reading(f"{whose}: its model_index.json"):
+    with reading(f"{whose}: its model_index.json", fix=TAKEN):
         index = DiffusionPipeline.load_config(source, **options)
         if not isinstance(index, dict):
             raise ValueError("no JSON object")
@@ -420,6 +420,8 @@ def read_parts(source, whose: str, kind: str, index: dict, options: dict) -> tup
             made = getattr(import_module(library), made)
             if in_words := "tokenizer" in part or part == "scheduler":
                 parts[part] = made.from_pretrained(source, **where)
+            if "tokenizer" in part:
+                require_words(parts[part])
         if part == "scheduler" and kind in TRAINED_THROUGH:
             require_levels(parts[part], whose_part)
         if not in_words:

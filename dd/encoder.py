@@ -276,7 +276,8 @@ class Encoder:
     @classmethod
     def load(cls, name: str | Path = "encoder") -> Encoder:
         path, whose = shipped(name), f"encoder {str(name)!r}"
-        if not (path / "config.json").exists():
+        config = path / "config.json"
+        if not config.exists() or read_json(config).get("_class_name") != Pooler.__name__:
             raise FileNotFoundError(
                 f"{whose}: neither shipped nor a folder made by save(); "
                 f"see python -m dd train-encoder --help{nearest(name, ['encoder'])}"
@@ -286,8 +287,9 @@ class Encoder:
         with reading(f"{whose}: its pooler"):
             pooler = Pooler.load(path)
         check_weights(pooler, f"{whose}: its pooler", path)
-        if (n := tokenizer.get_vocab_size()) > pooler.config.V:
-            problem = f"its tokenizer has {n} tokens, its pooler {pooler.config.V}"
+        n, V = tokenizer.get_vocab_size(), pooler.config.V
+        if not pooler.allowed.nonzero().max() < n <= V:  # a decoder may have more than are words
+            problem = f"its tokenizer has {n} tokens, its pooler {V}"
             raise BadData(f"{whose}: {problem}; they must belong together")
         if (path / OWN).is_dir():  # what it was before it learnt does not matter
             pooler.config.backbone = str((path / OWN).resolve())

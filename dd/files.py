@@ -73,12 +73,12 @@ def check_writable(path: str | Path, folder: bool = False) -> None:
         raise OSError(f"{path} is {there}; give {wanted} to write to")
     if path.exists() and not folder and not path.is_file():
         raise OSError(f"{path} is a device or a pipe, which would be replaced; give a file")
-    if not folder:
-        _beside(path).exists()  # OSError if the name is too long
     near = Path()
     try:
         places = (*[path] * folder, *path.absolute().parents)  # OSError if we are in none
         near = next(p for p in places if p.exists())
+        if not folder:
+            _beside(near / path.name).exists()  # OSError if the name is too long
         tempfile.TemporaryFile(dir=near).close()
         disk = shutil.disk_usage(near)
         if disk.total and disk.free < LEAST_ROOM:  # some network folders say 0 of 0

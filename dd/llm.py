@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from .data import BadData
 from .runtime import Progress, compute_dtype, device, pinned, quiet, reading, say, whole_model
+from .vocab import require_words
 
 STOP = re.compile(r"[$\n]")  # the paper ends every answer with $; a line break ends it, too
 MOST_WORDS, MOST_CHARACTERS = 80, 500  # of a text in a prompt
@@ -106,12 +107,17 @@ class LanguageModel:
             source, options = str(file.parent), {"local_files_only": True, "gguf_file": file.name}
         else:
             source, options = pinned(name, revision, "language model")
-            if files := sorted(Path(source).glob("*.gguf")):
+            files = sorted(Path(source).glob("*.gguf"))
+            if files and len(files) + len([*Path(source).glob("*.safetensors")]) > 1:
+                several = f"{files[0].name} is not its only file of weights; keep one"
+                raise BadData(f"language model {name!r}: {several}")
+            if files:
                 options["gguf_file"] = files[0].name
         quiet()
         options |= {"trust_remote_code": False}
         with reading(f"language model {name!r}: its tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            require_words(tokenizer)
         options |= {"dtype": compute_dtype()}
         net = whole_model(AutoModelForCausalLM, source, f"language model {name!r}", **options)
         if (n := len(tokenizer)) > (V := net.get_input_embeddings().num_embeddings):

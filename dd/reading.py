@@ -33,8 +33,11 @@ COLUMNS = {  # of a table, and the other names that each may have
 }
 KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a decimal"}
 KINDS |= {str: "text", list: "a list", dict: "an object", bytes: "bytes"}
-# a list, an object or a tuple, printed by Python, too
-SOURCE = re.compile(r"""\s*([\[{]\s*['"]|\(['"].*['"],?\)\s*$)""")
+# a list, an object, a tuple, bytes or arrays, printed by Python, too
+SOURCE = re.compile(
+    r"""\s*([\[{]\s*['"]|\(['"].*['"],?\)\s*$|\[(None|nan|array\().*\]\s*$|b(['"]).*\3\s*$)"""
+)
+INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")  # kinds of characters: white space, zero width, marks
 OR_SKIP = " (or use --on-bad skip)"  # at the end of what is told of a bad record
 MOST_SIZE = 2**31  # bytes that the texts of a Parquet file may unpack to
 
@@ -162,7 +165,7 @@ def table(path: str | Path, bad: Bad, *needed: str) -> Iterator[tuple[str, dict]
         with bad.at(where):
             found = {}
             for name, names in COLUMNS.items():
-                there = [n for n in names if n in row]
+                there = [n for n in row if column(n) in names]
                 if len(there) > 1:
                     raise BadData(f"both {' and '.join(there)} are there; keep one")
                 if there:
@@ -172,10 +175,15 @@ def table(path: str | Path, bad: Bad, *needed: str) -> Iterator[tuple[str, dict]
             yield where, found
 
 
+def column(name: str) -> str:
+    """A column's name without capitals and white space, which make no other column."""
+    return name.strip().casefold()
+
+
 def _csv(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
     """Commas, or semicolons or tabs if the first line has more of these. Every row must have as
-    many fields as the first, and quotes must match. A row with an open quote costs that row only:
-    reading goes on with the next line."""
+    many fields as the first, and quotes must match; blanks before a field are no part of it. A row
+    with an open quote costs that row only: reading goes on with the next line."""
     lines = lines_of(path)
     head = next((k for k, line in enumerate(lines) if line.strip()), 0)
     delimiter = max(",;\t", key=lines[head].count)
@@ -183,7 +191,7 @@ def _csv(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
     def fields_at(i: int) -> tuple[list[str], int]:
         """The fields of the row that begins with line i, and the line after it."""
         rest = (lines[k] + "\n" for k in range(i, len(lines)))
-        reader = csv.reader(rest, delimiter=delimiter, strict=True)
+        reader = csv.reader(rest, delimiter=delimiter, strict=True, skipinitialspace=True)
         try:
             return next(reader), i + reader.line_num
         except csv.Error as error:
@@ -249,11 +257,12 @@ def _parquet(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
         leaves = [schema.column(i) for i in range(len(schema))]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         file = ParquetFile(path, read_dictionary=texts)
-        names = [name for name in file.schema_arrow.names if name in known]
+        there = file.schema_arrow.names
+        names = [name for name in there if column(name) in known]
         if len(set(names)) < len(names):
             raise BadData(f"{path}: two columns of one name among {shown(names)}; keep one")
         if not names:
-            yield f"{path.name}, row 1", dict.fromkeys(file.schema_arrow.names)
+            yield f"{path.name}, row 1", dict.fromkeys(there)
             return
         used = [i for i, leaf in enumerate(leaves) if leaf.path.split(".")[0] in names]
         groups = map(file.metadata.row_group, range(file.num_row_groups))
@@ -264,7 +273,7 @@ def _parquet(path: Path, bad: Bad) -> Iterator[tuple[str, dict]]:
                 lists = (v if isinstance(v, list) else [v] for v in values)
                 size += 50 + sum(len(t) for t in chain(*lists) if isinstance(t, str))
                 limited(size)
-                yield f"{path.name}, row {row}", dict(zip(names, values))
+                yield f"{path.name}, row {row}", dict.fromkeys(there) | dict(zip(names, values))
     except BadData:
         raise
     except Exception as error:  # pyarrow's own kinds, most of them no ValueError
@@ -304,10 +313,15 @@ def text_of(value, what: str = "text") -> str:
     return value
 
 
+def blank(text: str) -> bool:
+    """Whether nothing of it can be seen."""
+    return all(unicodedata.category(c) in INVISIBLE for c in text)
+
+
 def id_of(value, default: str | None = None) -> str:
     """The one rule for ids: text or a whole number; without white space around it, in Unicode's
     composed form (NFC), compared letter by letter: 7 is '7', and '007' is another id."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, str) and blank(value)):
         if default is None:
             raise BadData("no id; give every text the id of its image")
         value = default
@@ -331,14 +345,14 @@ def near_misses(ids, known) -> dict[str, str]:
 def captions_of(value, empty: bool = False) -> list[str]:
     """Text, or a list of texts, or text that is a JSON list of them, as table cells hold it. With
     `empty`, a text may say nothing."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{", "("):
+    if isinstance(value, str) and (value.lstrip()[:1] in ("[", "{", "(") or SOURCE.match(value)):
         try:
             value = parsed(value)
         except ValueError:  # "[blurred] a cat" is text
             if SOURCE.match(value):
                 raise BadData(f"{shown(value)} is not JSON; write text or a JSON list") from None
     texts = [text_of(t, "caption") for t in (value if isinstance(value, list) else [value])]
-    if not texts or not (empty or all(t.strip() for t in texts)):
+    if not texts or not (empty or not any(map(blank, texts))):
         raise BadData("empty caption; write one or remove the row")
     return [t if empty else t.strip() for t in texts]
 

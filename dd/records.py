@@ -66,7 +66,8 @@ def of_table(path: Path, bad: Bad, folder: str = "") -> Iterator[Record]:
     for where, row in table(path, bad, "file_name", "text"):
         with bad.at(where):
             name = folder + text_of(row["file_name"], "file_name")
-            split = text_of(row.get("split") or "", "split")
+            split = row.get("split")
+            split = "" if split is None else text_of(split, "split")
             if split and split not in SPLIT_NAMES:
                 known = ", ".join(SPLIT_NAMES)
                 raise BadData(f"split {shown(split)}; use one of {known}, or leave it empty")
@@ -79,22 +80,30 @@ def of_folder(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
     """Of the captions file of a folder, or of one in each folder that is named as a split, or of
     the .txt files beside the pictures, whose lines are captions; of pictures alone where none are
     `needed`."""
-    names = [Path(s, c) for s in ("", *SPLIT_NAMES) for c in CAPTION_FILES]
-    found = [name for name in names if (folder / name).is_file()]
+    found = [name.relative_to(folder) for name in captions_files(folder) if name.is_file()]
     within = [name.parent for name in found]
     if len(set(within)) < len(found) or (Path() in within and len(found) > 1):
         raise BadData(f"{folder}: {' and '.join(map(str, found))}; keep one or give it by its name")
     for name in found:
         yield from of_table(folder / name, bad, f"{name.parent}/" * (len(name.parts) > 1))
-    if found:
-        return
-    yield from of_text_files(folder, bad, needed)
+    unread = [s for s in SPLIT_NAMES if (folder / s).is_dir() and Path(s) not in within]
+    if within and Path() not in within and unread:
+        which = f"folders of splits without a captions file, not read: {', '.join(unread)}"
+        bad.notes.append(f"{folder.absolute().name}: {which}")
+    if not found:
+        yield from of_text_files(folder, bad, needed)
+
+
+def captions_files(folder: Path) -> list[Path]:
+    """Where a folder, or one of its folders for splits, may have its captions file."""
+    return [folder / s / name for s in ("", *SPLIT_NAMES) for name in CAPTION_FILES]
 
 
 def of_text_files(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Record]:
     """Of the .txt file beside each picture; of pictures alone where there is none."""
     # hidden files are the system's (._a.png of macOS)
-    files = sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != ".")
+    there = sorted(f for f in folder.iterdir() if f.name[0] != ".")
+    files = [f for f in there if f.is_file()]
     kinds = {suffix for suffix, form in Image.registered_extensions().items() if form in PICTURES}
     pictures = [f for f in files if f.suffix.lower() in kinds]
     texts, stems = {f.stem for f in files if f.suffix == ".txt"}, Counter(f.stem for f in pictures)
@@ -107,6 +116,9 @@ def of_text_files(folder: Path, bad: Bad, needed: bool = True) -> Iterator[Recor
         with bad.at(file.name):
             captions = [""] if alone else beside(file, texts, stems)
             yield Record(file.name, id_of(file.name), file.name, captions)
+    if others := [f.name for f in there if f not in pictures and (alone or f.suffix != ".txt")]:
+        which = f"{len(others)}, {shown(others[0])} first; pictures are {', '.join(PICTURES)}"
+        bad.notes.append(f"{folder.absolute().name}: files and folders not read: {which}")
     if not alone and (strange := sorted(texts - stems.keys())):
         which = f"{len(strange)}, {shown(strange[0])} first"
         bad.notes.append(f"{folder.absolute().name}: .txt files beside no picture: {which}")

@@ -28,6 +28,7 @@ from .data import BadData, stable_hash
 from .files import machine_memory, whole
 from .files import write_json as write_json
 from .messages import nearest
+from .vocab import require_words
 
 ASSETS = Path(__file__).parent / "assets"
 AGAIN = "fetch it again or save it as safetensors"
@@ -82,6 +83,8 @@ def whole_model(kind, source: str, whose: str, **options):
         options["use_safetensors"] = True
     if kind.__module__.startswith("transformers"):  # else its error does not say which
         options["ignore_mismatched_sizes"] = True
+    if Path(source, options.get("subfolder", ""), "adapter_config.json").exists():
+        raise BadData(f"{whose}: an adapter, which is not read; merge it into its model, save that")
     with reading(whose):
         net, told = kind.from_pretrained(source, output_loading_info=True, **options)
         sizes = [f"{name}, {here}, not {there}" for name, here, there in told["mismatched_keys"]]
@@ -104,6 +107,8 @@ def seeing(name: str, what: str, revision=None, auto="AutoModel", reader="image 
     with reading(f"{whose}: its {reader}"):
         kind = getattr(transformers, "Auto" + reader.title().replace(" ", ""))
         processor = kind.from_pretrained(source, **options)
+        if words := getattr(processor, "tokenizer", None):
+            require_words(words)
     made = getattr(transformers, auto)
     net = whole_model(made, source, whose, dtype=torch.float32, **options)
     return processor, net.to(device()), whose

@@ -6,6 +6,7 @@ reading that fits. Of those, tokens that do not end a word glue to their neighbo
 read back; the rule `word_final` leaves them out, so that texts survive another tokenizer.
 """
 
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -88,6 +89,16 @@ def allowed_tokens(tokenizer, rule: str = "alphanumeric") -> torch.Tensor:
         fits = re.fullmatch("[a-z0-9]+", core) and (whole or rule == "alphanumeric")
         allowed[i] = i not in special and (rule == "all" or bool(fits))
     return allowed
+
+
+def require_words(tokenizer) -> None:
+    """ValueError where a tokenizer of transformers has no tokens but special ones, or none that are
+    put together of letters: it is read without a word where its files are missing or empty."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    model = json.loads(core.to_str())["model"] if core else {}
+    special = set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids)
+    if special or (model.get("type") == "BPE" and not model["merges"]):
+        raise ValueError("it knows no words: a file of it is missing or empty")
 
 
 def surviving_rule(tokenizer) -> str:

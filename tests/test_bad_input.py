@@ -188,11 +188,33 @@ WORLDS = {
         {"a.png": ["one\nmore"], "b.png": ["two"]},
         "note: captions.csv: rows that go over several lines: 1 of 2",
     ),
+    "blanks after the commas": (
+        {"captions.csv": 'file_name, text, split\na.png, "one, red", train\nb.png, "two",\n'},
+        {"a.png": ["one, red"], "b.png": ["two"]},
+        "note: w: images by split: train 1, test 1",
+    ),
     "semicolons": ({"captions.csv": "file_name;text\na.png;one\nb.png;two\n"}, TWO),
     "tabs": ({"captions.csv": "file_name\ttext\na.png\tone\nb.png\ttwo\n"}, TWO),
     "one column": (
         {"captions.csv": "file_name text\na.png one\n"},
         "captions.csv, row 2: no file_name column; call one so, of ['file_name text']",
+    ),
+    "capitals in columns": (
+        {"captions.csv": "ID,File_Name,Caption,Split\n7,a.png,one,train\n9,b.png,two,val\n"},
+        {"7": ["one"], "9": ["two"]},
+        "note: w: images by split: train 1, val 1",
+    ),
+    "capitals in columns, Parquet": (
+        {"x.parquet": table(ID=[7, 9], image=["a.png", "b.png"], TEXT=["one", "two"])},
+        {"7": ["one"], "9": ["two"]},
+    ),
+    "no such column, Parquet": (
+        {"x.parquet": table(file_name=["a.png"], description=["one"])},
+        "row 1: no text column; call one so, of ['file_name', 'description']",
+    ),
+    "two columns of a name but for capitals": (
+        {"captions.csv": "file_name,text,Text\na.png,one,two\n"},
+        "captions.csv, row 2: both text and Text are there; keep one",
     ),
     "two columns of a name": (
         {"captions.csv": "file_name,text,text\na.png,one,two\n"},
@@ -220,6 +242,22 @@ WORLDS = {
     "a CSV column of Python tuples": (
         {"captions.csv": HEAD + "a.png,\"('one', 'uno')\"\n"},
         "captions.csv, row 2: \"('one', 'uno')\" is not JSON; write text or a JSON list",
+    ),
+    "a CSV column of bytes": (
+        {"captions.csv": HEAD + "a.png,b'one'\n"},
+        "captions.csv, row 2: \"b'one'\" is not JSON; write text or a JSON list",
+    ),
+    "a CSV column of arrays": (
+        {"captions.csv": HEAD + "a.png,\"[array(['one'], dtype=object)]\"\n"},
+        "captions.csv, row 2: \"[array(['one'], dtype=object)]\" is not JSON",
+    ),
+    "a CSV column of lists of nothing": (
+        {"captions.csv": HEAD + "a.png,[None]\n"},
+        "captions.csv, row 2: '[None]' is not JSON",
+    ),
+    "letters and quotes in a caption": (
+        {"captions.csv": HEAD + "a.png,b'day of one\na.png,[None]: one\n"},
+        {"a.png": ["b'day of one", "[None]: one"]},
     ),
     "quotes and brackets in a caption": (
         {"captions.csv": HEAD + "a.png,('one') of two\n"},
@@ -253,11 +291,29 @@ WORLDS = {
         {"captions.jsonl": rows({"file_name": "a.png", "text": ["one", " "]})},
         "captions.jsonl, row 1: empty caption",
     ),
+    "a caption that cannot be seen": (
+        {"captions.csv": HEAD + "a.png,\u200b\u2060\ufeff\n"},
+        "captions.csv, row 2: empty caption; write one",
+    ),
+    "a caption of an emoji": (
+        {"captions.csv": HEAD + "a.png,\U0001f34e\n"},
+        {"a.png": ["\U0001f34e"]},
+    ),
     # several rows of one image, ids
     "several rows of an image": (
         {"captions.csv": HEAD + "a.png,one\nb.png,two\na.png,uno\n"},
         {"a.png": ["one", "uno"], "b.png": ["two"]},
         "note: w: images with several rows, each a caption: 1",
+    ),
+    "several rows of an image, accents composed or not": (
+        {NFC: b"", "captions.csv": HEAD + f"{NFC},one\n{NFD},uno\n"},
+        {NFC: ["one", "uno"]},
+        "note: w: images with several rows, each a caption: 1",
+    ),
+    "a file named in two ways": (
+        {"captions.csv": HEAD + "a.png,one\n./a.png,uno\n"},
+        {"a.png": ["one"], "./a.png": ["uno"]},
+        "note: w: files with several ids, each an image: 1",
     ),
     "several ids of a file": (
         {"captions.csv": "id,file_name,text\n1,a.png,one\n2,a.png,uno\n"},
@@ -275,6 +331,10 @@ WORLDS = {
     "a split of another name": (
         {"captions.csv": "file_name,text,split\na.png,one,Training\n"},
         "captions.csv, row 2: split 'Training'; use one of train, val",
+    ),
+    "numbers as splits": (
+        {"captions.jsonl": rows({"file_name": "a.png", "text": "one", "split": 0})},
+        "captions.jsonl, row 1: the split is a number; write text",
     ),
     "integer ids": (
         {
@@ -461,6 +521,21 @@ WORLDS = {
         {"train/d.png": ["one"], "validation/d.png": ["two"]},
         "note: w: images by split: train 1, val 1",
     ),
+    "Hugging Face's, a split without captions": (
+        {
+            "train/metadata.csv": HEAD + "d.png,one\n",
+            "train/d.png": b"",
+            "test/metadata.parquet": table(file_name=["d.png"], text=["two"]),
+            "test/d.png": b"",
+        },
+        {"train/d.png": ["one"]},
+        "note: w: folders of splits without a captions file, not read: test",
+    ),
+    "pictures that are not read": (
+        {"a.txt": "one", "b.txt": "two", "c.txt": "three", "d.heic": b"x", "e/f.png": b""},
+        TWO | {"c.png": ["three"]},
+        "note: w: files and folders not read: 2, 'd.heic' first; pictures are PNG, JPEG, ",
+    ),
     "a text beside each picture": (
         {"a.txt": "one\n\nuno\n", "b.txt": "\ufefftwo", "c.txt": "three", "readme.txt": "no"},
         {"a.png": ["one", "uno"], "b.png": ["two"], "c.png": ["three"]},
@@ -615,6 +690,7 @@ def test_a_folder_without_pictures_and_one_that_is_read_and_written(told, tmp_pa
 
     Encoder.new(tiny_decoder, 3, D=32, blocks=1).save(tmp_path / "encoder")
     put(tmp_path, {"w/a.heic": b"x", "t.csv": "id,text\n7,one\n", "t.ids.txt": "7\n", "T.CSV": ""})
+    put(tmp_path, {"captions.csv": HEAD})
     how = ("--encoder", "encoder", "--out", "o.parquet")
     assert "or pictures alone (PNG, JPEG, " in told("write", "w", *how)[1][-1]
     assert "T.CSV: a data set; give --out FILE" in told("write", "T.CSV", *how[:2])[1][-1]
@@ -627,9 +703,11 @@ def test_a_folder_without_pictures_and_one_that_is_read_and_written(told, tmp_pa
         ("score", "t.csv", "--ids", "t.ids.txt"),  # which are written beside the table
         ("write", "t.csv", "--encoder", "encoder"),
         ("score", "./t.csv"),
+        ("score", "v.csv", "--world", "."),
         ("ask", tmp_path / "t.csv", "--captions", "c.json"),
     ):
-        code, lines, _ = told(*words, "--out", "t.csv")
+        out = "captions.csv" if "--world" in words else "t.csv"
+        code, lines, _ = told(*words, "--out", out)
         assert code == 2 and " is read, too, and would be replaced" in lines[-1]
     assert (tmp_path / "t.csv").read_text() == "id,text\n7,one\n"
     assert (tmp_path / "t.ids.txt").read_text() == "7\n"
@@ -715,9 +793,10 @@ def three(tmp_path):
         tmp_path,
         {
             "q.json": json.dumps({"questions": asked}),
-            "a.json": json.dumps({"annotations": noted}),
+            "a.json": (answered := json.dumps({"annotations": noted})),
         },
     )
+    return answered
 
 
 @pytest.mark.parametrize("case", TEXTS)
@@ -785,6 +864,15 @@ PUBLISHED = {
     "null answers": (note(answers=None), "a.json, annotations[0]: 'answers' is no list of answers"),
     "a null answer": (note(answers=[{"answer": None}]), "annotations[0]: the answer is null"),
     "answers of text": (note(answers=["red"]), "annotations[0]: 'answer' needed; it is no object"),
+    "another image": (
+        {
+            "q.json": json.dumps(
+                {"questions": [{"question_id": 0, "question": "What?", "image_id": 9}]}
+            ),
+            **note(),
+        },
+        "annotations[0]: question '0' is about image '7' here, 9 in q.json; the two files must",
+    ),
     "a strange question": (
         note(question_id=5),
         "question '5' is not in q.json; the two files",
@@ -842,6 +930,10 @@ def test_examples_and_captions_of_ask(three, told, tmp_path):
     matches(lines[-1], "--shots 9: q.json has 3 examples; ask for fewer, or give a larger file")
     _, lines, _ = told(*words, *vqa, "--examples", "q.json", "a.json")
     matches(lines[-1], "--examples: none is shown with --shots 0; give --shots, too")
+    put(tmp_path, note())
+    _, lines, _ = told(*words, *vqa)
+    matches(lines[-1], "no/model", lines, ["note: a.json: questions without an answer in it"])
+    put(tmp_path, {"a.json": three})
     _, lines, _ = told(*words, *vqa, "--shots", 1, "--examples", "q.json", "a.json")
     matches(lines[-1], "no/model", lines, ["3 of the 3 examples are about images that are asked"])
     _, lines, read = told(*words, "--captions", "c.json")
@@ -862,6 +954,9 @@ def test_a_phrase_bank_with_a_byte_order_mark(three, told, tmp_path, monkeypatch
     put(tmp_path, {"bank.txt": "\ufeffred\u2028 apple\r\n\r\nblue  sky\n"})
     told("interrogate", "no/clip", "--world", "w", "--bank", "bank.txt", "--out", "o.parquet")
     assert banks == [["red apple", "blue sky"]]
+    put(tmp_path, {"bank.jsonl": rows("red apple")})
+    _, lines, _ = told("interrogate", "no/clip", "--world", "w", "--bank", "bank.jsonl")
+    matches(lines[-1], "--bank bank.jsonl: a table; save its phrases as .txt, one a line")
     code, lines, _ = told("interrogate", "no/clip", "--world", "w", "--bank", "none.txt")
     assert code == 2 and "none.txt: no such file" in lines[-1]
 

@@ -201,8 +201,23 @@ def told_by(file, **change):
 def few_tokens(folder):
     path = folder / "tokenizer" / "tokenizer.json"
     made = json.loads(path.read_text())
-    made["model"] |= {"vocab": dict([*made["model"]["vocab"].items()][:20]), "merges": []}
+    merge, ids = made["model"]["merges"][0], made["model"]["vocab"]
+    kept = [*[*ids][:20], *merge, "".join(merge)]
+    made["model"] |= {"vocab": {k: ids[k] for k in kept}, "merges": [merge]}
     path.write_text(json.dumps(made))
+
+
+def tokenizer_of(*files):
+    """In the files of the library's earlier versions, of which the last one is empty."""
+
+    def damage(folder):
+        path = folder / "tokenizer" / "tokenizer.json"
+        vocab = json.loads(path.read_text())["model"]["vocab"]
+        path.unlink()
+        for name in files:
+            (path.parent / name).write_text(json.dumps(vocab) if name != files[-1] else "")
+
+    return damage
 
 
 def unet(**change):
@@ -273,6 +288,11 @@ SHAPES = {
         told_by("tokenizer/tokenizer_config.json", model_max_length=2),
         "its tokenizer's model_max_length is 2, no length of a text",
     ),
+    "a tokenizer without files": (tokenizer_of(), "its part tokenizer cannot be read: it knows no"),
+    "a tokenizer without merges": (
+        tokenizer_of("vocab.json", "merges.txt"),
+        "its part tokenizer cannot be read: it knows no words: a file of it is missing or empty",
+    ),
     "few tokens": (few_tokens, "not found in the vocabulary"),
     "sample prediction": (scheduler(prediction_type="sample"), "scheduler predicts 'sample'"),
     "a part that is a number": (index(unet=5), "its part unet is missing"),
@@ -292,7 +312,7 @@ def test_a_decoder_of_another_shape_is_refused(shape, refused, sd_folder, tmp_pa
     change(folder)
     line = refused(*DRAW, "--decoder", folder, "--out", tmp_path / "x.png")
     assert message in line and not (tmp_path / "x.png").exists()
-    if shape not in ("pooled text", "no index", "index is no JSON", "index is a list"):
+    if not (shape == "pooled text" or shape.startswith("a tokenizer")):
         assert "taken are folders of a StableDiffusionPipeline" in line
 
 
@@ -568,6 +588,24 @@ def test_too_few_captions_of_known_images_are_refused_before_drawing(
     pd.DataFrame({"id": forty[:20], "text": "red"}).to_csv(tmp_path / "m.csv", index=False)
     how = ("--split", "novel", "--decoder", tiny_folder, "--out", tmp_path / "t.csv")
     assert "FID needs more images" in refused("score", tmp_path / "m.csv", *how)
+
+
+def test_an_id_too_long_for_the_name_of_a_picture_is_refused_before_drawing(
+    told, forty, whole_dataset, tiny_folder, tmp_path, monkeypatch
+):
+    """A character of another script takes nine signs in the file's name."""
+    from dd.decoder import Decoder
+
+    monkeypatch.setattr(Decoder, "draw", lambda *a, **k: pytest.fail("drawn"))
+    ids = ["\u7ea2" * 30, *forty[1:]]
+    some = whole_dataset.subset("novel", 40)
+    some.frame["id"] = ids
+    monkeypatch.setattr(data, "load_dataset", lambda *a, **k: some)
+    pd.DataFrame({"id": ids, "text": "red"}).to_csv(tmp_path / "m.csv", index=False)
+    how = ("--split", "novel", "--decoder", tiny_folder, "--pictures", tmp_path / "drawn")
+    code, lines = told("score", tmp_path / "m.csv", *how)
+    assert code == 2 and f".png: cannot be written (File name too long: {tmp_path})" in lines[-1]
+    assert not (tmp_path / "drawn").exists()
 
 
 # -- runs -----------------------------------------------------------------------------------------
@@ -993,6 +1031,28 @@ def test_a_tokenizer_of_another_model_is_refused(
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     line = refused("write", tmp_path / "a.png", "--encoder", tmp_path / "encoder")
     assert "its tokenizer has 602 tokens, its pooler " in line
+    folder = shutil.copytree(ROOT / "dd/assets/encoder", tmp_path / "shipped")
+    shutil.copy(ROOT / "dd/assets/judge-b/tokenizer/tokenizer.json", folder)  # has fewer
+    line = refused("write", tmp_path / "a.png", "--encoder", folder)
+    assert "its tokenizer has 2048 tokens, its pooler 4050; they must belong together" in line
+
+
+def test_another_model_is_no_encoder(refused, sd_folder, llm_folder, clip_folder, tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    for folder in (sd_folder, sd_folder / "unet", llm_folder, clip_folder):
+        line = refused("write", tmp_path / "a.png", "--encoder", folder)
+        assert "neither shipped nor a folder made by save(); see python -m dd train-enc" in line
+
+
+def test_an_adapter_and_a_choice_of_weights_are_refused(refused, llm_folder, tmp_path):
+    folder = shutil.copytree(llm_folder, tmp_path / "lm")
+    (tmp_path / "t.csv").write_text("id,text\n1,red\n")
+    (tmp_path / "c.json").write_text('{"annotations": [{"image_id": 1, "caption": "red"}]}')
+    asked = ("ask", tmp_path / "t.csv", "--captions", tmp_path / "c.json", "--model", folder)
+    (folder / "a.gguf").write_bytes(b"")
+    assert "a.gguf is not its only file of weights; keep one" in refused(*asked)
+    (folder / "a.gguf").rename(folder / "adapter_config.json")
+    assert "an adapter, which is not read; merge it into its model" in refused(*asked)
 
 
 def test_results_named_from_here_are_written_here(told, one_notebook, tmp_path, monkeypatch):

@@ -162,13 +162,14 @@ def read_vqa(
     questions_file: str | Path, annotations_file: str | Path, bad: Bad | None = None
 ) -> pd.DataFrame:
     """VQAv2 or OK-VQA -> id (of the image), kind (answer type), question, answer, answers."""
-    bad, asked, rows = bad or Bad(), {}, {}
+    bad, asked, rows, about = bad or Bad(), {}, {}, {}
     for where, q in json_list(questions_file, "questions", bad):
         with bad.at(where):
             key = id_of(got(q, "question_id"))
             question = text_of(got(q, "question"), "question")
             if asked.setdefault(key, question) != question:
                 raise BadData(f"question {shown(key)} is there twice; give each its own id")
+            about[key] = q.get("image_id")
     for where, a in json_list(annotations_file, "annotations", bad):
         with bad.at(where):
             key = id_of(got(a, "question_id"))
@@ -185,7 +186,14 @@ def read_vqa(
             main = a.get("multiple_choice_answer") or max(answers, key=answers.count)
             main = text_of(main, "multiple_choice_answer")
             kind = text_of(a.get("answer_type", "all"), "answer_type")
-            rows[key] = (id_of(got(a, "image_id")), kind, asked[key], main, answers)
+            image = id_of(got(a, "image_id"))
+            if (other := about[key]) is not None and id_of(other) != image:
+                both = f"question {shown(key)} is about image {shown(image)} here, {shown(other)}"
+                raise BadData(f"{both} in {questions_file}; the two files must belong together")
+            rows[key] = (image, kind, asked[key], main, answers)
+    if silent := len(asked.keys() - rows.keys()):
+        name = Path(annotations_file).name
+        bad.notes.append(f"{name}: questions without an answer in it, not asked: {silent}")
     columns = ["id", "kind", "question", "answer", "answers"]
     return pd.DataFrame(list(rows.values()), columns=columns)
 
