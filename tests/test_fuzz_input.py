@@ -25,7 +25,17 @@ from PIL import Image
 from dd import baselines, bench, data, decoder, encoder, llm, make_decoders, reading
 from dd.__main__ import main, parser
 from dd.data import load_dataset
-from dd.reading import Bad, BadData, captions_of, id_of, one_line, read_picture, texts_by_id
+from dd.reading import (
+    SOURCE,
+    Bad,
+    BadData,
+    blank,
+    captions_of,
+    id_of,
+    one_line,
+    read_picture,
+    texts_by_id,
+)
 from dd.study import PARAMETERS, BadParameter, load_parameters
 
 CASES = int(os.environ.get("DD_FUZZ", 40))
@@ -39,15 +49,14 @@ often = settings(
 
 signs = st.sampled_from("ab07,;\t\"'\n[]{}\\: .\u2028\x85\u0301\U0001f600\ufeff")
 texts = st.text(signs | st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"))
-said = texts.filter(str.strip)
-ids = st.integers(-9, 10**12).map(str) | st.text(signs, min_size=1).filter(str.strip)
+said = texts.filter(lambda text: not blank(text))
+ids = st.integers(-9, 10**12).map(str) | st.text(signs).filter(lambda text: not blank(text))
 
 
 def plain(text: str) -> bool:
     """Text that is no list or object, whose quoted lines do not look like rows."""
-    return text.lstrip()[:1] not in ("[", "{") and not (
-        "\n" in text and any(sign in text for sign in ",;\t")
-    )
+    like_rows = "\n" in text and any(sign in text for sign in ",;\t")
+    return text.lstrip()[:1] not in ("[", "{") and not SOURCE.match(text) and not like_rows
 
 
 def normal(id: str) -> str:
