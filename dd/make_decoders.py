@@ -28,9 +28,18 @@ from .data import Dataset, load_dataset
 from .decoder import GUIDE, Decoder, MiniLMPipeline
 from .files import whole
 from .optimizers import MuonAndAdamW, adamw, constant_rate
-from .runtime import autocast, device, quiet, weights_hash, write_json
+from .runtime import (
+    autocast,
+    device,
+    on_every_core,
+    placed,
+    quiet,
+    rows_at_once,
+    weights_hash,
+    write_json,
+)
 from .sources import DECODERS
-from .train import encode_all, made_by, of_images, training_loop
+from .train import encode_all, made_by, training_loop
 from .vision import efficientnet, features, resize
 from .vocab import build_byte_tokenizer, build_word_tokenizer, tokenise
 
@@ -359,15 +368,18 @@ def maps_seen(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     """What EfficientNet-Lite0 sees in drawings of 128 pixels and in their mirror images, each
     channel of mean 0 and variance 1, float16: coarse maps of both blocks of SEEN, side by side,
     (M, 2, c, 4, 4), and fine ones of the first, (M, 2, c', 8, 8)."""
-    net = efficientnet(0).to(device())
+    net = placed(efficientnet(0), last=True)
 
     def see(pixels: torch.Tensor) -> torch.Tensor:
         with autocast():
             maps = features(net, resize(pixels.to(device()), 128), upto=SEEN[-1], keep=SEEN)
         coarse = torch.cat([F.adaptive_avg_pool2d(m.float(), 4) for m in maps], 1)
-        return torch.cat([coarse.flatten(1), maps[0].float().flatten(1)], 1).half()
+        return torch.cat([coarse.flatten(1), maps[0].float().flatten(1)], 1).half().cpu()
 
-    both = of_images(see, dataset), of_images(lambda pixels: see(pixels.flip(-1)), dataset)
+    turn = (lambda pixels: pixels), (lambda pixels: pixels.flip(-1))
+    work = [lambda rows, turned=turned: see(turned(dataset.pixels(rows))) for turned in turn]
+    sizes = len(dataset), rows_at_once(32, 256)
+    both = [torch.cat([*on_every_core(one, *sizes)]) for one in work]
     seen = torch.stack(both, 1)  # (M, 2, c 4 4 + c' 8 8)
     fine = net._blocks[SEEN[0]]._project_conv.out_channels * 8 * 8
     coarse, fine = seen[..., :-fine].unflatten(2, (-1, 4, 4)), seen[..., -fine:]
