@@ -1,6 +1,7 @@
 """Tiny but real components: decoders saved and loaded as the shipped ones are, a small dataset."""
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -21,6 +22,8 @@ from dd.make_decoders import new_sketch
 from dd.vocab import build_word_tokenizer
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
+# a shell starts what runs in the background with Ctrl-C ignored, and processes of tests inherit it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
