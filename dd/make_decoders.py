@@ -334,7 +334,7 @@ class Alignment(nn.Module):
 
     def __init__(self, decoder, dataset: Dataset, width: int = 512):
         super().__init__()
-        net, self.maps, self.held = decoder.denoiser, maps_seen(dataset), {}
+        net, self.held = decoder.denoiser, {}
         if decoder.is_unet:
             places, D = (net.mid_block, net.up_blocks[0]), net.config.block_out_channels[-1]
         else:
@@ -342,7 +342,7 @@ class Alignment(nn.Module):
                 net.transformer_blocks[len(net.transformer_blocks) // 2 :][:1],
                 net.inner_dim,
             )
-        self.maps = self.maps[: len(places)]
+        self.maps = maps_seen(dataset)[: len(places)]
         keep = lambda i: lambda module, given, states: self.held.update({i: states})
         self.hooks = [place.register_forward_hook(keep(i)) for i, place in enumerate(places)]
         self.conv_in = nn.ModuleList(nn.Conv2d(D, width, 1) for _ in places)
@@ -376,10 +376,12 @@ def maps_seen(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
         coarse = torch.cat([F.adaptive_avg_pool2d(m.float(), 4) for m in maps], 1)
         return torch.cat([coarse.flatten(1), maps[0].float().flatten(1)], 1).half().cpu()
 
-    turn = (lambda pixels: pixels), (lambda pixels: pixels.flip(-1))
-    work = [lambda rows, turned=turned: see(turned(dataset.pixels(rows))) for turned in turn]
-    sizes = len(dataset), rows_at_once(32, 256)
-    both = [torch.cat([*on_every_core(one, *sizes)]) for one in work]
+    def of_all(mirror: bool) -> torch.Tensor:
+        of = lambda pixels: see(pixels.flip(-1) if mirror else pixels)
+        work = lambda rows: of(dataset.pixels(rows))
+        return torch.cat([*on_every_core(work, len(dataset), rows_at_once(32, 256))])
+
+    both = of_all(False), of_all(True)
     seen = torch.stack(both, 1)  # (M, 2, c 4 4 + c' 8 8)
     fine = net._blocks[SEEN[0]]._project_conv.out_channels * 8 * 8
     coarse, fine = seen[..., :-fine].unflatten(2, (-1, 4, 4)), seen[..., -fine:]
@@ -484,18 +486,13 @@ def train_finish(
 
 
 def make_decoder(name: str, out: Path, *, start: str | None = None, **changed) -> None:
-    """A part of RECIPES, in which `changed` replaces entries, or all of them in order, from the
-    emoji dataset's train split, into folders of `out`, where a part finds what it needs. `start`:
-    the autoencoder and the denoisers go on from the "shipped" ones, or from those that an earlier
-    training left in a folder.
+    """A part of RECIPES, in which `changed` replaces entries, from the emoji dataset's train split,
+    into folders of `out`, where it finds what it needs. `start`: the autoencoder and the denoisers
+    go on from the "shipped" ones, or from those that an earlier training left in a folder.
 
     The finish writes `out/finished`: float16 pipeline folders with their logs and recipes."""
     from diffusers import AutoencoderTiny
 
-    if name == "all":
-        for part in RECIPES:
-            make_decoder(part, out, start=start, **changed)
-        return
     quiet()
     dataset, recipe = load_dataset("emoji").subset("train"), made_by(RECIPES[name], changed)
     folder = out / name

@@ -352,7 +352,7 @@ def captions_of(value, empty: bool = False) -> list[str]:
             if SOURCE.match(value):
                 raise BadData(f"{shown(value)} is not JSON; write text or a JSON list") from None
     texts = [text_of(t, "caption") for t in (value if isinstance(value, list) else [value])]
-    if not texts or not (empty or not any(map(blank, texts))):
+    if not texts or (not empty and any(map(blank, texts))):
         raise BadData("empty caption; write one or remove the row")
     return [t if empty else t.strip() for t in texts]
 
